@@ -1,0 +1,31 @@
+"""Train plain and residual CIFAR networks, and measure what the skip connections change."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from resnet_cli.analysis.frames import load_epochs, load_runs
+    from resnet_cli.config import RunConfig
+    from resnet_cli.recipes import make_config
+    from resnet_cli.session import train
+
+__all__ = ["RunConfig", "__version__", "load_epochs", "load_runs", "make_config", "train"]
+
+# Where each public name lives. Resolved on first use, so that `import resnet_cli` costs
+# nothing and only `train` brings in torch.
+_HOME = {
+    "RunConfig": "resnet_cli.config",
+    "make_config": "resnet_cli.recipes",
+    "train": "resnet_cli.session",
+    "load_runs": "resnet_cli.analysis.frames",
+    "load_epochs": "resnet_cli.analysis.frames",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOME[name]), name)

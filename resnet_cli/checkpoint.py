@@ -1,0 +1,108 @@
+"""What resuming needs, as one safetensors file: tensors, and primitives in its metadata."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from resnet_cli.engine import Engine
+from resnet_cli.errors import RunFileError
+
+FORMAT = "resnet-cli checkpoint"
+VERSION = 1
+
+
+def dump_state(engine: Engine, extra: dict[str, Any]) -> bytes:
+    """The engine's whole state as a safetensors file.
+
+    Args:
+        engine: between two steps or evaluated batches.
+        extra: primitives of the caller to keep with it.
+    """
+    tensors = {f"model.{name}": value for name, value in engine.model.state_dict().items()}
+    for name, parameter in engine.model.named_parameters():
+        momentum = engine.optimizer.state.get(parameter, {}).get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{name}"] = momentum
+    tensors["sums.loss_sum"] = engine.sums.loss_sum
+    tensors["sums.num_wrong"] = engine.sums.num_wrong
+    if engine.gradflow_values is not None:
+        tensors["gradflow"] = engine.gradflow_values
+    primitives = {
+        "version": VERSION,
+        "config": engine.config.fingerprint(),
+        "step": engine.step,
+        "epochs_done": engine.epochs_done,
+        "train_seconds": engine.train_seconds,
+        "num_seen": engine.sums.num_seen,
+        "scaler": engine.scaler.state_dict(),
+        "extra": extra,
+    }
+    # safetensors stores rows in order, so channels-last weights are copied to the default layout
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return save(plain, metadata={"format": FORMAT, "state": json.dumps(primitives)})
+
+
+def load_state(engine: Engine, path: Path) -> dict[str, Any]:
+    """Put the state in `path` into `engine` and return the `extra` it was saved with.
+
+    Strict: every tensor must be there, of the right shape, and finite; the configuration must be the same.
+
+    Raises:
+        RunFileError: the file is damaged or belongs to another configuration; the engine is unusable then.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        state = json.loads(metadata["state"])
+        if metadata["format"] != FORMAT or state["version"] != VERSION:
+            raise RunFileError(f"{path} is not a checkpoint that this version can read")
+        if state["config"] != engine.config.fingerprint():
+            raise RunFileError(f"{path} belongs to another configuration")
+        _restore(engine, tensors, state)
+        return dict(state["extra"])
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise RunFileError(
+            f"{path} cannot be resumed from: {detail}", hint="--overwrite starts the run afresh"
+        ) from error
+
+
+def _restore(engine: Engine, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    for name, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{name} is not finite")
+    model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    engine.model.load_state_dict(model, strict=True)
+    for name, parameter in engine.model.named_parameters():
+        if state["step"] == 0:
+            break
+        # the optimizer keeps momentum in the parameter's own memory layout
+        buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)
+        engine.optimizer.state[parameter]["momentum_buffer"] = buffer.detach().copy_(_like(parameter, tensors, name))
+    engine.step = int(state["step"])
+    engine.epochs_done = int(state["epochs_done"])
+    engine.train_seconds = float(state["train_seconds"])
+    engine.sums.loss_sum.copy_(tensors["sums.loss_sum"])
+    engine.sums.num_wrong.copy_(tensors["sums.num_wrong"])
+    engine.sums.num_seen = int(state["num_seen"])
+    engine.gradflow_values = tensors.get("gradflow")
+    engine.scaler.load_state_dict(state["scaler"])
+
+
+def _like(parameter: Tensor, tensors: dict[str, Tensor], name: str) -> Tensor:
+    value = tensors[f"momentum.{name}"]
+    if value.shape != parameter.shape:
+        raise ValueError(f"momentum.{name} has shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
+    return value
+
+
+def dump_weights(engine: Engine, metadata: dict[str, str]) -> bytes:
+    """The network's weights as a safetensors file with `metadata` (strings)."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in engine.model.state_dict().items()}
+    return save(plain, metadata=metadata)

@@ -1,0 +1,95 @@
+"""Registers the commands and maps what they raise to one line and an exit code."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from resnet_cli import __version__
+from resnet_cli.cli.output import Output
+from resnet_cli.errors import ExitCode, ResnetError
+
+app = typer.Typer(
+    name="resnet",
+    help="A laboratory for the degradation problem: train plain and residual CIFAR networks and compare them.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"resnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def _register() -> None:
+    from resnet_cli.cli import compare, data, evaluate, gradflow, plot, reproduce, train
+
+    app.command("train", help=train.HELP)(train.command)
+    app.command("eval", help=evaluate.HELP)(evaluate.command)
+    app.command("compare", help=compare.HELP)(compare.command)
+    app.command("plot", help=plot.HELP)(plot.command)
+    app.command("gradflow", help=gradflow.HELP)(gradflow.command)
+    app.command("reproduce", help=reproduce.HELP)(reproduce.command)
+    app.add_typer(data.app, name="data")
+
+
+_register()
+
+
+def main() -> None:
+    """Entry point of the console script: runs a command and exits with its code."""
+    raise SystemExit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command line and return its exit code; prints errors as one line each.
+
+    `RESNET_DEBUG=1` lets exceptions through with their traceback.
+    """
+    debug = os.environ.get("RESNET_DEBUG") == "1"
+    try:
+        code = app(args, prog_name="resnet", standalone_mode=False)
+    except typer.TyperException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except typer.Abort:
+        return _fail("aborted", ExitCode.FAILED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", ExitCode.CTRL_C)
+    except ResnetError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", ExitCode.FAILED)
+    except Exception as error:
+        if debug:
+            raise
+        return _fail(f"{type(error).__name__}: {error}; RESNET_DEBUG=1 shows where", ExitCode.FAILED)
+    return int(code or ExitCode.DONE)
+
+
+def _fail(message: str, code: int) -> int:
+    Output().error(message)
+    return int(code)

@@ -1,0 +1,148 @@
+"""The one sink for everything a command prints: results to stdout, all else to stderr."""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+SCHEMA_VERSION = 1
+
+# Off a terminal nothing wraps or is cut: a log or a pipe has no width.
+_PIPE_WIDTH = 200
+
+
+def printable(text: str) -> str:
+    """`text` on one line with control characters (terminal escapes among them) shown as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Output:
+    """Prints a command's result and what happens on the way to it.
+
+    Args:
+        json: print exactly one JSON document on stdout and nothing else there.
+        quiet: print results and errors only.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+        self.stdout = _console(sys.stdout)
+        self.stderr = _console(sys.stderr)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether progress can be redrawn in place: stderr is a terminal that understands it."""
+        return self.stderr.is_terminal and not self.stderr.is_dumb_terminal and not self.quiet
+
+    def result(self, document: Mapping[str, Any], human: RenderableType | None) -> None:
+        """Print the result: `document` as JSON in JSON mode, else `human` (nothing when None)."""
+        if self.json:
+            import msgspec
+
+            data = msgspec.json.encode({"schema_version": SCHEMA_VERSION, **finite(document)})
+            sys.stdout.write(msgspec.json.format(data, indent=2).decode() + "\n")
+        elif human is not None:
+            self.stdout.print(human)
+
+    def raw(self, text: str) -> None:
+        """Print a result that is already text in its own format (CSV, LaTeX, Markdown)."""
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+    def note(self, text: str) -> None:
+        """Say on stderr what is going on; silent with `--quiet`."""
+        if not self.quiet:
+            self.stderr.print(Text(printable(text)))
+
+    def warn(self, text: str) -> None:
+        """Say on stderr what the user should know, also with `--quiet`."""
+        self.stderr.print(Text(f"warning: {printable(text)}", style="yellow"))
+
+    def error(self, text: str) -> None:
+        """Say on stderr why the command failed."""
+        self.stderr.print(Text(f"error: {printable(text)}", style="red"))
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator["ProgressReporter"]:
+        """A `resnet_cli.progress.Progress`: bars on a terminal, a line every few seconds elsewhere."""
+        reporter = ProgressReporter(self)
+        try:
+            yield reporter
+        finally:
+            reporter.close()
+
+
+class ProgressReporter:
+    """Shows progress of sequential tasks; see `Output.progress`."""
+
+    _LINE_EVERY_SECONDS = 5.0
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._bars: Progress | None = None
+        self._task: Any = None
+        self._label = ""
+        self._next_line = 0.0
+
+    def __call__(self, label: str, done: int, total: int, unit: str = "") -> None:
+        if self._output.quiet:
+            return
+        label = printable(label)
+        if self._output.is_live:
+            self._draw(label, done, total, unit)
+        elif label != self._label or done >= total or time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + self._LINE_EVERY_SECONDS
+            if label != self._label or done < total or total:
+                self._output.note(f"{label}: {_amount(done, unit)} of {_amount(total, unit)}")
+        self._label = label
+
+    def _draw(self, label: str, done: int, total: int, unit: str) -> None:
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[amount]}"),
+                TimeRemainingColumn(),
+                console=self._output.stderr,
+                transient=True,
+            )
+            self._bars.start()
+        amount = f"{_amount(done, unit)} / {_amount(total, unit)}"
+        if label != self._label or self._task is None:
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            self._task = self._bars.add_task(label, total=total, amount=amount)
+        self._bars.update(self._task, completed=done, total=total, amount=amount)
+
+    def close(self) -> None:
+        """Remove the bars."""
+        if self._bars is not None:
+            self._bars.stop()
+
+
+def finite(value: Any) -> Any:
+    """`value` with every NaN and infinity replaced by None, so that it is valid JSON."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return value
+
+
+def _amount(number: int, unit: str) -> str:
+    return f"{number / 1e6:.1f} MB" if unit == "bytes" else f"{number:,}{' ' + unit if unit else ''}"
+
+
+def _console(stream: Any) -> Console:
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(file=stream, highlight=False, markup=False, emoji=False, width=_PIPE_WIDTH)
+    return console

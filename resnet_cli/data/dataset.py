@@ -1,0 +1,147 @@
+"""Image data as bytes in memory: subsets, validation split, fingerprint, statistics (no torch)."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from resnet_cli.errors import ConfigError
+from resnet_cli.seeding import derive_seed
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Labels = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Images(msgspec.Struct, frozen=True, eq=False):
+    """Labelled images in a fixed order."""
+
+    pixels: Bytes  # (N, H, W, 3)
+    labels: Labels  # (N,)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Labels) -> "Images":
+        """The images at `indices`, in that order."""
+        return Images(np.ascontiguousarray(self.pixels[indices]), self.labels[indices])
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A dataset as it was published: what a source module returns."""
+
+    name: str
+    """As on the command line: `cifar10`, `cifar100`, `imagefolder`, `digits`."""
+    display_name: str
+    """As in tables."""
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
+    location: str | None = None
+    """Folder that the images were read from; None for embedded data."""
+    mean: tuple[float, float, float] | None = None
+    """Published per-channel mean of pixels scaled to 0 … 1; None: computed from the training images."""
+    std: tuple[float, float, float] | None = None
+
+
+class Dataset(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What a run trains and tests on: a source with its subsets and split applied."""
+
+    name: str
+    display_name: str
+    classes: tuple[str, ...]
+    train: Images
+    val: Images | None
+    test: Images
+    location: str | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fingerprint: str
+    """SHA-256 (hex) over training (with validation) and test images, after subsetting, before the split."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return int(self.train.pixels.shape[1])
+
+
+def prepare(
+    source: Source, *, limit_train: int | None = None, limit_test: int | None = None, val_size: int = 0, seed: int = 0
+) -> Dataset:
+    """Apply subsets and the validation split to a source.
+
+    Args:
+        source: the published data.
+        limit_train: number of training images to keep; the subset is stratified and the same for every seed.
+        limit_test: the same for the test images.
+        val_size: number of the kept training images to split off, stratified; the split depends on `seed`.
+        seed: the run's seed.
+
+    Raises:
+        ConfigError: a size does not fit the data.
+    """
+    train = _limit(source.train, limit_train, "--limit-train", len(source.classes))
+    test = _limit(source.test, limit_test, "--limit-test", len(source.classes))
+    fingerprint = fingerprint_of(train, test)
+    mean, std = (source.mean, source.std) if source.mean and source.std else channel_statistics(train)
+    val = None
+    if val_size:
+        if not len(source.classes) <= val_size <= len(train) - len(source.classes):
+            raise ConfigError(f"--val-size {val_size} does not fit {len(train)} training images")
+        chosen = stratified_indices(train.labels, val_size, derive_seed(seed, "val-split"))
+        rest = np.setdiff1d(np.arange(len(train)), chosen)
+        train, val = train.take(rest), train.take(chosen)
+    return Dataset(
+        name=source.name, display_name=source.display_name, classes=source.classes, location=source.location,
+        train=train, val=val, test=test, mean=mean, std=std, fingerprint=fingerprint,
+    )  # fmt: skip
+
+
+def stratified_indices(labels: Labels, count: int, seed: int) -> Labels:
+    """`count` sorted indices, the classes in proportion (largest remainder), chosen at random by `seed`."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    exact = sizes * (count / len(labels))
+    take = np.floor(exact).astype(np.int64)
+    for position in np.argsort(take - exact, kind="stable")[: count - int(take.sum())]:
+        take[position] += 1
+    random = np.random.Generator(np.random.PCG64(seed))
+    chosen = [
+        random.permutation(np.flatnonzero(labels == label))[:number]
+        for label, number in zip(classes, take, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def fingerprint_of(*parts: Images) -> str:
+    """SHA-256 (hex) over shapes, pixels and labels, in order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(part.pixels.shape).encode())
+        digest.update(np.ascontiguousarray(part.pixels).data)
+        digest.update(np.ascontiguousarray(part.labels, dtype="<i8").data)
+    return digest.hexdigest()
+
+
+def channel_statistics(images: Images) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation per channel over all pixels (scaled to 0 … 1), to four decimals.
+
+    The deviation is that of the pixels, not the mean of per-image deviations which some codebases use.
+    """
+    counts = np.stack([np.bincount(images.pixels[..., c].ravel(), minlength=256) for c in range(3)])  # (3, 256)
+    values = np.arange(256) / 255.0
+    total = counts.sum(axis=1)
+    mean = counts @ values / total
+    std = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0.0))
+    std = np.where(std < 5e-5, 1.0, std)  # a constant channel stays finite
+    r, g, b = (round(float(m), 4) for m in mean)
+    sr, sg, sb = (round(float(s), 4) for s in std)
+    return (r, g, b), (sr, sg, sb)
+
+
+def _limit(images: Images, limit: int | None, option: str, num_classes: int) -> Images:
+    if limit is None or limit == len(images):
+        return images
+    if not num_classes <= limit <= len(images):
+        raise ConfigError(f"{option} {limit} is not between {num_classes} (one a class) and {len(images)}")
+    # a fixed seed: the subset belongs to the dataset, not to the run
+    return images.take(stratified_indices(images.labels, limit, derive_seed(0, "subset", option)))

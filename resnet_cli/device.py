@@ -1,0 +1,203 @@
+"""Device, precision, compilation and determinism: decided once, each with its reason."""
+
+import ctypes
+import os
+import platform
+import shutil
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import torch
+
+from resnet_cli.config import RunConfig
+from resnet_cli.errors import UsageError
+from resnet_cli.rundir import Decision
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Compiling pays on a CPU when what it saves in the planned run exceeds what it costs. Rough
+# figures, measured on two cores of a Xeon: eager training runs at about 60 GFLOP/s, compiled
+# steps take a sixth less time, and compiling takes about 1.5 s a weighted layer.
+_CPU_FLOPS = 60e9
+_COMPILE_GAIN = 1 / 6
+_COMPILE_SECONDS_PER_LAYER = 1.5
+
+
+class DevicePlan(NamedTuple):
+    """How a run computes. `decisions` says what was chosen and why, for run.json."""
+
+    device: torch.device
+    precision: str
+    """`fp32`, `tf32`, `bf16` or `fp16`."""
+    compile: bool
+    deterministic: bool
+    decisions: dict[str, Decision]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context that forward passes run in."""
+        dtype = _AUTOCAST.get(self.precision)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def decide(config: RunConfig, *, planned_macs: float = 0.0, recorded: dict[str, Decision] | None = None) -> DevicePlan:
+    """Decide how `config` is computed on this machine and set the process up for it.
+
+    Args:
+        config: device, precision, compile and deterministic as they were asked for.
+        planned_macs: forward multiply-accumulates of all training images of the run.
+        recorded: the decisions of an earlier sitting of the same run, which are kept.
+
+    Raises:
+        UsageError: this machine cannot do what was asked or recorded; the message names the option.
+    """
+    kept = recorded or {}
+    device, why_device = _device(kept["device"].value if "device" in kept else config.device)
+    precision, why_precision = _precision(kept["precision"].value if "precision" in kept else config.precision, device)
+    if "compile" in kept:
+        compile_step, why_compile = _recorded_compile(kept["compile"])
+    else:
+        compile_step, why_compile = _compile(config, device, planned_macs)
+    decisions = {
+        "device": kept.get("device", Decision(device.type, why_device)),
+        "precision": kept.get("precision", Decision(precision, why_precision)),
+        "compile": kept.get("compile", Decision("on" if compile_step else "off", why_compile)),
+        "threads": Decision(str(torch.get_num_threads()), "as PyTorch chose, or OMP_NUM_THREADS"),
+        "memory_format": Decision("channels_last", "the layout that convolution kernels prefer"),
+        "allocator": _keep_freed_memory() if device.type == "cpu" else Decision("default", "not a CPU run"),
+    }
+    _set_up(device, precision, deterministic=config.deterministic)
+    return DevicePlan(device, precision, compile_step, config.deterministic, decisions)
+
+
+def _device(asked: str) -> tuple[torch.device, str]:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        found = next(name for name in ("cuda", "mps", "cpu") if available[name])
+        return torch.device(found), "the fastest this machine has"
+    if not available[asked]:
+        there = ", ".join(name for name, is_there in available.items() if is_there)
+        raise UsageError(f"--device {asked}: PyTorch finds no such device here", hint=f"use --device auto ({there})")
+    return torch.device(asked), "asked for"
+
+
+def _precision(asked: str, device: torch.device) -> tuple[str, str]:
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if asked == "auto":
+        if has_tf32:
+            return "tf32", "fp32 storage, convolutions on tensor cores with 10-bit mantissas"
+        return "fp32", "exact; reduced precision is used on request only"
+    if asked == "tf32" and not has_tf32:
+        raise UsageError(
+            f"--precision tf32 needs an NVIDIA GPU of compute capability 8.0, not {device.type}",
+            hint="use --precision fp32",
+        )
+    if asked == "fp16" and device.type != "cuda":
+        raise UsageError(
+            f"--precision fp16 needs a CUDA device, not {device.type}", hint="use --precision bf16 or fp32"
+        )
+    return asked, "asked for"
+
+
+def _compile(config: RunConfig, device: torch.device, planned_macs: float) -> tuple[bool, str]:
+    if config.compile == "off":
+        return False, "asked for"
+    obstacle = _compile_obstacle(device)
+    if config.compile == "on":
+        if obstacle:
+            raise UsageError(f"--compile on: {obstacle}", hint="use --compile off")
+        return True, "asked for"
+    if obstacle:
+        return False, obstacle
+    if device.type == "mps":
+        return False, "not proven on this device"
+    if device.type == "cuda":
+        return False, "not measured on a GPU yet; --compile on asks for it"
+    # a training step computes three times the forward pass, two operations a multiply-accumulate
+    saved = planned_macs * 6 / _CPU_FLOPS * _COMPILE_GAIN
+    cost = config.depth * _COMPILE_SECONDS_PER_LAYER
+    verdict = f"it would save about {saved:.0f} s of this run and cost about {cost:.0f} s"
+    return saved > 2 * cost, verdict
+
+
+def _recorded_compile(recorded: Decision) -> tuple[bool, str]:
+    if recorded.value == "on" and (obstacle := _compile_obstacle(torch.device("cpu"))):
+        raise UsageError(
+            f"this run was compiled so far, and here {obstacle}: its numbers would change",
+            hint="continue it on a machine with a C++ compiler, or start afresh with --compile off --overwrite",
+        )
+    return recorded.value == "on", recorded.reason
+
+
+def _compile_obstacle(device: torch.device) -> str | None:
+    if device.type == "cpu":
+        compilers = [os.environ.get("CXX", ""), "g++", "clang++", "cl"]
+        if not any(name and shutil.which(name) for name in compilers):
+            return "there is no C++ compiler (g++ or clang++) on this machine"
+    return None
+
+
+def _set_up(device: torch.device, precision: str, *, deterministic: bool) -> None:
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        # cuBLAS reads this when its first handle is made; the value is from PyTorch's reproducibility notes
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def _keep_freed_memory() -> Decision:
+    """Make glibc reuse the megabytes that every step frees, instead of returning them to the kernel page by page."""
+    if platform.libc_ver()[0] != "glibc":
+        return Decision("default", "not glibc")
+    m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
+    libc = ctypes.CDLL(None)
+    done = libc.mallopt(m_mmap_threshold, 1 << 30) and libc.mallopt(m_trim_threshold, (1 << 31) - 1)
+    if not done:
+        return Decision("default", "mallopt refused")
+    return Decision("keep freed memory", "large activations are freed and allocated again every step")
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Highest memory use so far: of the CUDA allocator on a GPU, else resident memory of this process; None unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def describe_environment(plan: DevicePlan) -> dict[str, str | int | bool | None]:
+    """Versions and hardware for run.json."""
+    import torchvision
+
+    is_cuda = plan.device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "cuda": torch.version.cuda if is_cuda else None,
+        "cudnn": str(torch.backends.cudnn.version()) if is_cuda else None,
+        "device_name": torch.cuda.get_device_name(plan.device) if is_cuda else _cpu_name(),
+        "cpu": _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "num_cpus": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,335 @@
+"""Training step, epoch and evaluation of one network: yields records, touches no files."""
+
+import math
+import time
+from collections.abc import Generator, Iterator
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resnet_cli.config import RunConfig
+from resnet_cli.data.batches import DeviceImages, EpochPlan, Normalizer, crop_and_flip, plan_epoch
+from resnet_cli.data.dataset import Dataset
+from resnet_cli.device import DevicePlan, peak_memory_bytes
+from resnet_cli.errors import DivergedError
+from resnet_cli.model import CifarNet, build_model, weighted_layers
+from resnet_cli.optim import build_optimizer, lr_at, steps_per_epoch, total_steps
+
+EVAL_BATCH_SIZE = 500
+_POLL_EVERY_STEPS = 50  # how often a GPU is asked for its loss; asking waits for it
+
+
+class Tick(NamedTuple):
+    """A point between two steps, where a run may be saved or stopped."""
+
+    phase: Literal["train", "evaluate"]
+    epoch: int
+    """From 1."""
+    done: int
+    """Images seen in this phase of the epoch."""
+    total: int
+    """Images of this phase."""
+    step: int
+    """Optimizer steps taken since the start of the run."""
+    running_loss: float | None
+    """Mean training loss of the epoch so far; None when it was not asked for."""
+
+
+class EpochRecord(NamedTuple):
+    """What an epoch gave."""
+
+    metrics: dict[str, float | int | None]
+    """One row of metrics.csv."""
+    gradflow: list[dict[str, float | int | str | None]]
+    """Rows of gradflow.csv; empty when not due."""
+    test_logits: Tensor
+    """(N, classes) float32 on the CPU, in dataset order."""
+    num_selected_wrong: int
+    """Number of wrong answers on the set that `best` is chosen on: validation if there is one, else test."""
+
+
+class Evaluation(NamedTuple):
+    """Sums over a labelled set; divide once at the end."""
+
+    num_examples: int
+    num_wrong: int
+    loss_sum: float
+    logits: Tensor  # (N, classes) float32 on the CPU, in dataset order
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.loss_sum / self.num_examples
+
+    @property
+    def error_pct(self) -> float:
+        """Wrong answers in per cent."""
+        return 100.0 * self.num_wrong / self.num_examples
+
+
+class Engine:
+    """One run's network, optimizer and data on a device.
+
+    `run` continues from where the state stands, so an engine whose state was loaded from a
+    checkpoint goes on as the one that saved it would have.
+
+    Args:
+        config: what to train and how.
+        dataset: what `config` names.
+        plan: device and precision.
+    """
+
+    def __init__(self, config: RunConfig, dataset: Dataset, plan: DevicePlan) -> None:
+        self.config, self.plan = config, plan
+        device = plan.device
+        self.train_images = DeviceImages.on(device, dataset.train)
+        self.test_images = DeviceImages.on(device, dataset.test)
+        self.val_images = DeviceImages.on(device, dataset.val) if dataset.val else None
+        self.normalizer = Normalizer.for_dataset(dataset, config.normalization, device)
+        model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
+        self.model: CifarNet = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(self.model, config, fused=device.type in ("cpu", "cuda"))
+        self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
+        self._compiled = torch.compile(self.model, dynamic=False) if plan.compile else self.model
+        self.num_train = len(self.train_images)
+        self.steps_per_epoch = steps_per_epoch(self.num_train, config.batch_size)
+        self.total_steps = total_steps(config, self.num_train)
+        self.num_epochs = math.ceil(self.total_steps / self.steps_per_epoch)
+        # position and sums of the current epoch: with model, optimizer and scaler, all that a checkpoint holds
+        self.step = 0
+        self.epochs_done = 0
+        self.train_seconds = 0.0
+        self.sums = EpochSums(device)
+        self.gradflow_values: Tensor | None = None  # (layers, 3) float64 on the CPU
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last epoch is done and evaluated."""
+        return self.epochs_done >= self.num_epochs
+
+    def run(self) -> Iterator[Tick | EpochRecord]:
+        """Train to the end; yields a `Tick` after every step and evaluated batch, and a record after every epoch.
+
+        Raises:
+            DivergedError: a loss was not finite; the message names the step.
+        """
+        while not self.is_finished:
+            yield from self._train_epoch()
+            yield (yield from self._end_epoch())
+
+    # --------------------------------------------------------------- training
+
+    def _train_epoch(self) -> Iterator[Tick]:
+        epoch = self.epochs_done + 1
+        first = self.epochs_done * self.steps_per_epoch
+        last = min(first + self.steps_per_epoch, self.total_steps)
+        if self.step == last:  # resumed in the evaluation
+            return
+        plan = plan_epoch(
+            self.num_train, self.config.augment, seed=self.config.seed, epoch=epoch, device=self.plan.device
+        )
+        total = min(self.num_train, (last - first) * self.config.batch_size)
+        self.model.train()
+        while self.step < last:
+            started = time.perf_counter()
+            start = (self.step - first) * self.config.batch_size
+            chosen = slice(start, min(start + self.config.batch_size, self.num_train))
+            self._train_step(plan, chosen)
+            if self.step == last and self._is_due(self.config.gradflow_every, epoch):
+                self.gradflow_values = self._measure_gradflow()
+            polled = self.plan.device.type == "cpu" or self.step % _POLL_EVERY_STEPS == 0 or self.step == last
+            running_loss = self.check_finite() if polled else None
+            self.train_seconds += time.perf_counter() - started
+            yield Tick("train", epoch, min(chosen.stop, total), total, self.step, running_loss)
+
+    def _train_step(self, plan: EpochPlan, chosen: slice) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr_at(self.step, self.config, self.num_train)
+        order = plan.order[chosen]
+        pixels, labels = self.train_images.pixels[order], self.train_images.labels[order]
+        images = self.normalizer(crop_and_flip(pixels, plan.shift[chosen], plan.flip[chosen]))
+        # the partial batch at the end of an epoch is not worth a compilation of its own
+        network = self._compiled if len(labels) == self.config.batch_size else self.model
+        with self.plan.autocast():
+            logits = network(images).float()
+        loss = F.cross_entropy(logits, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)  # gradflow reads true gradients
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.sums.add(loss.detach(), logits.detach(), labels, self.step)
+        self.step += 1
+
+    def check_finite(self) -> float:
+        """Mean training loss of the epoch so far; raises `DivergedError` when a step's loss was not finite."""
+        step = int(self.sums.first_bad_step)
+        if step < _NEVER:
+            lr = lr_at(step, self.config, self.num_train)
+            raise DivergedError(
+                f"training diverged: the loss was not finite at step {step} (epoch {self.epochs_done + 1}, lr {lr:g})",
+                hint="a smaller --lr or --warmup-steps may help",
+            )
+        return self.sums.loss
+
+    # ------------------------------------------------------------- end of epoch
+
+    def _end_epoch(self) -> Generator[Tick, None, EpochRecord]:
+        epoch = self.epochs_done + 1
+        started = time.perf_counter()
+        is_last = epoch == self.num_epochs
+        clean = None
+        if is_last or self._is_due(self.config.clean_train_every, epoch):
+            clean = yield from self._evaluate(self.train_images)
+        val = (yield from self._evaluate(self.val_images)) if self.val_images else None
+        test = yield from self._evaluate(self.test_images)
+        eval_seconds = time.perf_counter() - started
+        metrics: dict[str, float | int | None] = {
+            "epoch": epoch,
+            "step": self.step,
+            "lr": lr_at(self.step - 1, self.config, self.num_train),
+            "train_loss": self.sums.loss,
+            "train_error_pct": self.sums.error_pct,
+            "train_clean_loss": clean.loss if clean else None,
+            "train_clean_error_pct": clean.error_pct if clean else None,
+            "val_loss": val.loss if val else None,
+            "val_error_pct": val.error_pct if val else None,
+            "test_loss": test.loss,
+            "test_error_pct": test.error_pct,
+            "test_accuracy_pct": 100.0 - test.error_pct,
+            "images_per_second": self.sums.num_seen / self.train_seconds,
+            "train_seconds": self.train_seconds,
+            "eval_seconds": eval_seconds,
+            "peak_memory_bytes": peak_memory_bytes(self.plan.device),
+        }
+        record = EpochRecord(metrics, self._gradflow_rows(epoch), test.logits, (val or test).num_wrong)
+        self.epochs_done = epoch
+        self.train_seconds = 0.0
+        self.sums = EpochSums(self.plan.device)
+        self.gradflow_values = None
+        return record
+
+    def _evaluate(self, images: DeviceImages) -> Generator[Tick, None, Evaluation]:
+        pieces = []
+        for piece in evaluate_batches(self.model, images, self.normalizer, self.plan):
+            pieces.append(piece)
+            done = sum(p.num_examples for p in pieces)
+            yield Tick("evaluate", self.epochs_done + 1, done, len(images), self.step, None)
+        return merge(pieces)
+
+    # --------------------------------------------------------------- gradients
+
+    def _is_due(self, every: int, epoch: int) -> bool:
+        return every > 0 and epoch % every == 0
+
+    @torch.no_grad()
+    def _measure_gradflow(self) -> Tensor:
+        """Norms of gradient, weight and update of each weighted layer, of the step just taken."""
+        norms = []
+        lr = lr_at(self.step - 1, self.config, self.num_train)
+        for layer in weighted_layers(self.model):
+            weight = layer.module.weight
+            assert weight.grad is not None  # a step was just taken
+            # SGD without dampening or Nesterov moves by lr times the momentum buffer
+            update = self.optimizer.state[weight].get("momentum_buffer", weight.grad)
+            norms.append(torch.stack([weight.grad.norm(), weight.norm(), lr * update.norm()]))
+        return torch.stack(norms).double().cpu()
+
+    def _gradflow_rows(self, epoch: int) -> list[dict[str, float | int | str | None]]:
+        if self.gradflow_values is None:
+            return []
+        rows: list[dict[str, float | int | str | None]] = []
+        for layer, (grad, weight, update) in zip(
+            weighted_layers(self.model), self.gradflow_values.tolist(), strict=True
+        ):
+            rows.append(
+                {
+                    "epoch": epoch,
+                    "layer_index": layer.index,
+                    "layer": layer.name,
+                    "stage": layer.stage,
+                    "block": layer.block,
+                    "grad_norm": grad,
+                    "weight_norm": weight,
+                    "update_to_weight_ratio": update / weight if weight else None,
+                }
+            )
+        return rows
+
+
+_NEVER = 2**62  # no run is this long
+
+
+class EpochSums:
+    """Loss and errors of an epoch's training steps, summed on the device without waiting for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        # MPS has no float64
+        self.loss_sum = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        self.num_wrong = torch.zeros((), dtype=torch.int64, device=device)
+        self.first_bad_step = torch.full((), _NEVER, dtype=torch.int64, device=device)
+        self.num_seen = 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, step: int) -> None:
+        """Add one step: mean loss (), logits (B, classes), labels (B,)."""
+        self.loss_sum += loss * len(labels)
+        self.num_wrong += (logits.argmax(dim=1) != labels).sum()
+        bad = torch.where(torch.isfinite(loss), _NEVER, step)
+        self.first_bad_step = torch.minimum(self.first_bad_step, bad)
+        self.num_seen += len(labels)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the images seen."""
+        return float(self.loss_sum) / max(self.num_seen, 1)
+
+    @property
+    def error_pct(self) -> float:
+        """Wrong answers in per cent of the images seen."""
+        return 100.0 * int(self.num_wrong) / max(self.num_seen, 1)
+
+
+@torch.no_grad()
+def evaluate_batches(
+    model: CifarNet,
+    images: DeviceImages,
+    normalizer: Normalizer,
+    plan: DevicePlan,
+    *,
+    batch_size: int = EVAL_BATCH_SIZE,
+) -> Iterator[Evaluation]:
+    """Evaluate `model` in eval mode without augmentation, one `Evaluation` a batch, in order."""
+    for start in range(0, len(images), batch_size):
+        model.eval()
+        labels = images.labels[start : start + batch_size]
+        with plan.autocast():
+            logits = model(normalizer(images.pixels[start : start + batch_size])).float()
+        loss_sum = F.cross_entropy(logits, labels, reduction="none").double().sum().item()
+        num_wrong = int((logits.argmax(dim=1) != labels).sum())
+        yield Evaluation(len(labels), num_wrong, loss_sum, logits.cpu())
+
+
+def merge(pieces: list[Evaluation]) -> Evaluation:
+    """One `Evaluation` of several consecutive ones."""
+    return Evaluation(
+        sum(p.num_examples for p in pieces),
+        sum(p.num_wrong for p in pieces),
+        sum(p.loss_sum for p in pieces),
+        torch.cat([p.logits for p in pieces]),
+    )
+
+
+def evaluate(
+    model: CifarNet,
+    images: DeviceImages,
+    normalizer: Normalizer,
+    plan: DevicePlan,
+    *,
+    batch_size: int = EVAL_BATCH_SIZE,
+) -> Evaluation:
+    """Evaluate `model` on all `images`; counts do not depend on `batch_size`."""
+    return merge(list(evaluate_batches(model, images, normalizer, plan, batch_size=batch_size)))
+

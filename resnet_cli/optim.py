@@ -1,0 +1,50 @@
+"""The optimizer of the recipes, and the learning rate as a pure function of the step."""
+
+import math
+
+import torch
+from torch import nn
+
+from resnet_cli.config import RunConfig
+
+
+def steps_per_epoch(num_train: int, batch_size: int) -> int:
+    """Optimizer steps in one pass over `num_train` images; the last, partial batch counts."""
+    return math.ceil(num_train / batch_size)
+
+
+def total_steps(config: RunConfig, num_train: int) -> int:
+    """Length of a run in optimizer steps."""
+    if config.steps is not None:
+        return config.steps
+    assert config.epochs is not None  # RunConfig holds exactly one of the two
+    return config.epochs * steps_per_epoch(num_train, config.batch_size)
+
+
+def lr_at(step: int, config: RunConfig, num_train: int) -> float:
+    """Learning rate of optimizer step `step` (from 0).
+
+    `warmup_lr` for the first `warmup_steps` steps, then `lr`, multiplied by `lr_decay` at every milestone passed.
+    """
+    if step < config.warmup_steps:
+        return config.warmup_lr
+    unit = 1 if config.steps is not None else steps_per_epoch(num_train, config.batch_size)
+    passed = sum(step >= milestone * unit for milestone in config.milestones)
+    return config.lr * config.lr_decay**passed
+
+
+def build_optimizer(model: nn.Module, config: RunConfig, *, fused: bool) -> torch.optim.SGD:
+    """SGD with momentum; weight decay on all parameters, BN and biases included, as He et al. trained.
+
+    Args:
+        model: already on its device and in its memory format.
+        config: gives lr, momentum and weight decay.
+        fused: update all parameters in one kernel; same arithmetic, fewer launches.
+    """
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=fused,
+    )
