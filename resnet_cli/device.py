@@ -1,6 +1,7 @@
 """Device, precision, compilation and determinism: decided once, each with its reason."""
 
 import ctypes
+import logging
 import os
 import platform
 import shutil
@@ -137,6 +138,8 @@ def _compile_obstacle(device: torch.device) -> str | None:
 
 
 def _set_up(device: torch.device, precision: str, *, deterministic: bool) -> None:
+    # on a machine without a GPU the compiler's import of the CUDA toolkit says so in a log line
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -182,7 +185,7 @@ def describe_environment(plan: DevicePlan) -> dict[str, str | int | bool | None]
         "torch": str(torch.__version__),
         "torchvision": str(torchvision.__version__),
         "cuda": torch.version.cuda if is_cuda else None,
-        "cudnn": str(torch.backends.cudnn.version()) if is_cuda else None,
+        "cudnn": str(torch.backends.cudnn.version()) if is_cuda else None,  # type: ignore[no-untyped-call]
         "device_name": torch.cuda.get_device_name(plan.device) if is_cuda else _cpu_name(),
         "cpu": _cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

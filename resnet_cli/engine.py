@@ -248,7 +248,7 @@ class Engine:
             rows.append(
                 {
                     "epoch": epoch,
-                    "layer_index": layer.index,
+                    "layer_index": layer.layer_index,
                     "layer": layer.name,
                     "stage": layer.stage,
                     "block": layer.block,
@@ -332,4 +332,3 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate `model` on all `images`; counts do not depend on `batch_size`."""
     return merge(list(evaluate_batches(model, images, normalizer, plan, batch_size=batch_size)))
-

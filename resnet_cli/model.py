@@ -41,8 +41,7 @@ class Block(nn.Module):
     def branch(self, x: Tensor) -> Tensor:
         """F(x), before the addition; (N, C, H, W)."""
         out = F.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return out
+        return self.bn2(self.conv2(out))  # type: ignore[no-any-return]
 
     def skip(self, x: Tensor) -> Tensor:
         """What the shortcut adds to F(x); only for residual blocks."""
@@ -134,7 +133,7 @@ def initialize(model: CifarNet, seed: int) -> None:
 class Layer(NamedTuple):
     """One of the 6n+2 weighted layers."""
 
-    index: int
+    layer_index: int
     """From 1 (first convolution) to the depth (linear layer)."""
     name: str
     """As in the state dict: `conv1`, `layer1.0.conv1`, …, `fc`."""
@@ -167,7 +166,7 @@ def count_macs(depth: int, shortcut: Shortcut, num_classes: int = 10, *, image_s
 
     def add(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
-        per_output = module.weight[0].numel()  # type: ignore[index, operator]
+        per_output = module.weight[0].numel()  # type: ignore[index]
         total += per_output * output[0].numel()
 
     with torch.device("meta"):

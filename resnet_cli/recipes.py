@@ -28,12 +28,12 @@ RECIPES = {
         Recipe(
             name="report2025",
             summary="200 epochs on CIFAR-10, lr 0.1 divided by 10 at epochs 80 and 120",
-            source="Shinde 2025, Deep Residual Learning for Image Recognition: Implementation and Analysis, section 2.2",
+            source="Shinde, Deep Residual Learning for Image Recognition: Implementation and Analysis (2025), 2.2",
             values={**_HE_DATA, **_HE_SGD, "epochs": 200, "steps": None, "milestones": (80, 120)},
         ),
         Recipe(
             name="he2015",
-            summary="64k steps on 45k CIFAR-10 images, lr 0.1 divided by 10 at 32k and 48k; 110 layers and more warm up",
+            summary="64k steps on 45k CIFAR-10 images, lr 0.1 divided by 10 at 32k and 48k; warm-up from 110 layers",
             source="He et al. 2015 (arXiv 1512.03385), section 4.2",
             values={
                 **_HE_DATA,
@@ -106,6 +106,26 @@ def make_config(recipe: str = "report2025", *, arch: str, depth: int, **override
     return RunConfig.from_dict(
         {"shortcut": default_shortcut, **values, **overrides, "recipe": recipe, "arch": arch, "depth": depth}
     )
+
+
+def train_arguments(config: RunConfig, *, data_dir: str | None = None) -> list[str]:
+    """The arguments of `resnet` that train `config` again: the recipe and what differs from it."""
+    arguments = ["train", "--recipe", config.recipe, "--arch", config.arch, "--depth", str(config.depth)]
+    if config.recipe in RECIPES:
+        defaults = make_config(config.recipe, arch=config.arch, depth=config.depth).to_dict()
+    else:
+        defaults = {}
+    for name, value in config.to_dict().items():
+        if name in ("recipe", "arch", "depth") or value is None or value == defaults.get(name):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            arguments.append(option)
+        elif isinstance(value, list | tuple):
+            arguments += [option, ",".join(map(str, value)) or "none"]
+        else:
+            arguments += [option, str(value)]
+    return arguments + (["--data-dir", data_dir] if data_dir else [])
 
 
 # What names the network or the machine rather than the recipe. An explicit precision does

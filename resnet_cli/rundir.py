@@ -386,7 +386,7 @@ def _read_csv(path: Path, columns: tuple[str, ...]) -> "pd.DataFrame":
 
     kinds = {name: "str" if name in _TEXT_COLUMNS else "float64" for name in columns}
     try:
-        frame = pd.read_csv(path, dtype=kinds, encoding="utf-8")  # type: ignore[arg-type]
+        frame = pd.read_csv(path, dtype=kinds, encoding="utf-8")
     except FileNotFoundError:
         raise RunFileError(f"{path} is missing") from None
     except (OSError, ValueError) as error:

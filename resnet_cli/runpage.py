@@ -1,33 +1,9 @@
-"""The page that a run directory shows to people, and the command that repeats a run."""
+"""The page that a run directory shows to people."""
 
 import shlex
 
-from resnet_cli.config import RunConfig
-from resnet_cli.recipes import RECIPES, make_config, recipe_label
+from resnet_cli.recipes import recipe_label, train_arguments
 from resnet_cli.rundir import RunRecord, Summary
-
-
-def command_line(config: RunConfig, *, data_dir: str | None = None) -> str:
-    """The `resnet train` command that gives `config` again."""
-    words = ["resnet", "train", "--recipe", config.recipe, "--arch", config.arch, "--depth", str(config.depth)]
-    values = config.to_dict()
-    if config.recipe in RECIPES:
-        base = make_config(config.recipe, arch=config.arch, depth=config.depth).to_dict()
-    else:
-        base = {}
-    for name, value in values.items():
-        if name in ("recipe", "arch", "depth") or value == base.get(name) or value is None:
-            continue
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif isinstance(value, list):
-            words += [option, ",".join(map(str, value)) or "none"]
-        else:
-            words += [option, str(value)]
-    if data_dir:
-        words += ["--data-dir", data_dir]
-    return shlex.join(words)
 
 
 def run_page(record: RunRecord, summary: Summary) -> str:
@@ -51,7 +27,7 @@ finished {summary.finished_at}.
 
 Repeat it with
 
-    {command_line(config, data_dir=location)}
+    {shlex.join(["resnet", *train_arguments(config, data_dir=location)])}
 
 | file | holds |
 |---|---|

@@ -2,12 +2,13 @@
 
 import contextlib
 import datetime
+import math
 import sys
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -34,6 +35,11 @@ from resnet_cli.rundir import (
 from resnet_cli.runpage import run_page
 from resnet_cli.signals import StopFlag
 
+if TYPE_CHECKING:
+    from resnet_cli.engine import EpochRecord, Tick
+
+# torch is imported inside functions: a finished run is found, and a wrong one refused, without it.
+
 
 class Reporter(Protocol):
     """Who is told how a run goes on."""
@@ -44,8 +50,8 @@ class Reporter(Protocol):
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
         """Training starts or, with `epochs_done` or a step behind it, goes on."""
 
-    def tick(self, tick: Any) -> None:
-        """A step or an evaluated batch is done; `tick` is an `engine.Tick`."""
+    def tick(self, tick: "Tick") -> None:
+        """A step or an evaluated batch is done."""
 
     def epoch(self, metrics: dict[str, float | int | None]) -> None:
         """An epoch is done; `metrics` is its row of metrics.csv."""
@@ -59,7 +65,7 @@ class SilentReporter:
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
         """Say nothing."""
 
-    def tick(self, tick: Any) -> None:
+    def tick(self, tick: "Tick") -> None:
         """Say nothing."""
 
     def epoch(self, metrics: dict[str, float | int | None]) -> None:
@@ -84,9 +90,7 @@ def default_out(config: RunConfig, folder: Path = Path("runs")) -> Path:
     from resnet_cli.recipes import recipe_label
 
     name = f"{config.dataset}-{config.recipe}-{config.network}-seed{config.seed}"
-    standard = msgspec.structs.replace(
-        config, device="auto", compile="auto", deterministic=False, gradflow_every=0
-    )
+    standard = msgspec.structs.replace(config, device="auto", compile="auto", deterministic=False, gradflow_every=0)
     if recipe_label(config) != config.recipe or config != standard:
         name += f"-{config.fingerprint()[:8]}"
     return folder / name
@@ -273,7 +277,7 @@ class Session:
 
     # ------------------------------------------------------------------ saving
 
-    def _is_save_due(self, tick: Any) -> bool:
+    def _is_save_due(self, tick: "Tick") -> bool:
         every = self.options.save_every
         if every.unit == "steps":
             return tick.phase == "train" and tick.step % every.amount == 0
@@ -309,7 +313,7 @@ class Session:
         }
         self.run.write_bytes(path, dump_weights(self.engine, metadata))
 
-    def _record_epoch(self, epoch: Any) -> None:
+    def _record_epoch(self, epoch: "EpochRecord") -> None:
         self.run.append_metrics(epoch.metrics)
         if epoch.gradflow:
             self.run.append_gradflow(epoch.gradflow)
@@ -327,14 +331,17 @@ class Session:
         step = int(self.engine.sums.first_bad_step)
         self.run.write_divergence(
             Divergence(
-                run_id=self.record.run_id, finished_at=_now(), epoch=self.engine.epochs_done + 1, step=step,
+                run_id=self.record.run_id,
+                finished_at=_now(),
+                epoch=self.engine.epochs_done + 1,
+                step=step,
                 lr=lr_at(step, self.config, self.engine.num_train),
-            )  # fmt: skip
+            )
         )
 
     def _finish(self) -> Summary:
         metrics = self.run.read_metrics()
-        last = {name: _scalar(value) for name, value in metrics.iloc[-1].items()}
+        last = {str(name): _scalar(value) for name, value in metrics.iloc[-1].items()}
         peak = metrics["peak_memory_bytes"].max()
         summary = Summary(
             run_id=self.record.run_id,
@@ -344,7 +351,7 @@ class Session:
             best_chosen_on="val" if self.dataset.val else "test",
             train_seconds=float(metrics["train_seconds"].sum()),
             eval_seconds=float(metrics["eval_seconds"].sum()),
-            peak_memory_bytes=int(peak) if peak == peak else None,
+            peak_memory_bytes=None if math.isnan(peak) else int(peak),
         )
         self.run.write_summary(summary, run_page(self.record, summary))
         return summary
@@ -355,9 +362,9 @@ class Session:
         return total_steps(self.config, len(self.dataset.train)) * self.config.batch_size
 
     def _model_record(self) -> ModelRecord:
-        from resnet_cli.model import CifarNet, count_macs, count_parameters
-
         import torch
+
+        from resnet_cli.model import CifarNet, count_macs, count_parameters
 
         config, num_classes = self.config, len(self.dataset.classes)
         with torch.device("meta"):
@@ -378,7 +385,7 @@ class Session:
 
 
 def _scalar(value: float) -> float | int | None:
-    if value != value:
+    if math.isnan(value):
         return None
     return int(value) if float(value).is_integer() else float(value)
 

@@ -61,35 +61,33 @@ def run(args: list[str]) -> int:
 
     `RESNET_DEBUG=1` lets exceptions through with their traceback.
     """
-    debug = os.environ.get("RESNET_DEBUG") == "1"
     try:
         code = app(args, prog_name="resnet", standalone_mode=False)
-    except typer.TyperException as error:
-        return _fail(error.format_message(), error.exit_code)
-    except typer.Abort:
-        return _fail("aborted", ExitCode.FAILED)
-    except KeyboardInterrupt:
-        return _fail("interrupted", ExitCode.CTRL_C)
-    except ResnetError as error:
-        if debug:
-            raise
-        return _fail(str(error), error.exit_code)
     except BrokenPipeError:
         # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
-    except OSError as error:
-        if debug:
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("RESNET_DEBUG") == "1":
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", ExitCode.FAILED)
-    except Exception as error:
-        if debug:
-            raise
-        return _fail(f"{type(error).__name__}: {error}; RESNET_DEBUG=1 shows where", ExitCode.FAILED)
+        message, exit_code = explain(error)
+        Output().error(message)
+        return exit_code
     return int(code or ExitCode.DONE)
 
 
-def _fail(message: str, code: int) -> int:
-    Output().error(message)
-    return int(code)
+def explain(error: BaseException) -> tuple[str, int]:
+    """The one line and the exit code for what a command raised."""
+    match error:
+        case ResnetError():
+            return str(error), error.exit_code
+        case typer.TyperException():
+            return error.format_message(), error.exit_code
+        case typer.Abort():
+            return "aborted", ExitCode.FAILED
+        case KeyboardInterrupt():
+            return "interrupted", ExitCode.CTRL_C
+        case OSError(strerror=str(reason)):
+            return f"{error.filename}: {reason}" if error.filename else reason, ExitCode.FAILED
+        case _:
+            return f"{type(error).__name__}: {error}; RESNET_DEBUG=1 shows where", ExitCode.FAILED

@@ -91,6 +91,7 @@ class ProgressReporter:
         self._next_line = 0.0
 
     def __call__(self, label: str, done: int, total: int, unit: str = "") -> None:
+        """Show that `done` of `total` is done."""
         if self._output.quiet:
             return
         label = printable(label)

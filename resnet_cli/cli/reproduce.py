@@ -1,0 +1,107 @@
+"""`resnet reproduce`: the whole study, from nothing to Table 1 and the figures."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from resnet_cli.cli.options import DataDir, Json, Quiet
+from resnet_cli.cli.output import Output
+from resnet_cli.config import DatasetName, Device, Precision, RunConfig
+from resnet_cli.errors import DivergedError, UsageError
+
+HELP = """Train plain and residual networks of two depths, then write Table 1 and the figures.
+
+Runs that are there already are kept and unfinished ones resumed, so the same command can be given again
+after an interruption, or with more seeds. The runs go to DIR/runs, the figures to DIR/figures,
+the table to DIR/table1.md.
+
+Examples:
+
+  resnet reproduce --recipe demo
+
+  resnet reproduce --recipe demo --seeds 0,1,2 --out degradation
+
+  resnet reproduce --recipe report2025 --seeds 0,1,2 --device cuda
+"""
+
+
+def command(
+    recipe: Annotated[str, typer.Option(help="report2025, he2015 or demo.")] = "demo",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the study. Default: reproduction/RECIPE.", show_default=False)
+    ] = None,
+    depths: Annotated[str, typer.Option(help="Depths, each 6n+2, separated by commas.")] = "20,56",
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
+    dataset: Annotated[
+        DatasetName | None, typer.Option(help="Default: as the recipe says.", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Length in epochs. Default: as the recipe says.", show_default=False)
+    ] = None,
+    limit_train: Annotated[int | None, typer.Option(help="Keep N training images.", show_default=False)] = None,
+    limit_test: Annotated[int | None, typer.Option(help="Keep N test images.", show_default=False)] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="As for train.")] = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """See HELP."""
+    from resnet_cli.recipes import make_config
+
+    output = Output(json=json, quiet=quiet)
+    given = {"dataset": dataset, "epochs": epochs, "limit_train": limit_train, "limit_test": limit_test}
+    overrides: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    configs = [
+        make_config(recipe, arch=arch, depth=depth, seed=seed, device=device, precision=precision, **overrides)
+        for seed in _numbers("--seeds", seeds)
+        for depth in _numbers("--depths", depths)
+        for arch in ("plain", "resnet")
+    ]
+    _reproduce(configs, out or Path("reproduction") / recipe, data_dir, output)
+
+
+def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, output: Output) -> None:
+    from resnet_cli.analysis import figures, tables
+    from resnet_cli.analysis.frames import load_study
+    from resnet_cli.files import write_atomic
+    from resnet_cli.reproduce import launch, plan, status_of
+
+    jobs = plan(configs, folder / "runs", status_of)
+    todo = [job for job in jobs if job.state in ("todo", "resume")]
+    output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} done, {len(todo)} to train")
+    # finished ones too: the child checks that what lies there is what was asked for
+    for number, job in enumerate(jobs, start=1):
+        output.note(f"[{number}/{len(jobs)}] {job.config.network}, seed {job.config.seed}")
+        try:
+            launch(job, data_dir=data_dir, quiet=output.quiet)
+        except DivergedError as error:
+            output.warn(f"{error}; it is listed as such and left out of the means")
+    study = load_study([folder / "runs"])
+    write_atomic(folder / "table1.md", tables.render(study, "markdown").encode())
+    drawn, not_drawn = figures.draw_or_explain(study, ["all"], None)
+    paths = []
+    (folder / "figures").mkdir(exist_ok=True)
+    for figure in drawn:
+        path = folder / "figures" / f"{figure.name}.png"
+        figures.save(figure.figure, path)
+        paths.append(path)
+    for figure in not_drawn:
+        output.note(f"{figure.kind}: {figure.reason}")
+    document = {
+        **tables.study_document(study),
+        "out": str(folder),
+        "table": str(folder / "table1.md"),
+        "figures": [str(path) for path in paths],
+    }
+    output.result(document, tables.human(study, output.stdout.width))
+    output.note(f"wrote {folder / 'table1.md'} and {len(paths)} figures to {folder / 'figures'}")
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is not a list of whole numbers", hint=f"use {option} 0,1,2") from None
+    return list(dict.fromkeys(values))

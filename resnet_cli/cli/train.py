@@ -1,0 +1,212 @@
+"""`resnet train`: one run, one run directory."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from resnet_cli.cli.options import DataDir, Json, Quiet
+from resnet_cli.cli.output import Output
+from resnet_cli.config import (
+    Arch,
+    Augment,
+    CompileMode,
+    DatasetName,
+    Device,
+    Normalization,
+    Precision,
+    RunConfig,
+    RunOptions,
+    SaveEvery,
+)
+from resnet_cli.errors import UsageError
+
+HELP = """Train one network; the result is a run directory that explains itself.
+
+Running the same command again resumes an unfinished run and leaves a finished one as it is.
+Options that are not given come from the recipe:
+report2025 (200 epochs on CIFAR-10), he2015 (64k steps, 45k/5k split), demo (10 epochs on embedded digits).
+
+Examples:
+
+  resnet train --recipe demo --arch plain --depth 56
+
+  resnet train --arch resnet --depth 56 --device cuda
+
+  resnet train --arch plain --depth 20 --dataset imagefolder --data-dir DIR --epochs 5
+
+  resnet train --recipe he2015 --arch resnet --depth 110 --seed 1 --out runs/he-110
+"""
+
+_RECIPE = "Recipe (default: as the recipe says)"
+_MACHINE = "Machine"
+_RUN = "Run directory"
+
+
+def command(
+    arch: Annotated[Arch, typer.Option(help="Plain network or its residual twin.", show_default=False)],
+    depth: Annotated[int, typer.Option(help="Number of weighted layers, 6n+2: 8, 14, 20, … 1202.", show_default=False)],
+    recipe: Annotated[
+        str, typer.Option(help="Where all other defaults come from: report2025, he2015, demo.")
+    ] = "report2025",
+    shortcut: Annotated[
+        str | None,
+        typer.Option(
+            help="A: identity and zero-padding; B: 1×1 projection. Default: A; plain networks have none.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order, augmentation and validation split.")] = 0,
+    dataset: Annotated[
+        DatasetName | None, typer.Option(show_default=False, rich_help_panel="Data", help="Dataset.")
+    ] = None,
+    data_dir: DataDir = None,
+    limit_train: Annotated[
+        int | None, typer.Option(show_default=False, rich_help_panel="Data", help="Keep N training images, stratified.")
+    ] = None,
+    limit_test: Annotated[
+        int | None, typer.Option(show_default=False, rich_help_panel="Data", help="Keep N test images, stratified.")
+    ] = None,
+    val_size: Annotated[
+        int | None, typer.Option(show_default=False, rich_help_panel="Data", help="Split N validation images off.")
+    ] = None,
+    augment: Annotated[
+        Augment | None,
+        typer.Option(
+            show_default=False, rich_help_panel="Data", help="crop: zero-pad 4 and crop; crop-flip: and mirror."
+        ),
+    ] = None,
+    normalization: Annotated[
+        Normalization | None,
+        typer.Option(show_default=False, rich_help_panel="Data", help="Per-channel mean and std, or the mean image."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(show_default=False, rich_help_panel=_RECIPE, help="Length in epochs.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(show_default=False, rich_help_panel=_RECIPE, help="Length in optimizer steps instead.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(show_default=False, rich_help_panel=_RECIPE, help="Images a step.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", show_default=False, rich_help_panel=_RECIPE, help="Initial learning rate.")
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(show_default=False, rich_help_panel=_RECIPE, help="Of SGD.")] = None,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(show_default=False, rich_help_panel=_RECIPE, help="On all parameters, as He et al. trained."),
+    ] = None,
+    milestones: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            rich_help_panel=_RECIPE,
+            metavar="N,N,…",
+            help="Where lr drops, in epochs (with --steps: in steps); none: nowhere.",
+        ),
+    ] = None,
+    lr_decay: Annotated[
+        float | None, typer.Option(show_default=False, rich_help_panel=_RECIPE, help="Factor of a drop.")
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option(show_default=False, rich_help_panel=_RECIPE, help="First steps at --warmup-lr.")
+    ] = None,
+    warmup_lr: Annotated[
+        float | None, typer.Option(show_default=False, rich_help_panel=_RECIPE, help="Constant lr of the warm-up.")
+    ] = None,
+    clean_train_every: Annotated[
+        int | None,
+        typer.Option(
+            show_default=False,
+            rich_help_panel="Measurements",
+            help="Epochs between clean training errors; 0: at the end.",
+        ),
+    ] = None,
+    gradflow_every: Annotated[
+        int | None,
+        typer.Option(
+            show_default=False, rich_help_panel="Measurements", help="Epochs between gradient norms; 0: never."
+        ),
+    ] = None,
+    device: Annotated[Device, typer.Option(rich_help_panel=_MACHINE, help="Where to compute.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(rich_help_panel=_MACHINE, help="auto: tf32 on NVIDIA GPUs that have it, else fp32.")
+    ] = "auto",
+    compile_mode: Annotated[
+        CompileMode,
+        typer.Option(
+            "--compile", rich_help_panel=_MACHINE, help="torch.compile; auto: where a run is long enough to repay it."
+        ),
+    ] = "auto",
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            rich_help_panel=_MACHINE,
+            help="Deterministic GPU kernels (a CPU is deterministic anyway).",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            show_default=False,
+            rich_help_panel=_RUN,
+            help="Run directory. Default: runs/ and a name made of the configuration.",
+        ),
+    ] = None,
+    save_every: Annotated[
+        str, typer.Option(rich_help_panel=_RUN, metavar="N[epochs|steps|min]", help="Time between checkpoints.")
+    ] = "1epoch",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=_RUN, help="Start afresh; removes only what this tool wrote.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """See HELP."""
+    from resnet_cli.recipes import make_config
+
+    given: dict[str, Any] = {
+        "shortcut": shortcut, "dataset": dataset, "limit_train": limit_train, "limit_test": limit_test,
+        "val_size": val_size, "augment": augment, "normalization": normalization, "epochs": epochs, "steps": steps,
+        "batch_size": batch_size, "lr": lr, "momentum": momentum, "weight_decay": weight_decay,
+        "milestones": _milestones(milestones), "lr_decay": lr_decay, "warmup_steps": warmup_steps,
+        "warmup_lr": warmup_lr, "clean_train_every": clean_train_every, "gradflow_every": gradflow_every,
+    }  # fmt: skip
+    config = make_config(
+        recipe, arch=arch, depth=depth, seed=seed, device=device, precision=precision, compile=compile_mode,
+        deterministic=deterministic, **{name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
+    options = RunOptions(data_dir=str(data_dir) if data_dir else None, save_every=SaveEvery.parse(save_every))
+    _run(config, out, options, overwrite=overwrite, output=Output(json=json, quiet=quiet))
+
+
+def _run(config: RunConfig, out: Path | None, options: RunOptions, *, overwrite: bool, output: Output) -> None:
+    from resnet_cli.cli.train_progress import TrainReporter, summary_table
+    from resnet_cli.session import train
+
+    with TrainReporter(output) as reporter:
+        result = train(config, out, options=options, reporter=reporter, overwrite=overwrite, argv=sys.argv)
+    if result.was_complete:
+        output.note(f"{result.run.path} is complete already; --overwrite trains it again")
+    document = {
+        "path": str(result.run.path),
+        "status": "complete",
+        "was_complete": result.was_complete,
+        "run": result.record,
+        "summary": result.summary,
+    }
+    output.result(document, summary_table(result.record, result.summary, result.run.path))
+
+
+def _milestones(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if text.strip() in ("", "none"):
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--milestones {text!r} is not a list of numbers", hint="use 80,120 or none") from None

@@ -1,0 +1,167 @@
+"""What `resnet train` shows while it runs and when it is done."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from resnet_cli.cli.output import Output, printable
+from resnet_cli.rundir import RunRecord, Summary
+
+if TYPE_CHECKING:
+    from resnet_cli.engine import Tick
+
+_SPEED_WINDOW_SECONDS = 10.0
+
+
+class TrainReporter:
+    """A `session.Reporter`: a live line on a terminal, one plain line an epoch elsewhere."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._data = output.progress()
+        self._live: Progress | None = None
+        self._task: Any = None
+        self._num_epochs = 0
+        self._last_line = ""
+        self._speed = Speedometer()
+
+    def __enter__(self) -> Self:
+        self._data_reporter = self._data.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+        self._data_reporter.close()
+
+    def progress(self, label: str, done: int, total: int, unit: str = "") -> None:
+        """Show that data is being fetched or decoded."""
+        self._data_reporter(label, done, total, unit)
+
+    def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
+        """Say what is trained, where, and how it is computed."""
+        self._data_reporter.close()
+        self._num_epochs = num_epochs
+        config, data, decisions = record.config, record.dataset, record.decisions
+        verb = f"resuming after epoch {epochs_done} of {num_epochs}:" if epochs_done else "training"
+        self._output.note(
+            f"{verb} {config.network} ({record.model.parameters:,} parameters) on {data.display_name}, "
+            f"{data.num_train:,} images, in {path}"
+        )
+        chosen = (
+            f"{name} {decisions[name].value}: {decisions[name].reason}" for name in ("device", "precision", "compile")
+        )
+        self._output.note("; ".join(chosen))
+        if config.epochs and config.milestones and config.milestones[0] >= config.epochs:
+            self._output.note(f"lr stays at {config.lr:g}: the first milestone is epoch {config.milestones[0]}")
+        if self._output.is_live:
+            self._live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[detail]}"),
+                console=self._output.stderr,
+                transient=True,
+            )
+            self._task = self._live.add_task("starting", total=None, detail="")
+            self._live.start()
+
+    def tick(self, tick: "Tick") -> None:
+        """Show a step or an evaluated batch."""
+        if self._live is None:
+            return
+        left = ""
+        if tick.phase == "train":
+            speed = self._speed.update(tick.step, tick.done, tick.total)
+            if speed:
+                images_left = (self._num_epochs - tick.epoch) * tick.total + tick.total - tick.done
+                left = f"{speed:,.0f} images/s, {duration(images_left / speed)} left"
+            loss = "" if tick.running_loss is None else f"step {tick.step} loss {tick.running_loss:.4f} "
+        else:
+            loss = "evaluating "
+        wide = self._output.stderr.width >= 90
+        self._live.update(
+            self._task,
+            description=f"epoch {tick.epoch}/{self._num_epochs}",
+            completed=tick.done,
+            total=tick.total,
+            detail=f"{loss}{left} {self._last_line if wide else ''}".rstrip(),
+        )
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """Show what an epoch gave."""
+        self._last_line = f"[test error {metrics['test_error_pct']:.2f} %]"
+        parts = [
+            f"epoch {metrics['epoch']}/{self._num_epochs}",
+            f"step {metrics['step']}",
+            f"lr {metrics['lr']:g}",
+            f"train loss {metrics['train_loss']:.4f}",
+            f"error {metrics['train_error_pct']:.2f} %",
+        ]
+        if metrics["train_clean_error_pct"] is not None:
+            parts.append(f"clean {metrics['train_clean_error_pct']:.2f} %")
+        if metrics["val_error_pct"] is not None:
+            parts.append(f"val {metrics['val_error_pct']:.2f} %")
+        parts.append(f"test {metrics['test_error_pct']:.2f} %")
+        parts.append(f"{metrics['images_per_second']:,.0f} images/s")
+        parts.append(f"{metrics['train_seconds'] + metrics['eval_seconds']:.1f} s")
+        self._output.note("  ".join(parts))
+
+
+class Speedometer:
+    """Images a second over the last seconds."""
+
+    def __init__(self) -> None:
+        self._points: list[tuple[float, int]] = []
+        self._images = 0
+        self._last_done = 0
+
+    def update(self, step: int, done: int, total: int) -> float | None:
+        """Take note that `done` of `total` images of an epoch are done; images a second, None while unknown."""
+        self._images += done - self._last_done if done > self._last_done else done
+        self._last_done = done
+        now = time.monotonic()
+        self._points.append((now, self._images))
+        while self._points[0][0] < now - _SPEED_WINDOW_SECONDS and len(self._points) > 2:
+            self._points.pop(0)
+        (start, first), seconds = self._points[0], now - self._points[0][0]
+        del start
+        return (self._images - first) / seconds if seconds > 0 else None
+
+
+def duration(seconds: float) -> str:
+    """`3 h 05 min`, `4 min 10 s` or `12 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
+    """The result of a run for people."""
+    table = Table(
+        title=f"{record.config.network} on {printable(record.dataset.display_name)}", title_justify="left", box=None
+    )
+    table.add_column("measure")
+    table.add_column(f"last (epoch {summary.last['epoch']})", justify="right")
+    table.add_column(f"best (epoch {summary.best['epoch']})*", justify="right")
+    rows = [
+        ("test accuracy", "test_accuracy_pct"),
+        ("test error", "test_error_pct"),
+        ("validation error", "val_error_pct"),
+        ("training error", "train_error_pct"),
+        ("clean training error", "train_clean_error_pct"),
+    ]
+    for label, name in rows:
+        values = [source[name] for source in (summary.last, summary.best)]
+        if any(value is not None for value in values):
+            table.add_row(label, *("—" if value is None else f"{value:.2f} %" for value in values))
+    table.caption = Text(
+        f"* chosen on the {summary.best_chosen_on} set; trained for {duration(summary.train_seconds)}, "
+        f"evaluated for {duration(summary.eval_seconds)}\n{printable(str(path))}",
+        justify="left",
+    )
+    return table

@@ -1,0 +1,1 @@
+"""Measurements on a network; each returns a tidy frame."""
