@@ -307,7 +307,7 @@ def evaluate_batches(
         labels = images.labels[start : start + batch_size]
         with plan.autocast():
             logits = model(normalizer(images.pixels[start : start + batch_size])).float()
-        loss_sum = F.cross_entropy(logits, labels, reduction="none").double().sum().item()
+        loss_sum = F.cross_entropy(logits, labels, reduction="none").cpu().double().sum().item()
         num_wrong = int((logits.argmax(dim=1) != labels).sum())
         yield Evaluation(len(labels), num_wrong, loss_sum, logits.cpu())
 

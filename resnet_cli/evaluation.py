@@ -179,9 +179,6 @@ def evaluate_saved(
     )
 
 
-# ------------------------------------------------------------------ subject
-
-
 def _open_run(path: Path, which: Which) -> _Subject:
     run = RunDir(path)
     record = run.read_record()
@@ -191,7 +188,7 @@ def _open_run(path: Path, which: Which) -> _Subject:
         others = {"best": run.last_weights_path, "last": run.best_weights_path}
         other = next((name for name in get_args(Which) if name != which and others[which].is_file()), None)
         raise InputError(
-            f"{weights_path} is missing: the run is {status}",
+            f"{weights_path} is missing, and the run is {status}",
             hint=f"use --which {other}" if other else "the command that started the run resumes it",
         )
     file = read_weights(weights_path)
@@ -199,9 +196,9 @@ def _open_run(path: Path, which: Which) -> _Subject:
         raise InputError(f"{weights_path} does not belong to the run: its metadata have another configuration or none")
     subject = _Subject(path, file, which, record, [])
     if status != "complete":
-        subject.notes.append(f"the run is {status}: these are the weights that it saved so far")
+        subject.notes.append(f"the run is not complete ({status}): these are the weights that it saved so far")
     if chosen_on := _best_chosen_on(subject):
-        subject.notes.append(f"best was chosen on the {_WORDS[chosen_on]} set")
+        subject.notes.append(f"best was chosen on the {'validation' if chosen_on == 'val' else 'test'} set")
     return subject
 
 
@@ -217,11 +214,6 @@ def _best_chosen_on(subject: _Subject) -> Literal["val", "test"] | None:
     if subject.record is None or subject.which != "best":
         return None
     return "val" if subject.record.dataset.num_val else "test"
-
-
-# --------------------------------------------------------------------- data
-
-_WORDS = {"val": "validation", "test": "test", "train": "training"}
 
 
 def _load(subject: _Subject, options: EvalOptions, progress: Progress) -> Dataset:
@@ -287,19 +279,16 @@ def _data_used(subject: _Subject, dataset: Dataset, split: Split) -> DataUsed:
     return DataUsed(dataset.name, dataset.display_name, split, dataset.classes, dataset.fingerprint, is_that_of_run)
 
 
-# ------------------------------------------------------------ normalisation
-
-
 def _normalization(subject: _Subject, dataset: Dataset, data: DataUsed, options: EvalOptions) -> NormalizationUsed:
     file, record = subject.file, subject.record
     if options.mean and options.std:
         return NormalizationUsed("channel", options.mean, options.std, "--mean and --std")
     if file.config and file.config.normalization == "pixel-mean":
         if not data.is_that_of_run:
-            where = "its run directory" if record is None else "the data of the run"
+            remedy = "evaluate its run directory" if record is None else "use the data of the run"
             raise InputError(
-                f"{file.path} was trained on pixels less the mean image of its training set, which is not in the file",
-                hint=f"evaluate {where}, or give --mean and --std",
+                f"{file.path} needs the mean image of the training set, which it does not hold",
+                hint=f"{remedy}, or give --mean and --std",
             )
         return NormalizationUsed("pixel-mean", None, None, "the run's training set")
     if file.normalization:
@@ -321,9 +310,6 @@ def _normalizer(used: NormalizationUsed, dataset: Dataset, plan: DevicePlan) -> 
         return Normalizer.for_dataset(dataset, "pixel-mean", plan.device)
     mean, std = (torch.tensor(values, device=plan.device).view(3, 1, 1) for values in (used.mean, used.std))
     return Normalizer(mean, std)
-
-
-# -------------------------------------------------------------- computation
 
 
 def _plan(subject: _Subject, network: Network, options: EvalOptions) -> DevicePlan:

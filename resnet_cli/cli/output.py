@@ -58,15 +58,15 @@ class Output:
     def note(self, text: str) -> None:
         """Say on stderr what is going on; silent with `--quiet`."""
         if not self.quiet:
-            self.stderr.print(Text(printable(text)))
+            self.stderr.print(Text(printable(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Say on stderr what the user should know, also with `--quiet`."""
-        self.stderr.print(Text(f"warning: {printable(text)}", style="yellow"))
+        self.stderr.print(Text(f"warning: {printable(text)}", style="yellow"), soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Say on stderr why the command failed."""
-        self.stderr.print(Text(f"error: {printable(text)}", style="red"))
+        self.stderr.print(Text(f"error: {printable(text)}", style="red"), soft_wrap=True)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator["ProgressReporter"]:

@@ -1,0 +1,238 @@
+"""`resnet eval`: what a trained network is worth, from a run directory or a bare weight file."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from resnet_cli.cli.options import DataDir, Json, Quiet
+from resnet_cli.cli.output import Output, printable
+from resnet_cli.config import Arch, DatasetName, Device, Precision, Shortcut
+from resnet_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from resnet_cli.analysis.metrics import Metrics, Proportion
+    from resnet_cli.evaluation import Evaluated
+
+# One string a paragraph: in this markup mode a line break in the source is a line break on the screen.
+HELP = "\n\n".join(
+    (
+        "Evaluate a run or a weight file: accuracy, per-class figures, confusion matrix, calibration.",
+        "A run directory says itself what it is and what it was tested on. A weight file may be one of this tool, "
+        "a PyTorch state dict, or a published network of akamaster/pytorch_resnet_cifar10 or "
+        "chenyaofo/pytorch-cifar-models. It is recognised by its tensors, and nothing in it is run. Plain and "
+        "option-A networks have the same tensors, so a file without metadata needs --arch.",
+        "Intervals are 95 % Wilson intervals; the calibration error (ECE) has 15 bins.",
+        "Examples:",
+        "  resnet eval runs/demo-resnet-56 --which best",
+        "  resnet eval resnet56.th --data-dir ~/data",
+        "  resnet eval weights.pt --arch plain --depth 20 --limit-test 1000",
+        "  resnet eval weights.pt --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26",
+        "  resnet eval runs/demo-resnet-56 --json | jq .accuracy_pct",
+    )
+)
+
+_NETWORK = "Network (only for files that do not say it)"
+_MACHINE = "Machine"
+
+
+def command(
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_WEIGHTS", show_default=False, help="Run directory or weight file.")
+    ],
+    which: Annotated[
+        Literal["last", "best"] | None,
+        typer.Option(show_default=False, help="Which weights of a run. Default: last."),
+    ] = None,
+    arch: Annotated[
+        Arch | None, typer.Option(show_default=False, rich_help_panel=_NETWORK, help="Plain or residual.")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(show_default=False, rich_help_panel=_NETWORK, help="Number of weighted layers, 6n+2.")
+    ] = None,
+    shortcut: Annotated[
+        Shortcut | None,
+        typer.Option(
+            show_default=False, rich_help_panel=_NETWORK, help="none (plain), A (zero-padding), B (projection)."
+        ),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            metavar="R,G,B",
+            rich_help_panel=_NETWORK,
+            help="Channel mean of pixels scaled to 0 … 1. Default: as the file or its format says, else the dataset's.",
+        ),
+    ] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(show_default=False, metavar="R,G,B", rich_help_panel=_NETWORK, help="Their standard deviation."),
+    ] = None,
+    dataset: Annotated[
+        DatasetName | None,
+        typer.Option(
+            show_default=False, rich_help_panel="Data", help="Default: of the run or the file's metadata, else cifar10."
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    split: Annotated[
+        Literal["test", "train", "val"], typer.Option(rich_help_panel="Data", help="Part of the dataset.")
+    ] = "test",
+    limit_test: Annotated[
+        int | None, typer.Option(show_default=False, rich_help_panel="Data", help="Keep N test images, stratified.")
+    ] = None,
+    allow_other_data: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-data", rich_help_panel="Data", help="Evaluate a run on data it was not trained with."
+        ),
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            show_default=False, rich_help_panel=_MACHINE, help="Images at a time. No count depends on it. Default: 500."
+        ),
+    ] = None,
+    device: Annotated[Device, typer.Option(rich_help_panel=_MACHINE, help="Where to compute.")] = "auto",
+    precision: Annotated[Precision, typer.Option(rich_help_panel=_MACHINE, help="Of the forward pass.")] = "fp32",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """See HELP."""
+    mean_values, std_values = _triple("--mean", mean), _triple("--std", std)
+    from resnet_cli.engine import EVAL_BATCH_SIZE
+    from resnet_cli.evaluation import EvalOptions, evaluate_saved
+
+    options = EvalOptions(
+        arch=arch, depth=depth, shortcut=shortcut, dataset=dataset, data_dir=data_dir, split=split,
+        limit_test=limit_test, mean=mean_values, std=std_values, allow_other_data=allow_other_data,
+        batch_size=EVAL_BATCH_SIZE if batch_size is None else batch_size, device=device, precision=precision,
+    )  # fmt: skip
+    output = Output(json=json, quiet=quiet)
+    with output.progress() as progress:
+        result = evaluate_saved(path, which=which, options=options, progress=progress)
+    for note in result.notes:
+        output.note(f"note: {note}")
+    output.result(result.to_dict(), None if json else _page(result, output.stdout.width))
+
+
+def _triple(option: str, text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is not three numbers", hint=f"use {option} 0.49,0.48,0.45") from None
+    return red, green, blue
+
+
+def _page(result: "Evaluated", width: int) -> RenderableType:
+    """Summary, per-class table and confusion matrix on `width` columns."""
+    parts: list[RenderableType] = [_summary(result)]
+    for title, table in (_per_class(result.metrics), _confusion(result.metrics, width)):
+        parts += [Text(), Text(title, style="bold"), table]
+    return Group(*parts)
+
+
+def _summary(result: "Evaluated") -> Table:
+    metrics, data, used = result.metrics, result.data, result.normalization
+    origin = result.which or f"format {result.weights_format}"
+    if result.best_chosen_on:
+        origin += f", chosen on the {'validation' if result.best_chosen_on == 'val' else 'test'} set"
+    numbers = f"mean {_list(used.mean)}, std {_list(used.std)}" if used.mean and used.std else "mean image, std 1"
+    rows = {
+        "network": f"{result.network.name}, {result.network.num_classes} classes",
+        "weights": f"{printable(str(result.weights_path))} ({origin})",
+        "data": f"{printable(data.display_name)}, {data.split}, {metrics.num_examples:,} images",
+        "normalised by": f"{numbers} ({printable(used.source)})",
+        "computed on": f"{result.device}, {result.precision}",
+        "accuracy": f"{metrics.accuracy_pct:.2f} %   {metrics.num_correct:,} of {metrics.num_examples:,}; "
+        f"95 % interval {_interval(metrics.accuracy, 2)}",
+        "error": f"{metrics.error_pct:.2f} %",
+        "loss = NLL": f"{metrics.loss:.4f} nats",
+        "Brier score": f"{metrics.brier:.4f}",
+        "ECE (15 bins)": f"{metrics.ece_pct:.2f} %",
+        "confidence": f"{100 * metrics.mean_confidence:.2f} % on average; entropy {metrics.mean_entropy:.4f} nats",
+    }
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _per_class(metrics: "Metrics") -> tuple[str, Table]:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("class", max_width=20, overflow="ellipsis", no_wrap=True)
+    for name in ("n", "precision", "", "recall", "", "F1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in metrics.classes:
+        table.add_row(
+            printable(one.name), f"{one.support:,}",
+            _percent(one.precision.value), _interval(one.precision, 1),
+            _percent(one.recall.value), _interval(one.recall, 1), _percent(one.f1),
+        )  # fmt: skip
+    return "per class, in % with 95 % intervals (F1 is no proportion and has none)", table
+
+
+_LABEL_WIDTH, _HEAD_WIDTH = 12, 5
+
+
+def _confusion(metrics: "Metrics", width: int) -> tuple[str, Table]:
+    """The confusion matrix or, where it is wider than `width`, the most frequent confusions."""
+    names = [printable(one.name) for one in metrics.classes]
+    heads = [name[:_HEAD_WIDTH] for name in names]
+    if len(set(heads)) < len(heads):  # names that begin alike are told apart by their number
+        heads = [str(index) for index in range(len(names))]
+        names = [f"{index} {name}" for index, name in enumerate(names)]
+    counts = metrics.confusion
+    cell = max(len(str(counts.max())), *map(len, heads))
+    if _LABEL_WIDTH + len(names) * (cell + 1) > width:
+        return _frequent_confusions(metrics)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("", width=_LABEL_WIDTH - 1, overflow="ellipsis", no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right", width=cell, no_wrap=True)
+    for row, name in enumerate(names):
+        cells = [
+            Text(str(n) if n else "·", style="bold" if row == column else "") for column, n in enumerate(counts[row])
+        ]
+        table.add_row(name, *cells)
+    return "confusion: rows are the true class, columns the predicted one", table
+
+
+def _frequent_confusions(metrics: "Metrics", most: int = 15) -> tuple[str, Table]:
+    names = [printable(one.name) for one in metrics.classes]
+    pairs = [
+        (int(count), true, predicted)
+        for true, row in enumerate(metrics.confusion)
+        for predicted, count in enumerate(row)
+        if count and true != predicted
+    ]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("true", "predicted"):
+        table.add_column(name, max_width=20, overflow="ellipsis", no_wrap=True)
+    table.add_column("images", justify="right")
+    for count, true, predicted in sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:most]:
+        table.add_row(names[true], names[predicted], f"{count:,}")
+    return "most frequent confusions (--json has the whole matrix)", table
+
+
+def _percent(share: float) -> str:
+    return "—" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def _interval(proportion: "Proportion", digits: int) -> str:
+    if math.isnan(proportion.low):
+        return "—"
+    return f"{100 * proportion.low:.{digits}f}–{100 * proportion.high:.{digits}f}"
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

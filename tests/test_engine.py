@@ -1,0 +1,183 @@
+"""The engine trains as a textbook loop would, counts exactly, and writes nothing."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from resnet_cli.data import load_dataset
+from resnet_cli.data.batches import DeviceImages, Normalizer, crop_and_flip, plan_epoch
+from resnet_cli.data.dataset import Images
+from resnet_cli.device import decide
+from resnet_cli.engine import Engine, EpochRecord, Evaluation, Tick, evaluate, merge
+from resnet_cli.errors import DivergedError
+from resnet_cli.model import build_model, weighted_layers
+from resnet_cli.optim import lr_at
+from resnet_cli.recipes import make_config
+
+CPU = torch.device("cpu")
+
+
+def engine_for(**overrides):
+    values = {"arch": "resnet", "depth": 8, "limit_train": 300, "limit_test": 70, "epochs": 2, "device": "cpu"}
+    config = make_config("demo", **{**values, **overrides})
+    return Engine(config, load_dataset(config), decide(config))
+
+
+def records_of(engine):
+    return [event for event in engine.run() if isinstance(event, EpochRecord)]
+
+
+def textbook_losses(config, dataset):
+    """The slow, obvious loop: default memory layout, one optimizer without fusion, loss read every step."""
+    model = build_model(config.arch, config.depth, config.shortcut, seed=config.seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=1e-4)
+    normalizer = Normalizer.for_dataset(dataset, config.normalization, CPU)
+    pixels, labels = torch.from_numpy(dataset.train.pixels), torch.from_numpy(dataset.train.labels)
+    means, step = [], 0
+    for epoch in range(1, config.epochs + 1):
+        plan = plan_epoch(len(labels), config.augment, seed=config.seed, epoch=epoch, device=CPU)
+        total, wrong = 0.0, 0
+        for chosen in torch.arange(len(labels)).split(config.batch_size):
+            for group in optimizer.param_groups:
+                group["lr"] = lr_at(step, config, len(labels))
+            order = plan.order[chosen]
+            batch = normalizer(crop_and_flip(pixels[order], plan.shift[chosen], plan.flip[chosen])).contiguous()
+            logits = model(batch)
+            loss = F.cross_entropy(logits, labels[order])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(chosen)
+            wrong += (logits.argmax(1) != labels[order]).sum().item()
+            step += 1
+        means.append((total / len(labels), 100 * wrong / len(labels)))
+    return means
+
+
+@pytest.mark.parametrize(("arch", "augment"), [("plain", "crop-flip"), ("resnet", "none")])
+def test_training_agrees_with_a_textbook_loop(arch, augment):
+    engine = engine_for(arch=arch, augment=augment, milestones=(1,))
+    config = engine.config
+    ours = [
+        (r.metrics["train_loss"], r.metrics["train_error_pct"]) for r in records_of(engine)
+    ]
+    theirs = textbook_losses(config, load_dataset(config))
+    assert [loss for loss, _ in ours] == pytest.approx([loss for loss, _ in theirs], rel=2e-4)
+    assert [error for _, error in ours] == pytest.approx([error for _, error in theirs], abs=0.7)
+
+
+def test_a_tick_comes_after_every_step_and_every_evaluated_batch():
+    engine = engine_for(epochs=1, clean_train_every=0)
+    events = list(engine.run())
+    ticks = [event for event in events if isinstance(event, Tick)]
+    assert [(t.phase, t.done, t.total, t.step) for t in ticks] == [
+        ("train", 128, 300, 1), ("train", 256, 300, 2), ("train", 300, 300, 3),
+        ("evaluate", 300, 300, 3), ("evaluate", 70, 70, 3),
+    ]  # fmt: skip
+    assert isinstance(events[-1], EpochRecord)
+
+
+def test_a_run_measured_in_steps_ends_at_its_step_in_the_middle_of_an_epoch():
+    engine = engine_for(epochs=None, steps=4, milestones=())
+    records = records_of(engine)
+    assert [r.metrics["step"] for r in records] == [3, 4]
+    assert engine.is_finished
+
+
+def test_clean_training_error_is_measured_when_due_and_at_the_end():
+    records = records_of(engine_for(epochs=5, clean_train_every=2))
+    measured = [r.metrics["epoch"] for r in records if r.metrics["train_clean_error_pct"] is not None]
+    assert measured == [2, 4, 5]
+
+
+def test_clean_training_error_is_that_of_the_final_network_without_augmentation():
+    engine = engine_for(augment="crop-flip", epochs=1)
+    (record,) = records_of(engine)
+    result = evaluate(engine.model, engine.train_images, engine.normalizer, engine.plan)
+    assert record.metrics["train_clean_error_pct"] == result.error_pct
+    assert record.metrics["train_clean_loss"] == pytest.approx(result.loss, rel=1e-12)
+
+
+def test_best_is_selected_on_validation_images_when_there_are_some():
+    engine = engine_for(val_size=60, epochs=1)
+    (record,) = records_of(engine)
+    assert record.num_selected_wrong == round(record.metrics["val_error_pct"] * 60 / 100)
+    assert engine.num_train == 240
+
+
+def test_counts_do_not_depend_on_the_evaluation_batch_size():
+    engine = engine_for(epochs=1)
+    records_of(engine)
+    results = [
+        evaluate(engine.model, engine.test_images, engine.normalizer, engine.plan, batch_size=size)
+        for size in (1, 7, 70, 1000)
+    ]
+    assert len({(r.num_wrong, r.num_examples) for r in results}) == 1
+    assert all(r.logits.shape == (70, 10) for r in results)
+    assert {r.error_pct for r in results} == {100 * results[0].num_wrong / 70}
+
+
+def test_a_partial_last_batch_counts_by_its_images_and_not_as_a_whole_batch():
+    pieces = [Evaluation(500, 100, 50.0, torch.zeros(500, 2)), Evaluation(1, 1, 9.0, torch.zeros(1, 2))]
+    whole = merge(pieces)
+    assert whole.error_pct == 100 * 101 / 501
+    assert whole.loss == 59 / 501
+
+
+def test_evaluation_leaves_the_network_as_it_was():
+    engine = engine_for()
+    before = {name: value.clone() for name, value in engine.model.state_dict().items()}
+    evaluate(engine.model, engine.test_images, engine.normalizer, engine.plan)
+    assert all(torch.equal(before[name], value) for name, value in engine.model.state_dict().items())
+
+
+def test_gradient_flow_is_recorded_of_the_last_step_of_an_epoch():
+    engine = engine_for(epochs=2, gradflow_every=2)
+    first, second = records_of(engine)
+    assert first.gradflow == []
+    layers = weighted_layers(engine.model)
+    assert [row["layer"] for row in second.gradflow] == [layer.name for layer in layers]
+    for row, layer in zip(second.gradflow, layers, strict=True):
+        weight = layer.module.weight
+        assert row["grad_norm"] == pytest.approx(weight.grad.norm().item(), rel=1e-6)
+        assert row["weight_norm"] == pytest.approx(weight.detach().norm().item(), rel=1e-6)
+        moved = engine.config.lr * engine.optimizer.state[weight]["momentum_buffer"].norm().item()
+        assert row["update_to_weight_ratio"] == pytest.approx(moved / weight.detach().norm().item(), rel=1e-5)
+
+
+def test_the_update_to_weight_ratio_is_the_distance_that_a_step_moved_the_weights():
+    engine = engine_for(epochs=1, gradflow_every=1, limit_train=128)
+    before = engine.model.conv1.weight.detach().clone()
+    (record,) = records_of(engine)
+    moved = (engine.model.conv1.weight.detach() - before).norm() / engine.model.conv1.weight.detach().norm()
+    assert record.gradflow[0]["update_to_weight_ratio"] == pytest.approx(moved.item(), rel=1e-4)
+
+
+def test_training_stops_at_the_first_step_whose_loss_is_not_finite_and_names_it():
+    engine = engine_for(lr=1e6, epochs=20, arch="plain", depth=20)
+    with pytest.raises(DivergedError, match=r"at step \d+ \(epoch \d+, lr 1e\+06\)") as caught:
+        list(engine.run())
+    step = int(engine.sums.first_bad_step)
+    assert f"at step {step} " in str(caught.value)
+    assert engine.step == step + 1
+
+
+def test_equal_seeds_give_equal_bits_and_other_seeds_do_not():
+    first, again, other = (records_of(engine_for(seed=seed)) for seed in (0, 0, 1))
+    assert all(torch.equal(a.test_logits, b.test_logits) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[-1].test_logits, other[-1].test_logits)
+
+
+def test_bf16_trains_close_to_fp32():
+    exact, rounded = (records_of(engine_for(precision=p, epochs=1))[0].metrics for p in ("fp32", "bf16"))
+    assert rounded["train_loss"] == pytest.approx(exact["train_loss"], rel=0.05)
+    assert rounded["train_loss"] != exact["train_loss"]
+
+
+def test_test_logits_are_in_dataset_order():
+    engine = engine_for(epochs=1)
+    (record,) = records_of(engine)
+    images = DeviceImages.on(CPU, Images(engine.test_images.pixels[:5].numpy(), np.arange(5)))
+    first_five = evaluate(engine.model, images, engine.normalizer, engine.plan).logits
+    torch.testing.assert_close(record.test_logits[:5], first_five)
