@@ -47,6 +47,13 @@ def dump_state(engine: Engine, extra: dict[str, Any]) -> bytes:
     return save(plain, metadata={"format": FORMAT, "state": json.dumps(primitives)})
 
 
+def is_finite(engine: Engine) -> bool:
+    """Whether weights, running statistics and momentum are all finite, so that the state is worth saving."""
+    state = [*engine.model.state_dict().values()]
+    state += [values["momentum_buffer"] for values in engine.optimizer.state.values()]
+    return all(bool(torch.isfinite(value).all()) for value in state if value.is_floating_point())
+
+
 def load_state(engine: Engine, path: Path) -> dict[str, Any]:
     """Put the state in `path` into `engine` and return the `extra` it was saved with.
 

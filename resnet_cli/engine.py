@@ -165,7 +165,7 @@ class Engine:
         self.step += 1
 
     def check_finite(self) -> float:
-        """Mean training loss of the epoch so far; raises `DivergedError` when a step's loss was not finite."""
+        """Mean training loss of the epoch so far; raises `DivergedError` when a loss was not finite."""
         step = int(self.sums.first_bad_step)
         if step < _NEVER:
             lr = lr_at(step, self.config, self.num_train)
@@ -187,6 +187,10 @@ class Engine:
         val = (yield from self._evaluate(self.val_images)) if self.val_images else None
         test = yield from self._evaluate(self.test_images)
         eval_seconds = time.perf_counter() - started
+        if not all(math.isfinite(result.loss) for result in (clean, val, test) if result):
+            # the last step's own loss was finite, but what it made of the network is not
+            self.sums.first_bad_step.fill_(self.step - 1)
+            self.check_finite()
         metrics: dict[str, float | int | None] = {
             "epoch": epoch,
             "step": self.step,

@@ -1,0 +1,325 @@
+"""A run can be stopped anywhere and ends as if it had not been; a directory is never taken by mistake."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from resnet_cli.config import RunOptions, SaveEvery
+from resnet_cli.errors import (
+    ConfigError,
+    DivergedError,
+    InputError,
+    InterruptedByUserError,
+    RunFileError,
+    RunLockedError,
+    StoppedError,
+    UsageError,
+)
+from resnet_cli.recipes import make_config
+from resnet_cli.rundir import RunDir
+from resnet_cli.session import SilentReporter, default_out, train
+
+# what depends on the clock or the process, not on the numbers
+CLOCK_COLUMNS = ["images_per_second", "train_seconds", "eval_seconds", "peak_memory_bytes"]
+
+
+def config_for(**overrides):
+    values = {"arch": "resnet", "depth": 8, "limit_train": 300, "limit_test": 60, "epochs": 3, "device": "cpu"}
+    return make_config("demo", **{**values, "clean_train_every": 2, "gradflow_every": 1, "augment": "crop", **overrides})
+
+
+class StopAt(SilentReporter):
+    """Sends this process a signal at the given tick, counted over train and evaluate phases."""
+
+    def __init__(self, tick, number=signal.SIGTERM):
+        self.left, self.number = tick, number
+
+    def tick(self, tick):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+def assert_same_numbers(first, second):
+    """Everything but the clock is equal to the bit."""
+    for read in (RunDir.read_metrics, RunDir.read_gradflow):
+        a, b = (read(run).drop(columns=CLOCK_COLUMNS, errors="ignore") for run in (first, second))
+        assert a.equals(b)
+    for path in ("last_weights_path", "best_weights_path", "checkpoint_path"):
+        a, b = (load_file(getattr(run, path)) for run in (first, second))
+        assert a.keys() == b.keys()
+        assert all(np.array_equal(a[name], b[name]) for name in a), path
+    a, b = first.read_predictions(), second.read_predictions()
+    assert np.array_equal(a.logits, b.logits)
+    assert np.array_equal(a.labels, b.labels)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """Runs that were never interrupted, one an architecture."""
+    folder = tmp_path_factory.mktemp("straight")
+    return {arch: train(config_for(arch=arch), folder / arch).run for arch in ("plain", "resnet")}
+
+
+# An epoch is 3 steps and 2 evaluated batches, or 1 without the clean training error.
+@pytest.mark.parametrize("tick", [1, 2, 3, 4, 5, 8, 9, 13])
+def test_a_run_stopped_at_any_point_and_continued_equals_one_that_was_not(tmp_path, straight, tick):
+    for arch in ("plain", "resnet"):
+        config, out = config_for(arch=arch), tmp_path / arch
+        with pytest.raises(StoppedError, match="SIGTERM"):
+            train(config, out, reporter=StopAt(tick))
+        assert RunDir(out).status() == "incomplete"
+        result = train(config, out)
+        assert not result.was_complete
+        assert_same_numbers(result.run, straight[arch])
+
+
+def test_a_run_stopped_again_and_again_equals_one_that_was_not(tmp_path, straight):
+    config, stops = config_for(), 0
+    while True:
+        try:
+            # an evaluation that was stopped starts again: two batches and a step get past it
+            result = train(config, tmp_path / "run", reporter=StopAt(3))
+        except StoppedError:
+            stops += 1
+        else:
+            break
+    assert stops >= 3
+    assert_same_numbers(result.run, straight["resnet"])
+
+
+def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path):
+    config = config_for(compile="on", epochs=2, depth=8, limit_train=200)
+    whole = train(config, tmp_path / "whole").run
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "halves", reporter=StopAt(1))
+    assert_same_numbers(train(config, tmp_path / "halves").run, whole)
+
+
+def test_a_run_killed_between_two_checkpoints_goes_on_from_the_last_one(tmp_path, straight):
+    class Crash(SilentReporter):
+        def tick(self, tick):
+            if tick.step == 8:
+                raise RuntimeError("power cut")
+
+    config, options = config_for(), RunOptions(save_every=SaveEvery(2, "steps"))
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(config, tmp_path / "run", options=options, reporter=Crash())
+    seen = []
+
+    class Watch(SilentReporter):
+        def tick(self, tick):
+            seen.append((tick.phase, tick.step))
+
+    result = train(config, tmp_path / "run", options=options, reporter=Watch())
+    assert seen[0] == ("evaluate", 6)  # step 6, the last of its epoch, was saved
+    assert_same_numbers(result.run, straight["resnet"])
+
+
+def test_a_run_without_a_checkpoint_starts_again_without_duplicate_rows(tmp_path, straight):
+    class Crash(SilentReporter):
+        def epoch(self, metrics):
+            if metrics["epoch"] == 2:
+                raise RuntimeError("power cut")
+
+    config, never = config_for(), RunOptions(save_every=SaveEvery(1000, "minutes"))
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(config, tmp_path / "run", options=never, reporter=Crash())
+    assert RunDir(tmp_path / "run").read_metrics()["epoch"].tolist() == [1, 2]
+    assert_same_numbers(train(config, tmp_path / "run").run, straight["resnet"])
+
+
+def test_checkpoints_can_be_saved_by_the_minute(tmp_path):
+    config, options = config_for(epochs=1), RunOptions(save_every=SaveEvery(1e-9, "minutes"))
+    saved = []
+
+    class Watch(SilentReporter):
+        def tick(self, tick):
+            saved.append(RunDir(tmp_path / "run").checkpoint_path.exists())
+
+    train(config, tmp_path / "run", options=options, reporter=Watch())
+    assert saved[:2] == [False, True]
+
+
+def test_ctrl_c_has_its_own_exit_code(tmp_path):
+    with pytest.raises(InterruptedByUserError, match=r"stopped by SIGINT at step 1 of 9.*resumes") as caught:
+        train(config_for(), tmp_path / "run", reporter=StopAt(1, signal.SIGINT))
+    assert caught.value.exit_code == 130
+
+
+def test_a_signal_at_the_very_end_lets_the_run_finish(tmp_path, straight):
+    # the last tick of the run is an evaluated batch of the last epoch
+    ticks = []
+
+    class Count(SilentReporter):
+        def tick(self, tick):
+            ticks.append(tick)
+
+        def epoch(self, metrics):
+            if metrics["epoch"] == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    result = train(config_for(), tmp_path / "run", reporter=Count())
+    assert result.run.status() == "complete"
+    assert_same_numbers(result.run, straight["resnet"])
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, straight):
+    run = straight["plain"]
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    result = train(config_for(arch="plain"), run.path)
+    assert result.was_complete
+    assert result.summary == run.read_summary()
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+def test_another_configuration_is_refused_and_the_keys_that_differ_are_named(straight):
+    with pytest.raises(UsageError, match=r"seed: 0 → 5.*--overwrite"):
+        train(config_for(arch="plain", seed=5), straight["plain"].path)
+
+
+def test_overwrite_starts_afresh_and_keeps_what_the_tool_did_not_write(tmp_path):
+    train(config_for(epochs=1), tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    result = train(config_for(epochs=2), tmp_path / "run", overwrite=True)
+    assert result.run.read_metrics()["epoch"].tolist() == [1, 2]
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_other_things_is_never_taken_for_a_run(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UsageError, match=r"thesis\.tex"):
+        train(config_for(), tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="is a file"):
+        train(config_for(), tmp_path / "file")
+
+
+def test_data_that_cannot_be_read_leave_no_folder_behind(tmp_path):
+    with pytest.raises((InputError, ConfigError)):
+        train(config_for(dataset="imagefolder"), tmp_path / "run", options=RunOptions(data_dir=str(tmp_path / "no")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_continued_only_on_the_data_it_began_with(tmp_path, monkeypatch):
+    from resnet_cli import session
+
+    config = config_for()
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "run", reporter=StopAt(2))
+    other = session.load_dataset(config_for(limit_train=200))
+    monkeypatch.setattr(session, "load_dataset", lambda *_, **__: other)
+    with pytest.raises(InputError, match="fingerprint"):
+        train(config, tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_named_and_not_trained_over(tmp_path):
+    config = config_for()
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "run", reporter=StopAt(4))
+    path = RunDir(tmp_path / "run").checkpoint_path
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(RunFileError, match=r"resume\.safetensors cannot be resumed from.*--overwrite"):
+        train(config, tmp_path / "run")
+
+
+def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_says_so_again(tmp_path):
+    config = config_for(lr=1e6, arch="plain", depth=20, epochs=20)
+    with pytest.raises(DivergedError, match="not finite at step") as first:
+        train(config, tmp_path / "run", options=RunOptions(save_every=SaveEvery(1, "steps")))
+    run = RunDir(tmp_path / "run")
+    assert run.status() == "diverged"
+    assert f"at step {run.read_divergence().step} " in str(first.value)
+    assert all(np.isfinite(value).all() for value in load_file(run.checkpoint_path).values())
+    with pytest.raises(DivergedError, match="--overwrite"):
+        train(config, tmp_path / "run")
+
+
+def test_only_one_process_trains_a_run(tmp_path):
+    run = RunDir(tmp_path / "run")
+    lock = run.lock()
+    try:
+        with pytest.raises(RunLockedError, match="another process"):
+            train(config_for(), run.path)
+    finally:
+        lock.release()
+
+
+def test_best_is_the_earliest_epoch_with_the_lowest_error(straight):
+    run = straight["resnet"]
+    metrics, summary = run.read_metrics(), run.read_summary()
+    assert summary.best["epoch"] == metrics["epoch"][metrics["test_error_pct"].idxmin()]
+    assert summary.best_chosen_on == "test"
+    assert summary.last["epoch"] == 3
+
+
+def test_the_record_says_what_was_trained_on_what_and_how(straight):
+    record = straight["resnet"].read_record()
+    assert record.model.parameters == 75_290
+    assert (record.dataset.num_train, record.dataset.num_test) == (300, 60)
+    assert record.decisions["device"].value == "cpu"
+    assert record.decisions["precision"].value == "fp32"
+    assert all(decision.reason for decision in record.decisions.values())
+    assert record.environment["torch"]
+
+
+def test_the_default_place_of_a_run_tells_configurations_apart():
+    plain = make_config("report2025", arch="plain", depth=20)
+    assert str(default_out(plain)) == "runs/cifar10-report2025-plain-20-seed0"
+    places = {
+        default_out(make_config("report2025", arch="plain", depth=20, **changed))
+        for changed in ({}, {"lr": 0.2}, {"seed": 1}, {"compile": "on"}, {"gradflow_every": 1}, {"limit_test": 500})
+    }
+    assert len(places) == 6
+
+
+COMMAND = [
+    sys.executable, "-m", "resnet_cli", "train", "--recipe", "demo", "--arch", "plain", "--depth", "8",
+    "--device", "cpu", "--limit-train", "300", "--limit-test", "60", "--epochs", "400", "--save-every", "2steps",
+]  # fmt: skip
+
+
+def wait_for_epoch(out, epoch, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if (out / "metrics.csv").exists() and (out / "metrics.csv").read_bytes().count(b"\n") > epoch:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run did not get there")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)])
+def test_a_signal_to_the_process_saves_and_ends_with_one_line_and_its_code(tmp_path, number, code):
+    out = tmp_path / "run"
+    process = subprocess.Popen([*COMMAND, "--out", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_epoch(out, 1)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert stdout == ""
+    assert stderr.splitlines()[-1].startswith(f"error: stopped by {number.name} at step")
+    assert "Traceback" not in stderr
+    assert RunDir(out).checkpoint_path.is_file()
+
+
+def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen([*COMMAND, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_epoch(out, 2)
+    process.kill()
+    process.wait()
+    run = RunDir(out)
+    assert run.status() == "incomplete"  # the lock went with the process
+    rows = len(run.read_metrics())
+    process = subprocess.Popen([*COMMAND, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_epoch(out, rows + 2)
+    process.kill()
+    process.wait()
+    epochs = run.read_metrics()["epoch"].tolist()
+    assert epochs == list(range(1, len(epochs) + 1))
