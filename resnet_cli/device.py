@@ -130,11 +130,15 @@ def _recorded_compile(recorded: Decision) -> tuple[bool, str]:
 
 
 def _compile_obstacle(device: torch.device) -> str | None:
-    if device.type == "cpu":
-        compilers = [os.environ.get("CXX", ""), "g++", "clang++", "cl"]
-        if not any(name and shutil.which(name) for name in compilers):
-            return "there is no C++ compiler (g++ or clang++) on this machine"
+    if device.type == "cpu" and cxx_compiler() is None:
+        return "there is no C++ compiler (g++ or clang++) on this machine"
     return None
+
+
+def cxx_compiler() -> str | None:
+    """Path of the C++ compiler that torch.compile would use for the CPU; None where there is none."""
+    names = (os.environ.get("CXX", ""), "g++", "clang++", "cl")
+    return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 def _set_up(device: torch.device, precision: str, *, deterministic: bool) -> None:
@@ -147,7 +151,10 @@ def _set_up(device: torch.device, precision: str, *, deterministic: bool) -> Non
     if deterministic:
         # cuBLAS reads this when its first handle is made; the value is from PyTorch's reproducibility notes
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if (
+        deterministic != torch.are_deterministic_algorithms_enabled()
+    ):  # the call loads the compiler, which takes a second
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def _keep_freed_memory() -> Decision:

@@ -121,7 +121,7 @@ def train_arguments(config: RunConfig, *, data_dir: str | None = None) -> list[s
         option = f"--{name.replace('_', '-')}"
         if value is True:
             arguments.append(option)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, tuple):
             arguments += [option, ",".join(map(str, value)) or "none"]
         else:
             arguments += [option, str(value)]
@@ -156,4 +156,4 @@ def recipe_label(config: RunConfig) -> str:
 
 
 def _short(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

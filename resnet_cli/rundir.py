@@ -321,13 +321,16 @@ class RunDir:
 def find_runs(paths: Iterable[str | os.PathLike[str]]) -> list[RunDir]:
     """The run directories among `paths` and in the folders among them, each once, in sorted order within a folder.
 
-    A path that is itself a run directory is taken; any other folder is searched.
+    A path that is itself a run directory is taken; any other folder is searched. Files beside
+    folders are passed over, since `runs/*` names them too.
 
     Raises:
-        InputError: a path does not exist, is a file, or holds no run directory.
+        InputError: a path does not exist, holds no run directory, or all paths are files.
     """
     found: dict[Path, RunDir] = {}
-    for given in map(Path, paths):
+    all_given = [Path(path) for path in paths]
+    folders = [path for path in all_given if not path.is_file()]
+    for given in folders or all_given:
         if not given.exists():
             raise InputError(f"{given} does not exist")
         if not given.is_dir():

@@ -59,9 +59,7 @@ def textbook_losses(config, dataset):
 def test_training_agrees_with_a_textbook_loop(arch, augment):
     engine = engine_for(arch=arch, augment=augment, milestones=(1,))
     config = engine.config
-    ours = [
-        (r.metrics["train_loss"], r.metrics["train_error_pct"]) for r in records_of(engine)
-    ]
+    ours = [(r.metrics["train_loss"], r.metrics["train_error_pct"]) for r in records_of(engine)]
     theirs = textbook_losses(config, load_dataset(config))
     assert [loss for loss, _ in ours] == pytest.approx([loss for loss, _ in theirs], rel=2e-4)
     assert [error for _, error in ours] == pytest.approx([error for _, error in theirs], abs=0.7)

@@ -31,7 +31,9 @@ CLOCK_COLUMNS = ["images_per_second", "train_seconds", "eval_seconds", "peak_mem
 
 def config_for(**overrides):
     values = {"arch": "resnet", "depth": 8, "limit_train": 300, "limit_test": 60, "epochs": 3, "device": "cpu"}
-    return make_config("demo", **{**values, "clean_train_every": 2, "gradflow_every": 1, "augment": "crop", **overrides})
+    return make_config(
+        "demo", **{**values, "clean_train_every": 2, "gradflow_every": 1, "augment": "crop", **overrides}
+    )
 
 
 class StopAt(SilentReporter):

@@ -33,6 +33,7 @@ Examples:
 At = Literal["init", "last", "best"]
 Format = Literal["table", "csv", "json"]
 _BAR_WIDTH = 14
+_PICTURES = (".png", ".svg", ".pdf")
 
 
 def command(
@@ -67,6 +68,8 @@ def command(
                 raise UsageError(f"{option} {value} does not go with run directories: a run has its own")
     elif at not in (None, "init"):
         raise UsageError(f"--at {at} needs a run directory", hint="name one, or leave --at out")
+    if plot and plot.suffix.lower() not in _PICTURES:
+        raise UsageError(f"--plot {plot}: the file's suffix is none of {', '.join(_PICTURES)}")
     from resnet_cli.gradflow import Subject, profile, subjects_of_networks, subjects_of_runs
 
     subjects: list[Subject]
@@ -81,7 +84,7 @@ def command(
             subjects, data_dir=data_dir, num_batches=batches, batch_size=batch_size, device=device, progress=progress
         )
     if plot:
-        from resnet_cli.analysis.figures.gradients import profile_figure
+        from resnet_cli.analysis.figures.profile import profile_figure
         from resnet_cli.analysis.figures.style import save
 
         save(profile_figure(frame), plot)

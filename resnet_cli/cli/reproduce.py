@@ -63,9 +63,8 @@ def command(
 
 
 def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, output: Output) -> None:
-    from resnet_cli.analysis import figures, tables
-    from resnet_cli.analysis.frames import load_study
-    from resnet_cli.files import write_atomic
+    from resnet_cli.analysis import tables
+    from resnet_cli.cli.compare import ReportView
     from resnet_cli.reproduce import launch, plan, status_of
 
     jobs = plan(configs, folder / "runs", status_of)
@@ -78,25 +77,27 @@ def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, ou
             launch(job, data_dir=data_dir, quiet=output.quiet)
         except DivergedError as error:
             output.warn(f"{error}; it is listed as such and left out of the means")
-    study = load_study([folder / "runs"])
-    write_atomic(folder / "table1.md", tables.render(study, "markdown").encode())
-    drawn, not_drawn = figures.draw_or_explain(study, ["all"], None)
-    paths = []
-    (folder / "figures").mkdir(exist_ok=True)
-    for figure in drawn:
-        path = folder / "figures" / f"{figure.name}.png"
-        figures.save(figure.figure, path)
-        paths.append(path)
+    document, figures = _write(folder, output)
+    output.result(document, ReportView(tables.layout(document)))
+    output.note(f"wrote {folder / 'table1.md'} and {len(figures)} figures in {folder / 'figures'}")
+
+
+def _write(folder: Path, output: Output) -> tuple[dict[str, Any], list[Path]]:
+    """Write the table and the figures of all runs in the study; returns the document and the figures' paths."""
+    from resnet_cli.analysis import tables
+    from resnet_cli.analysis.figures import draw_or_explain
+    from resnet_cli.analysis.frames import load_study
+    from resnet_cli.cli.plot import write_figures
+    from resnet_cli.files import write_atomic
+
+    study = load_study([folder / "runs"], with_metrics=True)
+    document = tables.study_document(study)
+    write_atomic(folder / "table1.md", tables.render_document(document, "markdown").encode())
+    drawn, not_drawn = draw_or_explain(study)
     for figure in not_drawn:
-        output.note(f"{figure.kind}: {figure.reason}")
-    document = {
-        **tables.study_document(study),
-        "out": str(folder),
-        "table": str(folder / "table1.md"),
-        "figures": [str(path) for path in paths],
-    }
-    output.result(document, tables.human(study, output.stdout.width))
-    output.note(f"wrote {folder / 'table1.md'} and {len(paths)} figures to {folder / 'figures'}")
+        output.note(f"{figure.kind} is not drawn: {figure.reason}")
+    paths = write_figures(drawn, folder / "figures", ".png", list(study.groups()), output)
+    return {**document, "table": str(folder / "table1.md"), "figures": [str(path) for path in paths]}, paths
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -1,0 +1,246 @@
+"""Lays the comparison out as tables of strings, which every human-readable format is made from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from resnet_cli.analysis.frames import Group
+from resnet_cli.analysis.paper import best_on_test
+from resnet_cli.analysis.tables.document import group_names
+
+Row = Mapping[str, Any]
+
+MISSING = "—"
+CHOSEN_ON_TEST = "*"
+RECIPE_CHANGED = "†"
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column of a table."""
+
+    header: str
+    align: Literal["left", "right"] = "right"
+    rank: int = 0
+    """What a narrow terminal leaves out: the highest rank first, 0 never (unless it holds dashes alone)."""
+    is_text: bool = False
+    """Holds text of any length, which may be wrapped."""
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A titled table of strings."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """As many cells as there are columns."""
+    footnotes: tuple[str, ...] = ()
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The tables of a comparison, in reading order, and remarks that belong to none of them."""
+
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+
+
+def layout(document: Mapping[str, Any]) -> Report:
+    """Lay out a document of `study_document`.
+
+    For each group: Table 1, the differences between its networks, and their amplification
+    with depth, the last two where there are any; then the runs left out.
+    """
+    grouped: dict[Group, list[Row]] = {}
+    for row in document["networks"]:
+        grouped.setdefault(_group(row), []).append(row)
+    tables = []
+    for group, name in group_names(grouped).items():
+        gaps, depth_gaps, amplified = (
+            [row for row in document[part] if _group(row) == group] for part in ("gaps", "depth_gaps", "amplification")
+        )
+        tables.append(_table_1(name, grouped[group]))
+        if gaps or depth_gaps:
+            tables.append(_differences(name, [*gaps, *depth_gaps]))
+        if amplified:
+            tables.append(_amplification(name, amplified))
+    if document["skipped"]:
+        tables.append(_left_out(document["skipped"]))
+    return Report(tuple(tables), tuple(document["notes"]))
+
+
+def _group(row: Row) -> Group:
+    return Group(row["dataset"], row["fingerprint"], row["recipe"])
+
+
+def _table_1(name: str, rows: Sequence[Row]) -> Table:
+    is_changed = " " in rows[0]["recipe"] and any(row["published_accuracy_pct"] is not None for row in rows)
+    columns: list[tuple[Column, Callable[[Row], str]]] = [
+        (Column("network", "left"), lambda row: str(row["network"])),
+        (Column("layers", rank=6), lambda row: str(row["depth"])),
+        (Column("parameters", rank=3), lambda row: _millions(row["parameters"])),
+        (Column("n"), lambda row: str(row["n"])),
+        (Column("test accuracy %"), lambda row: _mean(row, "test_accuracy_pct")),
+        (Column("best %", rank=2), _best),
+        (
+            Column("published %" + RECIPE_CHANGED * is_changed),
+            lambda row: plus_minus(row["published_accuracy_pct"], row["published_accuracy_pct_std"]),
+        ),
+        (Column("diff. pp", rank=1), lambda row: signed(row["difference_from_published_pp"])),
+        (Column("clean training error %", rank=1), lambda row: _mean(row, "train_clean_error_pct")),
+        (Column("training time", rank=5), lambda row: duration(row["train_seconds"])),
+    ]
+    return Table(
+        title=f"Table 1: {name}",
+        columns=tuple(column for column, _ in columns),
+        rows=tuple(tuple(cell(row) for _, cell in columns) for row in rows),
+        footnotes=tuple(_table_1_footnotes(rows, is_changed)),
+    )
+
+
+def _table_1_footnotes(rows: Sequence[Row], is_changed: bool) -> list[str]:
+    notes = []
+    if any(row["n"] > 1 for row in rows):
+        notes.append("Mean ± standard deviation over n seeds, last epoch; training time is the mean of a run.")
+    else:
+        notes.append("One run each, last epoch: no deviation between seeds was measured.")
+    if any(row["best_chosen_on"] == "test" for row in rows):
+        notes.append(f"{CHOSEN_ON_TEST} best epoch chosen on the test set, which flatters it.")
+    sources = dict.fromkeys(row["published_source"] for row in rows if row["published_source"])
+    recipe, _, overrides = rows[0]["recipe"].partition(" ")
+    if sources:
+        notes.append(f"Published: {'; '.join(sources)}.")
+    elif rows[0]["dataset_name"] != "cifar10":
+        notes.append(f"Published values are for CIFAR-10 and not comparable with {rows[0]['dataset']}.")
+    elif "limit_" in overrides:
+        notes.append("Published values are for the whole of CIFAR-10 and not comparable with a subset of it.")
+    else:
+        notes.append(f"Nothing is published for these networks with recipe {recipe}.")
+    if is_changed:
+        notes.append(f"{RECIPE_CHANGED} published for {recipe} unchanged; these runs changed {overrides}.")
+    if sources:
+        notes += _other_implementation(rows)
+    return notes
+
+
+def _other_implementation(rows: Sequence[Row]) -> list[str]:
+    found = {
+        row["network"]: other
+        for row in rows
+        if (other := best_on_test(row["dataset_name"], row["arch"], row["depth"], shortcut=row["shortcut"]))
+    }
+    if not found:
+        return []
+    values = ", ".join(f"{network} {other.accuracy_pct:.2f}" for network, other in found.items())
+    source = next(iter(found.values())).source
+    return [f"Best on the test set elsewhere, with another schedule ({source}): {values}."]
+
+
+def _differences(name: str, rows: Sequence[Row]) -> Table:
+    pairs: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        pairs.setdefault((row["first"], row["second"]), {})[row["measure"]] = row
+    columns = (
+        Column("difference", "left"), Column("test accuracy pp"), Column("95 % interval"), Column("n"),
+        Column("method", "left", rank=5), Column("test-set sampling ±", rank=3), Column("published pp", rank=2),
+        Column("clean training error pp", rank=1), Column("error 95 % interval", rank=4),
+    )  # fmt: skip
+    cells = []
+    for (first, second), measures in pairs.items():
+        accuracy, error = measures.get("test_accuracy_pct", {}), measures.get("train_clean_error_pct", {})
+        either = accuracy or error
+        cells.append((
+            f"{first} − {second}", signed(accuracy.get("difference_pp")), _gap_interval(accuracy), str(either["n"]),
+            either["method"], _number(accuracy.get("sampling_standard_error_pp")),
+            signed(accuracy.get("published_difference_pp")), signed(error.get("difference_pp")), _gap_interval(error),
+        ))  # fmt: skip
+    notes = [
+        "Test-set sampling: binomial standard error from the finite number of test images alone, "
+        "the two networks' errors taken as independent."
+    ]
+    if any(row["low_pp"] is not None for row in rows):
+        notes.insert(0, "Student-t intervals: of the differences paired by seed, or Welch's where seeds differ.")
+    if any(row["method"] == "single" for row in rows):
+        notes.append("n = 1 shows no interval.")
+    return Table(f"Differences in percentage points: {name}", columns, tuple(cells), tuple(notes))
+
+
+def _amplification(name: str, rows: Sequence[Row]) -> Table:
+    columns = (
+        Column("residual gap at", "left"), Column("ratio"), Column("95 % interval"), Column("width"), Column("n"),
+        Column("published", rank=1),
+    )  # fmt: skip
+    cells = []
+    for row in rows:
+        of = "" if row["shortcut"] == "A" else f", shortcut {row['shortcut']}"
+        interval = "unbounded" if row["is_unbounded"] else _interval(row["low"], row["high"], _number)
+        cells.append((
+            f"{row['deep_depth']} ÷ {row['shallow_depth']} layers{of}", _number(row["ratio"]), interval,
+            _number(row["width"]), str(row["n"]), _number(row["published_ratio"]),
+        ))  # fmt: skip
+    notes = []
+    if any(row["low"] is not None for row in rows):
+        notes.append("Percentile bootstrap over seeds, which is too narrow at a handful of them.")
+    if any(row["is_unbounded"] for row in rows):
+        notes.append("unbounded: the interval of the gap below the line includes zero, so the ratio can be anything.")
+    if any(row["n"] == 1 for row in rows):
+        notes.append("n = 1 shows no interval; one seed does not tell how far the ratio varies.")
+    return Table(f"Amplification of the residual gap: {name}", columns, tuple(cells), tuple(notes))
+
+
+def _left_out(skipped: Sequence[Row]) -> Table:
+    columns = (Column("run", "left", is_text=True), Column("status", "left"), Column("reason", "left", is_text=True))
+    rows = tuple((row["path"], row["status"], row["reason"]) for row in skipped)
+    return Table(f"Left out of every figure: {len(rows)} run{'s' * (len(rows) > 1)}", columns, rows)
+
+
+def plus_minus(mean: float | None, std: float | None) -> str:
+    """`93.25 ± 0.14`, `93.25` without a deviation, a dash without a mean."""
+    if mean is None:
+        return MISSING
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def signed(value: float | None) -> str:
+    """`+1.11`, `−4.13`, a dash for None; nothing rounds to a negative zero."""
+    if value is None:
+        return MISSING
+    text = f"{value:+.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    """`45 s`, `12 min 5 s`, `1 h 23 min`."""
+    if seconds is None:
+        return MISSING
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _mean(row: Row, measure: str) -> str:
+    return plus_minus(row[measure], row[f"{measure}_std"])
+
+
+def _best(row: Row) -> str:
+    mark = CHOSEN_ON_TEST if row["best_chosen_on"] == "test" and row["best_test_accuracy_pct"] is not None else ""
+    return _mean(row, "best_test_accuracy_pct") + mark
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f}M"
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}".replace("-", "−")
+
+
+def _gap_interval(row: Row) -> str:
+    return _interval(row.get("low_pp"), row.get("high_pp"), signed)
+
+
+def _interval(low: float | None, high: float | None, shown: Callable[[float | None], str]) -> str:
+    return MISSING if low is None or high is None else f"[{shown(low)}, {shown(high)}]"
