@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resnet_cli.analysis.figures.curves import mark
+from resnet_cli.analysis.figures.lines import mark
 from resnet_cli.analysis.figures.style import (
     SINGLE_COLUMN_INCHES,
     SMALL_POINTS,

@@ -1,0 +1,104 @@
+"""Figures 4 and 5 of the report: confusion matrices of a plain network and its residual twin."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+
+from resnet_cli.analysis.figures.material import Drawing, Material, NotDrawableError, networks_of, seeds_text
+from resnet_cli.analysis.figures.style import DOUBLE_COLUMN_INCHES, SMALL_POINTS, caption, clean, new_figure, panels
+from resnet_cli.analysis.frames import Run
+from resnet_cli.analysis.metrics import Labels, evaluate_predictions
+
+# With more classes a cell is too small for a number, and then for a name, of 7 points.
+_MAX_ANNOTATED = 10
+_MAX_NAMED = 20
+_MAX_NAME_LENGTH = 12
+
+
+def small_confusion(material: Material) -> Drawing:
+    """Figure 4: confusion matrices at the small depth."""
+    return _confusion(material, material.small_depth)
+
+
+def large_confusion(material: Material) -> Drawing:
+    """Figure 5: confusion matrices at the large depth."""
+    return _confusion(material, material.large_depth)
+
+
+def confusion_counts(runs: Sequence[Run]) -> Labels:
+    """Counts (C, C) of true class (row) against predicted class (column), summed over `runs`.
+
+    Raises:
+        RunFileError: a predictions.npz is damaged.
+        NotDrawableError: one does not fit the classes of its run.
+    """
+    total: Any = 0
+    for run in runs:
+        predictions, classes = run.dir.read_predictions(), run.record.dataset.classes
+        try:
+            total += evaluate_predictions(predictions.logits, predictions.labels, classes).confusion
+        except ValueError as error:
+            raise NotDrawableError(f"{run.dir.predictions_path}: {error}") from error
+    counts: Labels = total
+    return counts
+
+
+def _confusion(material: Material, depth: int) -> Drawing:
+    networks = networks_of(material.pair(depth))[:2]  # option B comes last: A is the residual twin where there is one
+    there = [run for run in material.pair(depth) if run.dir.predictions_path.is_file()]
+    with_predictions = {network: [run for run in there if run.network == network] for network in networks}
+    missing = [name for name, runs in with_predictions.items() if not runs]
+    if missing:
+        raise NotDrawableError(f"no predictions.npz in a run of {' and '.join(missing)}")
+
+    drawn = [run for runs in with_predictions.values() for run in runs]
+    classes = [clean(name, _MAX_NAME_LENGTH) for name in drawn[0].record.dataset.classes]
+    figure = new_figure(DOUBLE_COLUMN_INCHES, 3.6)
+    axes = panels(figure, 1, 2, sharey=True)
+    for panel, (network, runs) in zip(axes, with_predictions.items(), strict=True):
+        image = _draw(panel, confusion_counts(runs), classes)
+        panel.set_title(network)
+    axes[0].set_ylabel("true class")
+    _color_bar(figure, image, axes[1])
+    text = f"{material.group.label}; {seeds_text(drawn)}; cells: % of the true class"
+    text += ", blank below 0.1" if len(classes) <= _MAX_ANNOTATED else ""
+    caption(figure, text + ("; counts of all seeds summed" if len(drawn) > len(networks) else ""))
+    return Drawing(figure, drawn)
+
+
+def _draw(axes: Axes, counts: Labels, classes: Sequence[str]) -> QuadMesh:
+    support = counts.sum(axis=1, keepdims=True)
+    recall_pct = np.ma.masked_invalid(100 * counts / np.where(support, support, np.nan))  # (C, C)
+    # the square root keeps confusions of a few percent visible beside a diagonal of 90
+    numbers = np.vectorize(_percent, otypes=[str])(recall_pct.filled(0.0)) if len(classes) <= _MAX_ANNOTATED else None
+    seaborn.heatmap(
+        recall_pct, ax=axes, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=100), cbar=False, square=True,
+        annot=numbers, fmt="", annot_kws={"size": SMALL_POINTS}, xticklabels=False, yticklabels=False,
+    )  # fmt: skip
+    axes.tick_params(length=0)
+    if len(classes) <= _MAX_NAMED:
+        places = np.arange(len(classes)) + 0.5
+        axes.set_xticks(places, classes, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        axes.set_yticks(places, classes, rotation=0, parse_math=False)
+    axes.set_xlabel("predicted class")
+    mesh: QuadMesh = axes.collections[0]  # type: ignore[assignment]
+    return mesh
+
+
+def _percent(value: float) -> str:
+    if value < 0.1:
+        return ""
+    return f"{value:.1f}" if value < 99.95 else "100"
+
+
+def _color_bar(figure: Figure, image: QuadMesh, beside: Axes) -> None:
+    place = beside.inset_axes((1.03, 0, 0.045, 1))  # as high as the matrix
+    bar = figure.colorbar(image, cax=place, ticks=[0, 1, 5, 20, 50, 100])
+    bar.outline.set_visible(False)
+    bar.set_label("predicted as (% of the true class)")

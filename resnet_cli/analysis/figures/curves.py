@@ -1,0 +1,195 @@
+"""Figures 1 to 3 of the report and the degradation plot: errors, accuracies and losses over training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from resnet_cli.analysis.figures.bands import seed_bands
+from resnet_cli.analysis.figures.lines import draw_bands, from_zero, mark
+from resnet_cli.analysis.figures.material import Drawing, Material, networks_of, seeds_text
+from resnet_cli.analysis.figures.style import (
+    DASHES,
+    DOUBLE_COLUMN_INCHES,
+    INK,
+    OPEN_MARKER,
+    SINGLE_COLUMN_INCHES,
+    caption,
+    legend,
+    network_style,
+    new_figure,
+    panels,
+)
+from resnet_cli.analysis.frames import Run
+
+_TEST = ("test", {"linestyle": DASHES["test"]})
+_TRAIN = ("training", {"linestyle": DASHES["train"]})
+_CLEAN: Mapping[str, Any] = {"linestyle": (0, (1, 1.2)), "marker": "o", **OPEN_MARKER, "markersize": 2.6}
+# The first epochs, far above all the rest, would flatten what the figure is about.
+_SHOWN = 0.97
+# He et al. 2015, figure 6, end at 20 %: the phase at the first learning rate is mostly out of view.
+_SHOWN_OF_DEGRADATION = 0.9
+_PANEL_TITLES = {"plain": "plain networks", "resnet": "residual networks"}
+# Two labels nearer than this share of the axis would touch in a single column.
+_LABEL_GAP = 0.14
+# With more learning rates than these a tick for each would be crowded.
+_MAX_LEVELS = 8
+
+
+def small_dynamics(material: Material) -> Drawing:
+    """Figure 1: test accuracy (left), and training and test loss (right), at the small depth."""
+    runs = material.pair(material.small_depth)
+    frame = material.rows(runs)
+    figure = new_figure(DOUBLE_COLUMN_INCHES, 2.5)
+    accuracy, loss = panels(figure, 1, 2)
+    _draw_accuracy(accuracy, frame)
+    _draw_loss(loss, frame)
+    _finish([accuracy, loss], material, frame)
+    legend(figure, networks_of(runs), [_TEST, _TRAIN])
+    _caption(figure, material, runs)
+    return Drawing(figure, runs)
+
+
+def large_accuracy(material: Material) -> Drawing:
+    """Figure 2: test accuracy at the large depth, one column wide."""
+    runs = material.pair(material.large_depth)
+    frame = material.rows(runs)
+    figure = new_figure(SINGLE_COLUMN_INCHES, 2.5)
+    (axes,) = panels(figure, 1, 1)
+    _draw_accuracy(axes, frame)
+    _finish([axes], material, frame)
+    legend(figure, networks_of(runs))
+    _caption(figure, material, runs)
+    return Drawing(figure, runs)
+
+
+def large_dynamics(material: Material) -> Drawing:
+    """Figure 3: test accuracy, losses, running and clean training error, and learning rate at the large depth."""
+    runs = material.pair(material.large_depth)
+    frame = material.rows(runs)
+    figure = new_figure(DOUBLE_COLUMN_INCHES, 4.3)
+    accuracy, loss, error, rate = panels(figure, 2, 2, sharex=True)
+    _draw_accuracy(accuracy, frame)
+    _draw_loss(loss, frame)
+    running = draw_bands(error, frame, "train_error_pct", DASHES["train"])
+    clean = draw_bands(error, frame, "train_clean_error_pct", **_CLEAN)
+    from_zero(error, [running, clean], _SHOWN)
+    error.set_ylabel("training error (%)")
+    _draw_rate(rate, frame)
+    _finish([accuracy, loss, error, rate], material, frame)
+    figure.align_ylabels()
+    keys = [_TEST, ("training, running", _TRAIN[1])]
+    legend(figure, networks_of(runs), [*keys, ("training, clean", _CLEAN)] if len(clean) else keys)
+    _caption(figure, material, runs)
+    return Drawing(figure, runs)
+
+
+def degradation(material: Material) -> Drawing:
+    """Training error (dashed) and test error (solid) of every depth, plain networks left and residual ones right.
+
+    After He et al. 2015, figure 6. Clean training error at the end, which degradation is a
+    statement about, is marked where it was measured.
+    """
+    archs = sorted({run.record.config.arch for run in material.runs})
+    figure = new_figure(DOUBLE_COLUMN_INCHES if len(archs) > 1 else SINGLE_COLUMN_INCHES, 3.0)
+    all_rows = material.rows(material.runs)
+    drops = material.lr_drops(all_rows)
+    drawn, clean_there = [], False
+    all_axes = panels(figure, 1, len(archs), sharey=True)
+    for axes, arch in zip(all_axes, archs, strict=True):
+        frame = all_rows[all_rows["arch"] == arch]
+        drawn.append(draw_bands(axes, frame, "train_error_pct", DASHES["train"]))
+        drawn.append(draw_bands(axes, frame, "test_error_pct", DASHES["test"]))
+        clean_there |= _mark_final_clean_error(axes, frame)
+        axes.set_title(_PANEL_TITLES[arch], pad=13 if drops else 4)  # above the labels of the drops
+    from_zero(all_axes[0], drawn, _SHOWN_OF_DEGRADATION)
+    all_axes[0].set_ylabel("error (%)")
+    _finish(all_axes, material, all_rows)
+    final = ("clean training", {**_CLEAN, "linestyle": "none"})
+    keys = [_TEST, _TRAIN, final] if clean_there else [_TEST, _TRAIN]
+    legend(figure, networks_of(material.runs), keys, with_markers=clean_there)
+    marker = "; marker: clean training error after the last epoch" if clean_there else ""
+    _caption(figure, material, material.runs, marker)
+    return Drawing(figure, material.runs)
+
+
+def _draw_accuracy(axes: Axes, frame: pd.DataFrame) -> None:
+    """Draw test accuracy, the first epochs below the axis where they are far below the rest."""
+    bands = draw_bands(axes, frame, "test_accuracy_pct", DASHES["test"])
+    if len(bands):
+        low = bands.groupby("network")["mean"].quantile(1 - _SHOWN, interpolation="lower").min()
+        margin = max(0.05 * (bands["mean"].max() - low), 0.5)
+        axes.set_ylim(max(low - margin, 0), min(bands["mean"].max() + margin, 101))
+    axes.set_ylabel("test accuracy (%)")
+
+
+def _draw_loss(axes: Axes, frame: pd.DataFrame) -> None:
+    drawn = [
+        draw_bands(axes, frame, "train_loss", DASHES["train"]),
+        draw_bands(axes, frame, "test_loss", DASHES["test"]),
+    ]
+    from_zero(axes, drawn, _SHOWN)
+    axes.set_ylabel("cross-entropy loss (nats)")
+
+
+def _draw_rate(axes: Axes, frame: pd.DataFrame) -> None:
+    rates = frame.groupby(["network", "x"])["lr"].first().unstack("network")
+    # one schedule is one line: of two that coincide the lower would be hidden
+    same = bool((rates.nunique(axis=1) <= 1).all())
+    for network in list(rates)[:1] if same else list(rates):
+        line: dict[str, Any] = {"color": INK, "linewidth": 1.0, "label": "all networks"}
+        if not same:
+            style = network_style(str(network))
+            line = {"color": style.color, "linewidth": style.line_width, "label": str(network)}
+        # a row holds the rate of the epoch that ends at its x, and the first epoch begins at 0
+        rate = rates[network].dropna()
+        axes.plot([0, *rate.index], [*rate[:1], *rate], drawstyle="steps-pre", **line)
+    axes.set_ylabel("learning rate")
+    levels = np.unique(rates.to_numpy()[rates.to_numpy() > 0])
+    if len(levels):
+        axes.set_yscale("log")
+        axes.set_ylim(levels.min() / 2, levels.max() * 2)
+    if 0 < len(levels) <= _MAX_LEVELS:
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_yticks(levels, [f"{level:.3g}" for level in levels])
+
+
+def _mark_final_clean_error(axes: Axes, frame: pd.DataFrame) -> bool:
+    last = frame[frame["x"] == frame.groupby("network")["x"].transform("max")]
+    bands = seed_bands(last, "x", "train_clean_error_pct")
+    numbers = bands[["x", "mean", "low", "high"]].to_numpy(float)
+    for network, (x, mean, low, high) in zip(bands["network"], numbers, strict=True):
+        style = network_style(network)
+        axes.errorbar(
+            x, mean, yerr=None if np.isnan(low) else [[mean - low], [high - mean]],
+            color=style.color, marker=style.marker, **OPEN_MARKER, elinewidth=0.8, clip_on=False, zorder=5,
+            label=f"{network} clean",
+        )  # fmt: skip
+    return len(bands) > 0
+
+
+def _finish(all_axes: Sequence[Axes], material: Material, frame: pd.DataFrame) -> None:
+    """Give every panel its x axis and the drops of the learning rate; two panels make a row."""
+    right = float(frame["x"].max())
+    drops = material.lr_drops(frame)
+    for position, axes in enumerate(all_axes):
+        axes.set_xlim(0, 1.01 * right)  # room for half a marker
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if position >= len(all_axes) - 2:
+            axes.set_xlabel(material.x_label)
+        labelled = -np.inf
+        for drop in drops:
+            is_labelled = position < 2 and drop.x - labelled >= _LABEL_GAP * right
+            mark(axes, drop.x, f"lr ÷{drop.factor:g}" if is_labelled else None)
+            labelled = drop.x if is_labelled else labelled
+
+
+def _caption(figure: Figure, material: Material, runs: Sequence[Run], more: str = "") -> None:
+    text = f"{material.group.label}; {seeds_text(runs)}{more}"
+    if len(runs) > len(networks_of(runs)):
+        text += "; line: mean over seeds, shaded: 95 % Student-t interval"
+    caption(figure, text)

@@ -1,0 +1,100 @@
+"""What a figure is drawn from: the runs of one group, their frame, the depths asked for, and what is missing."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from resnet_cli.analysis.figures.bands import LrDrop, lr_drops
+from resnet_cli.analysis.frames import Group, Run, Study, epochs_frame
+
+REPORT_DEPTHS = (20, 56)  # Shinde 2025, section 2.1
+
+
+class NotDrawableError(Exception):
+    """A figure lacks the runs or the measurements it shows; the message says which."""
+
+
+class Drawing(NamedTuple):
+    """A figure and the runs in it."""
+
+    figure: Figure
+    runs: list[Run]
+
+
+class Material:
+    """The runs of one group.
+
+    Args:
+        group: their dataset and recipe.
+        runs: complete runs of it.
+        study: the study they are from.
+        depths: the depths of Figures 1 to 5, one or two; None: 20 and 56 where there are runs of
+            both, else the smallest and the largest depth there is.
+    """
+
+    def __init__(self, group: Group, runs: Sequence[Run], study: Study, depths: Sequence[int] | None = None) -> None:
+        self.group = group
+        self.runs = list(runs)
+        self._metrics = study.metrics
+        there = {run.record.config.depth for run in runs}
+        chosen = depths or (REPORT_DEPTHS if there.issuperset(REPORT_DEPTHS) else there)
+        self.small_depth, self.large_depth = min(chosen), max(chosen)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """`epochs_frame` of the runs with `x`: the epoch, or thousands of steps where the recipe counts steps.
+
+        Raises:
+            RunFileError: a metrics.csv cannot be read.
+        """
+        frame = epochs_frame(Study(self.runs, [], self._metrics))
+        return frame.assign(x=frame["step"] / 1000 if self._counts_steps else frame["epoch"].astype(float))
+
+    def rows(self, runs: Sequence[Run]) -> pd.DataFrame:
+        """The rows of `frame` that belong to `runs`; raises `NotDrawableError` when one of them has none."""
+        rows = self.frame[self.frame["path"].isin([str(run.dir.path) for run in runs])]
+        empty = [run for run in runs if str(run.dir.path) not in set(rows["path"])]
+        if empty:
+            raise NotDrawableError(f"{empty[0].dir.metrics_path} has no rows")
+        return rows
+
+    @property
+    def x_label(self) -> str:
+        """What `x` is, with its unit."""
+        return "step (thousands)" if self._counts_steps else "epoch"
+
+    @property
+    def _counts_steps(self) -> bool:
+        return self.runs[0].record.config.steps is not None
+
+    def lr_drops(self, frame: pd.DataFrame) -> list[LrDrop]:
+        """Where the learning rate falls in the rows of `frame`, in the unit of `x`."""
+        scale = 1000 if self._counts_steps else 1
+        milestones = [milestone / scale for milestone in self.runs[0].record.config.milestones]
+        return lr_drops(frame, "x", milestones)
+
+    def pair(self, depth: int) -> list[Run]:
+        """The plain and residual runs of one depth; raises `NotDrawableError` when either is missing."""
+        runs = [run for run in self.runs if run.record.config.depth == depth]
+        there = {run.record.config.arch for run in runs}
+        missing = [f"{arch}-{depth}" for arch in ("plain", "resnet") if arch not in there]
+        if missing:
+            raise NotDrawableError(f"no complete run of {' and '.join(missing)}")
+        return runs
+
+
+def networks_of(runs: Iterable[Run]) -> list[str]:
+    """The networks of `runs`, each once: plain before residual, by depth, option A before B."""
+    keys = {(run.record.config.arch, run.record.config.depth, run.record.config.shortcut): run for run in runs}
+    return [keys[key].network for key in sorted(keys)]
+
+
+def seeds_text(runs: Sequence[Run]) -> str:
+    """How many seeds stand behind each network, for a caption: `1 seed`, `3 seeds each`, `1 to 3 seeds each`."""
+    counts = sorted(sum(run.network == network for run in runs) for network in networks_of(runs))
+    if counts[-1] == 1:
+        return "1 seed each" if len(counts) > 1 else "1 seed"
+    return f"{counts[0]} seeds each" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} seeds each"

@@ -1,0 +1,218 @@
+"""How every figure looks: sizes, fonts, the one colour and line of each network, captions and legends."""
+
+import contextlib
+import itertools
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from resnet_cli.files import write_atomic
+
+# Column and text width of a two-column conference page, inches. Figures are made at their
+# final size, so a font size here is the size on paper.
+SINGLE_COLUMN_INCHES = 3.35
+DOUBLE_COLUMN_INCHES = 6.9
+SMALL_POINTS = 7.0
+_TEXT_POINTS = 7.5
+PNG_DPI = 300
+
+INK = "#333333"
+RULE = "#8A8A8A"
+
+# Vermillion, blue and bluish green of M. Okabe and K. Ito, Color Universal Design (2008), which
+# stay apart for every kind of colour blindness; each with a lighter and a darker tone for depth.
+_FAMILIES = {
+    ("plain", ""): ("#F0935A", "#D55E00", "#6E2C00"),
+    ("resnet", ""): ("#4CA6DE", "#0072B2", "#012C4C"),
+    ("resnet", "B"): ("#35BF95", "#009E73", "#005E46"),
+}
+# Depth → tone, 0 (light) to 1 (dark). The depths of He et al. 2015, table 6, lie far apart.
+_TONES = {8: 0.0, 20: 0.2, 32: 0.38, 44: 0.54, 56: 0.7, 110: 0.88, 1202: 1.0}
+_MARKERS = {20: "o", 32: "s", 44: "^", 56: "D", 110: "v", 1202: "P"}
+
+DASHES: Mapping[str, Any] = {"test": "solid", "train": (0, (3.2, 1.4))}
+"""Line of a measure: test solid, training dashed, as in He et al. 2015, figure 6."""
+
+OPEN_MARKER: Mapping[str, Any] = {"markersize": 3.4, "markerfacecolor": "white", "markeredgewidth": 0.8}
+"""Marker of a clean training error: white, so that the line under it shows where markers meet."""
+
+_RC: Mapping[str, Any] = {
+    "font.size": _TEXT_POINTS,
+    "axes.labelsize": _TEXT_POINTS,
+    "axes.titlesize": _TEXT_POINTS,
+    "axes.titlelocation": "left",
+    "axes.labelpad": 2.5,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": SMALL_POINTS,
+    "ytick.labelsize": SMALL_POINTS,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "ytick.minor.size": 1.5,
+    "legend.fontsize": SMALL_POINTS,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "legend.columnspacing": 1.4,
+    "legend.borderaxespad": 0.2,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "figure.constrained_layout.wspace": 0.05,
+    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
+    "svg.fonttype": "none",  # text stays text: searchable, selectable
+    "svg.hashsalt": "resnet_cli",  # else the ids, and so the file, differ from call to call
+}
+# What matplotlib would otherwise stamp into a file: the time, so that no two files were equal.
+_METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None},
+}
+
+
+class NetworkStyle(NamedTuple):
+    """The line of one network, the same in every figure."""
+
+    color: str
+    """#rrggbb: the family tells the architecture, the tone the depth."""
+    line_width: float
+    """Points; deeper is thicker."""
+    marker: str
+    """Tells the depth where tones alone would not."""
+
+
+def network_style(network: str) -> NetworkStyle:
+    """The style of `plain-56`, `resnet-56`, `resnet-56-B` …: it depends on the name alone and not on other networks."""
+    arch, depth_text, *shortcut = network.split("-")
+    depth = int(depth_text)
+    tone = float(np.interp(np.log(depth), np.log(list(_TONES)), list(_TONES.values())))
+    anchors = np.array([to_rgb(color) for color in _FAMILIES[arch, "".join(shortcut)]])  # (3 tones, RGB)
+    red, green, blue = (float(np.interp(tone, (0.0, 0.5, 1.0), channel)) for channel in anchors.T)
+    return NetworkStyle(to_hex((red, green, blue)), 0.9 + 0.6 * tone, _MARKERS.get(depth, "X"))
+
+
+@contextlib.contextmanager
+def house_style() -> Iterator[None]:
+    """Draw and save inside this: matplotlib's own defaults and ours on top, whatever the user's matplotlibrc says."""
+    kept = ("backend", "interactive")  # the caller's; they do not show in a file
+    defaults = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith(kept)}
+    settings: Any = {**defaults, **_RC}
+    with mpl.rc_context(settings):
+        yield
+
+
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """An empty figure that belongs to no window and to no global state."""
+    return Figure(figsize=(width_inches, height_inches), layout="constrained")
+
+
+def panels(figure: Figure, rows: int, columns: int, **options: Any) -> list[Axes]:
+    """Axes in reading order; `options` as for `Figure.subplots`."""
+    return list(np.ravel(figure.subplots(rows, columns, squeeze=False, **options)))
+
+
+def clean(text: str, max_length: int | None = None) -> str:
+    """`text` from a file as one printable line, shortened to `max_length` characters.
+
+    Control characters would make an SVG file invalid. Draw the result with `parse_math=False`.
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if max_length is None or len(line) <= max_length else line[: max_length - 1] + "…"
+
+
+def caption(figure: Figure, text: str) -> None:
+    """Write `text` small under the figure, wrapped to its width; each line after the first makes the figure taller."""
+    # a character of 7 pt DejaVu Sans is 1/19 inch wide on average; "95 %" stays on one line
+    lines = textwrap.wrap(clean(text).replace(" %", "\N{NO-BREAK SPACE}%"), int(figure.get_figwidth() * 18.5))
+    _grow(figure, len(lines))
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", size=SMALL_POINTS, linespacing=1.25, parse_math=False)
+
+
+def legend(
+    figure: Figure,
+    networks: Sequence[str],
+    others: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    *,
+    with_markers: bool = False,
+) -> None:
+    """One legend above all panels, where it covers no data, in as few rows as fit.
+
+    Each row after the first makes the figure taller.
+
+    Args:
+        figure: gets the legend.
+        networks: shown by their colour, in this order.
+        others: label and line properties of what else needs a key, drawn in grey.
+        with_markers: also show the marker of each network.
+    """
+    families: dict[str, list[Line2D]] = {}
+    for network in networks:
+        style = network_style(network)
+        line = Line2D([], [], color=style.color, linewidth=style.line_width, label=network)
+        if with_markers:
+            line.set(marker=style.marker, **OPEN_MARKER)
+        families.setdefault(network.partition("-")[0], []).append(line)
+    keys = [Line2D([], [], **{"color": INK, "linewidth": 1.0, **line}, label=label) for label, line in others]
+    every = [line for family in families.values() for line in family]
+    layouts: list[list[Sequence[Line2D]]] = [
+        [[*every, *keys]],
+        [every, keys],
+        [*families.values(), keys],
+        *([*_chunks(every, size), *_chunks(keys, size)] for size in (4, 3, 2, 1)),
+    ]
+    rows = next((rows for rows in layouts if _width_inches(rows) <= figure.get_figwidth()), layouts[-1])
+    rows = [row for row in rows if row]
+    _grow(figure, len(rows))
+    # matplotlib fills a legend by columns
+    blank = Line2D([], [], linestyle="none", label=" ")
+    by_column = [line or blank for column in itertools.zip_longest(*rows) for line in column]
+    figure.legend(handles=by_column, loc="outside upper center", ncols=max(map(len, rows)))
+
+
+def _grow(figure: Figure, num_lines: int) -> None:
+    figure.set_figheight(figure.get_figheight() + 0.14 * (num_lines - 1))
+
+
+def _width_inches(rows: Sequence[Sequence[Line2D]]) -> float:
+    # a line, gaps and 7 pt text; a little more than what they take
+    keys = [[0.52 + 0.057 * len(str(line.get_label())) for line in row] for row in rows]
+    return sum(max(column) for column in itertools.zip_longest(*keys, fillvalue=0.0))
+
+
+def _chunks(lines: Sequence[Line2D], size: int) -> list[Sequence[Line2D]]:
+    return [lines[start : start + size] for start in range(0, len(lines), size)]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `figure` to `path`, atomically; its suffix, .png, .svg or .pdf, gives the format.
+
+    The same figure gives the same bytes with the same versions of matplotlib and its fonts. PNG has 300 dpi.
+
+    Raises:
+        ValueError: another suffix.
+        OSError: as the file system gives it.
+    """
+    import io
+
+    suffix = path.suffix.lower()
+    if suffix not in _METADATA:
+        raise ValueError(f"{path} is not a .png, .svg or .pdf")
+    buffer = io.BytesIO()
+    with house_style():
+        figure.savefig(buffer, format=suffix[1:], dpi=PNG_DPI, metadata=_METADATA[suffix])
+    write_atomic(path, buffer.getvalue())

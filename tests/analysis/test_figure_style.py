@@ -1,0 +1,192 @@
+"""The look of all figures: one style a network, readable text inside the page, equal files for equal figures."""
+
+import itertools
+import subprocess
+import sys
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+
+from resnet_cli.analysis import figures
+from resnet_cli.analysis.figures.style import clean, house_style, legend, network_style, new_figure
+from resnet_cli.analysis.frames import load_study
+
+DEPTHS = (8, 20, 32, 44, 56, 110, 1202)
+# Machado et al. 2009, A physiologically-based model for simulation of color vision deficiency, severity 1.
+BLINDNESS = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+@pytest.fixture
+def study(tmp_path, make_run, monkeypatch):
+    """Plain and residual networks of 20 and 56 layers on the digits, two seeds, with everything recorded."""
+    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power cut
+    for arch, depth, seed in itertools.product(("plain", "resnet"), (20, 56), (0, 1)):
+        path = tmp_path / "runs" / f"{arch}-{depth}-{seed}"
+        make_run(path, arch=arch, depth=depth, seed=seed, recipe="demo", dataset="digits", epochs=4, gradflow=True)
+    return load_study([tmp_path / "runs"], with_metrics=True)
+
+
+def test_deeper_networks_are_darker_and_thicker():
+    for arch in ("plain", "resnet"):
+        styles = [network_style(f"{arch}-{depth}") for depth in DEPTHS]
+        light = [sum(to_rgb(style.color)) for style in styles]
+        assert light == sorted(light, reverse=True)
+        widths = [style.line_width for style in styles]
+        assert widths == sorted(widths)
+        assert len(set(widths)) == len(widths)
+
+
+def test_depths_of_the_paper_differ_in_marker():
+    assert len({network_style(f"plain-{depth}").marker for depth in (20, 32, 44, 56, 110, 1202)}) == 6
+
+
+@pytest.mark.parametrize("blindness", BLINDNESS)
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_plain_and_residual_networks_stay_apart_for_colour_blind_readers(depth, blindness):
+    names = (f"plain-{depth}", f"resnet-{depth}", f"resnet-{depth}-B")
+    seen = [np.asarray(BLINDNESS[blindness]) @ np.square(to_rgb(network_style(name).color)) for name in names]
+    assert np.abs(seen[0] - seen[1]).max() > 0.05
+    assert np.abs(seen[0] - seen[2]).max() > 0.05
+
+
+@pytest.mark.parametrize("kind", figures.KINDS)
+def test_text_has_7_points_or_more_inside_the_figure_and_the_legend_covers_no_panel(study, kind):
+    ((_, _, figure),) = figures.draw(study, [kind])
+    assert figure.get_figwidth() in (3.35, 6.9)
+    with house_style():
+        figure.draw_without_rendering()
+    width, height = figure.get_size_inches() * figure.dpi
+    texts = [text for text in figure.findobj(Text) if text.get_text().strip()]
+    shown = [text for text in texts if text not in hidden_tick_labels(figure)]
+    assert len(shown) > 10
+    for text in shown:
+        assert text.get_fontsize() >= 7
+        box = text.get_window_extent()
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= width + 1, text
+        assert box.y1 <= height + 1, text
+    for legend_ in figure.legends:
+        assert all(legend_.get_window_extent().y0 >= axes.get_window_extent().y1 for axes in figure.axes)
+
+
+def hidden_tick_labels(figure):
+    """Labels of ticks that lie outside their axis."""
+    hidden = []
+    for axes in figure.axes:
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+            hidden += [tick.label1 for tick in ticks if not min(low, high) <= tick.get_loc() <= max(low, high)]
+            hidden += [tick.label2 for tick in ticks]
+    return hidden
+
+
+@pytest.mark.parametrize("num_depths", [1, 2, 4, 7])
+def test_a_legend_of_any_size_fits_the_width_and_names_every_network_once(num_depths):
+    networks = [f"{arch}-{depth}" for arch in ("plain", "resnet") for depth in DEPTHS[:num_depths]]
+    keys = [("test", {}), ("training", {"linestyle": "--"}), ("clean training", {"linestyle": "none"})]
+    with house_style():
+        figure = new_figure(3.35, 2.5)
+        figure.subplots()
+        legend(figure, networks, keys, with_markers=True)
+        figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= 3.35 * figure.dpi
+    named = [text.get_text() for text in figure.legends[0].get_texts() if text.get_text().strip()]
+    assert sorted(named) == sorted([*networks, "test", "training", "clean training"])
+
+
+def test_a_long_recipe_makes_the_figure_taller_instead_of_being_cut(tmp_path, make_run):
+    for arch in ("plain", "resnet"):
+        make_run(tmp_path / "short" / arch, arch=arch, predictions=False)
+        make_run(tmp_path / "long" / arch, arch=arch, predictions=False, lr=0.05, momentum=0.8, weight_decay=5e-4)
+    heights, captions = [], []
+    for name in ("short", "long"):
+        ((_, group, figure),) = figures.draw(load_study([tmp_path / name]), ["fig2"])
+        heights.append(figure.get_figheight())
+        captions.append(figure.get_supxlabel().split())
+        assert captions[-1][: len(group.label.split())] == f"{group.label};".split()
+    assert heights[1] > heights[0]
+
+
+def test_the_caption_names_dataset_recipe_seeds_and_interval(study, tmp_path):
+    ((_, _, figure),) = figures.draw(study, ["fig2"])
+    text = " ".join(figure.get_supxlabel().split())
+    assert text == "digits (16×16), demo; 2 seeds each; line: mean over seeds, shaded: 95 % Student-t interval"
+    some = [run.dir.path for run in study.runs if (run.network, run.seed) != ("plain-56", 1)]
+    ((_, _, figure),) = figures.draw(load_study(some), ["fig2"])
+    assert "1 to 2 seeds each" in " ".join(figure.get_supxlabel().split())
+
+
+def test_one_seed_makes_no_claim_of_an_interval(study):
+    ((_, _, figure),) = figures.draw(load_study([run.dir.path for run in study.runs if run.seed == 0]), ["fig2"])
+    assert " ".join(figure.get_supxlabel().split()) == "digits (16×16), demo; 1 seed each"
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("fig4", "png"), ("fig2", "svg"), ("fig4", "svg"), ("fig2", "pdf")])
+def test_the_same_runs_give_the_same_bytes(study, tmp_path, kind, suffix):
+    contents = []
+    for width in (1.0, 7.0):
+        # what the user's matplotlibrc says makes no difference
+        with mpl.rc_context({"lines.linewidth": width, "axes.facecolor": "red", "font.size": 4 * width}):
+            ((_, _, figure),) = figures.draw(study, [kind])
+            figures.save(figure, tmp_path / f"{width}.{suffix}")
+        contents.append((tmp_path / f"{width}.{suffix}").read_bytes())
+    assert contents[0] == contents[1]
+    assert len(contents[0]) > 5_000
+
+
+def test_png_has_300_dots_an_inch(study, tmp_path):
+    from PIL import Image
+
+    ((_, _, figure),) = figures.draw(study, ["fig2"])
+    figures.save(figure, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width == round(3.35 * 300)
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_svg_keeps_text_as_text(study, tmp_path):
+    ((_, _, figure),) = figures.draw(study, ["fig2"])
+    figures.save(figure, tmp_path / "a.svg")
+    root = ET.fromstring((tmp_path / "a.svg").read_bytes())  # noqa: S314  # our own file
+    texts = {"".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"plain-56", "resnet-56", "test accuracy (%)", "epoch"} <= texts
+
+
+def test_another_suffix_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.jpg is not a \.png, \.svg or \.pdf"):
+        figures.save(new_figure(1, 1), tmp_path / "a.jpg")
+
+
+def test_text_from_files_is_one_printable_line():
+    assert clean("two\nlines\x1b[31m\tred ") == "two lines [31m red"
+    assert clean("a name that is long", 8) == "a name …"
+    assert clean("just fit", 8) == "just fit"
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone(study):
+    before = dict(mpl.rcParams)
+    figures.draw(study, ["fig2"])
+    assert dict(mpl.rcParams) == before
+
+
+def test_importing_the_registry_is_light_and_drawing_needs_neither_torch_nor_pyplot_nor_seaborn(study):
+    paths = [str(run.dir.path) for run in study.runs]
+    code = f"""
+import sys
+from resnet_cli.analysis import figures
+assert not {{"pandas", "matplotlib", "numpy", "scipy"}} & set(sys.modules), "the registry is heavy"
+from resnet_cli.analysis.frames import load_study
+assert len(figures.draw(load_study({paths!r}), ["fig1", "fig4", "gradflow"])) == 3
+assert not {{"torch", "matplotlib.pyplot", "seaborn", "scipy.stats"}} & set(sys.modules), "drawing is heavy"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
