@@ -1,0 +1,216 @@
+"""A CIFAR-10 of 26 images in the real format, and a server on loopback that serves it well or badly."""
+
+import contextlib
+import hashlib
+import io
+import struct
+import tarfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import msgspec
+import numpy as np
+
+from resnet_cli.data.cifar import CIFAR10, Member
+
+CLASS_NAMES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
+FINE_NAMES = b"""
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
+pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+""".split()
+COARSE_NAMES = b"""
+aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices
+household_furniture insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes
+large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees
+vehicles_1 vehicles_2
+""".split()
+META_100 = {b"fine_label_names": FINE_NAMES, b"coarse_label_names": COARSE_NAMES}
+META = {b"num_cases_per_batch": 10000, b"label_names": CLASS_NAMES, b"num_vis": 3072}
+
+
+class Python2Pickler:
+    """Writes dictionaries byte for byte as Python 2's cPickle did in protocol 2."""
+
+    def __init__(self):
+        self.num_memo = 0
+
+    def put(self):
+        self.num_memo += 1
+        return b"q" + bytes([self.num_memo]) if self.num_memo < 256 else b"r" + struct.pack("<I", self.num_memo)
+
+    def string(self, value):
+        short = len(value) < 256
+        length = b"U" + bytes([len(value)]) if short else b"T" + struct.pack("<I", len(value))
+        return length + value + self.put()
+
+    def integer(self, value):
+        if 0 <= value < 65536:
+            return b"K" + bytes([value]) if value < 256 else b"M" + struct.pack("<H", value)
+        return b"J" + struct.pack("<i", value)
+
+    def name(self, module, name):
+        return f"c{module}\n{name}\n".encode() + self.put()
+
+    def array(self, value):
+        sizes = b"".join(self.integer(size) for size in value.shape)
+        data = b"T" + struct.pack("<I", value.size) + value.tobytes()
+        empty = self.name("numpy.core.multiarray", "_reconstruct") + self.name("numpy", "ndarray")
+        empty += b"K\x00\x85U\x01b\x87R" + self.put()
+        dtype = self.name("numpy", "dtype") + b"U\x02u1K\x00K\x01\x87R" + self.put()
+        dtype += b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        return empty + b"(K\x01" + sizes + b"\x86" + dtype + b"\x89" + data + b"tb"
+
+    def value(self, value):
+        if isinstance(value, list):
+            return b"]" + self.put() + b"(" + b"".join(map(self.value, value)) + b"e"
+        writers = {bytes: self.string, int: self.integer, np.ndarray: self.array}
+        return writers[type(value)](value)
+
+    def dump(self, values):
+        items = b"\x80\x02}" + self.put() + b"("
+        for key, value in values.items():
+            items += self.string(key) + self.value(value)
+        return items + b"u."
+
+
+def python2_pickle(values):
+    return Python2Pickler().dump(values)
+
+
+def batch(name, count, seed):
+    random = np.random.default_rng(seed)
+    return {
+        b"batch_label": name.encode(),
+        b"labels": [int(label) for label in random.integers(0, 10, count)],
+        b"data": random.integers(0, 256, (count, 3072), np.uint8),
+        b"filenames": [b"image_%d.png" % i for i in range(count)],
+    }
+
+
+def tar_gz(members, folder="cifar-10-batches-py"):
+    """An archive as the authors packed it: the folder, a page about it, then the files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        entry = tarfile.TarInfo(folder)
+        entry.type = tarfile.DIRTYPE
+        archive.addfile(entry)
+        for name, data in {"readme.html": b"<html>", **members}.items():
+            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+class TinyCifar:
+    """Five training batches of four images and a test batch of six, with the `spec` that describes them."""
+
+    def __init__(self, pickler=python2_pickle):
+        counts = {**{f"data_batch_{i}": 4 for i in range(1, 6)}, "test_batch": 6}
+        self.batches = {name: batch(name, count, seed) for seed, (name, count) in enumerate(counts.items())}
+        self.files = {name: pickler(values) for name, values in self.batches.items()} | {"batches.meta": pickler(META)}
+        # the real archive's order is not the order of the batches
+        self.archive = tar_gz(dict(reversed(self.files.items())))
+        self.spec = self.describe(counts)
+
+    def describe(self, counts):
+        members = {
+            name: Member(name, hashlib.md5(data, usedforsecurity=False).hexdigest(), counts.get(name, 0))
+            for name, data in self.files.items()
+        }
+        return msgspec.structs.replace(
+            CIFAR10,
+            size=len(self.archive),
+            sha256=hashlib.sha256(self.archive).hexdigest(),
+            train=tuple(members[f"data_batch_{i}"] for i in range(1, 6)),
+            test=members["test_batch"],
+            meta=members["batches.meta"],
+        )
+
+    def unpack(self, folder):
+        folder.mkdir(parents=True)
+        for name, data in self.files.items():
+            (folder / name).write_bytes(data)
+
+
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A client that hangs up is what some tests are about."""
+
+
+class Server:
+    """Serves `content` and notes each request's range and the bytes sent for it.
+
+    Attributes:
+        cut_after: for each coming request, the number of bytes after which the connection is lost.
+        answers: for each coming request, an HTTP status to answer instead.
+        knows_ranges: whether requests for a part are understood.
+        tells_length: whether answers say how long they are.
+        shift: how far from the asked place a part begins.
+        pause_seconds: how long an answer that is cut stays silent before the connection is lost.
+        redirect: an address to send every request to.
+    """
+
+    def __init__(self, content):
+        self.content = content
+        self.cut_after, self.answers, self.requests, self.sent = [], [], [], []
+        self.knows_ranges = self.tells_length = True
+        self.shift = 0
+        self.pause_seconds = 0.0
+        self.redirect = None
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.answer(self)
+
+            def log_message(self, *args):
+                """Requests are noted, not printed."""
+
+        self._http = _QuietServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}/cifar-10-python.tar.gz"
+
+    def answer(self, request):
+        asked = request.headers.get("Range")
+        self.requests.append(asked)
+        if self.redirect:
+            request.send_response(302)
+            request.send_header("Location", self.redirect)
+            request.end_headers()
+            return
+        if self.answers:
+            request.send_error(self.answers.pop(0))
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.knows_ranges else 0
+        if start and start >= len(self.content):
+            request.send_error(416)
+            return
+        request.send_response(206 if start else 200)
+        body = self.content[start + (self.shift if start else 0) :]
+        if start:
+            first, last = start + self.shift, len(self.content)
+            request.send_header("Content-Range", f"bytes {first}-{last - 1}/{last}")
+        if self.tells_length:
+            request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        cut = self.cut_after.pop(0) if self.cut_after else None
+        self.sent.append(len(body[:cut]))
+        request.wfile.write(body[:cut])
+        if cut is not None:
+            time.sleep(self.pause_seconds)
+
+    @contextlib.contextmanager
+    def running(self):
+        thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._http.shutdown()
+            self._http.server_close()
+            thread.join()
