@@ -8,10 +8,11 @@ import shutil
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+import msgspec
 import torch
 
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import UsageError
+from resnet_cli.errors import CannotContinueError, UsageError
 from resnet_cli.rundir import Decision
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -43,25 +44,47 @@ class DevicePlan(NamedTuple):
 def decide(config: RunConfig, *, planned_macs: float = 0.0, recorded: dict[str, Decision] | None = None) -> DevicePlan:
     """Decide how `config` is computed on this machine and set the process up for it.
 
+    What changes the last bits of a result (device, precision, compilation, threads) is decided
+    once a run: pass what run.json records, and it is done again or refused.
+
     Args:
         config: device, precision, compile and deterministic as they were asked for.
         planned_macs: forward multiply-accumulates of all training images of the run.
         recorded: the decisions of an earlier sitting of the same run, which are kept.
 
     Raises:
-        UsageError: this machine cannot do what was asked or recorded; the message names the option.
+        UsageError: this machine cannot do what was asked; the message names the option.
+        CannotContinueError: this machine cannot do what was recorded.
     """
-    kept = recorded or {}
-    device, why_device = _device(kept["device"].value if "device" in kept else config.device)
-    precision, why_precision = _precision(kept["precision"].value if "precision" in kept else config.precision, device)
-    if "compile" in kept:
-        compile_step, why_compile = _recorded_compile(kept["compile"])
-    else:
-        compile_step, why_compile = _compile(config, device, planned_macs)
+    if recorded is None:
+        return _decide(config, planned_macs)
+    try:
+        # as if it had been asked for: what cannot be done is refused, nothing is chosen
+        asked = {name: recorded[name].value for name in ("device", "precision", "compile")}
+        plan = _decide(msgspec.structs.replace(config, **asked), planned_macs)
+        num_threads = int(recorded["threads"].value)
+    except UsageError as error:
+        raise CannotContinueError(
+            f"this run cannot go on here as it began, and its numbers would change: {error.message}",
+            hint="continue it where it began, or give --accept-changes",
+        ) from error
+    except (KeyError, ValueError) as error:
+        raise CannotContinueError(
+            f"run.json does not say how this run was computed ({error})", hint="give --accept-changes"
+        ) from error
+    torch.set_num_threads(num_threads)
+    kept = {name: recorded[name] for name in ("device", "precision", "compile", "threads")}
+    return plan._replace(decisions={**plan.decisions, **kept})
+
+
+def _decide(config: RunConfig, planned_macs: float) -> DevicePlan:
+    device, why_device = _device(config.device)
+    precision, why_precision = _precision(config.precision, device)
+    compile_step, why_compile = _compile(config, device, planned_macs)
     decisions = {
-        "device": kept.get("device", Decision(device.type, why_device)),
-        "precision": kept.get("precision", Decision(precision, why_precision)),
-        "compile": kept.get("compile", Decision("on" if compile_step else "off", why_compile)),
+        "device": Decision(device.type, why_device),
+        "precision": Decision(precision, why_precision),
+        "compile": Decision("on" if compile_step else "off", why_compile),
         "threads": Decision(str(torch.get_num_threads()), "as PyTorch chose, or OMP_NUM_THREADS"),
         "memory_format": Decision("channels_last", "the layout that convolution kernels prefer"),
         "allocator": _keep_freed_memory() if device.type == "cpu" else Decision("default", "not a CPU run"),
@@ -118,15 +141,6 @@ def _compile(config: RunConfig, device: torch.device, planned_macs: float) -> tu
     cost = config.depth * _COMPILE_SECONDS_PER_LAYER
     verdict = f"it would save about {saved:.0f} s of this run and cost about {cost:.0f} s"
     return saved > 2 * cost, verdict
-
-
-def _recorded_compile(recorded: Decision) -> tuple[bool, str]:
-    if recorded.value == "on" and (obstacle := _compile_obstacle(torch.device("cpu"))):
-        raise UsageError(
-            f"this run was compiled so far, and here {obstacle}: its numbers would change",
-            hint="continue it on a machine with a C++ compiler, or start afresh with --compile off --overwrite",
-        )
-    return recorded.value == "on", recorded.reason
 
 
 def _compile_obstacle(device: torch.device) -> str | None:

@@ -58,6 +58,14 @@ class RunLockedError(UsageError):
     """Another process is training in this run directory."""
 
 
+class CannotContinueError(UsageError):
+    """A run cannot be continued on this machine as it began."""
+
+
+class OutOfMemoryError(ResnetError):
+    """A batch does not fit into memory."""
+
+
 class CheckFailedError(ResnetError):
     """A check that was asked for (`--assert`) does not hold."""
 

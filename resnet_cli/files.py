@@ -11,8 +11,13 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Replace `path` by `data`: temporary file in the same folder, fsync, rename, fsync of the folder.
 
     Raises:
-        OSError: as the file system gives it; the old file is intact and the temporary one removed.
+        OSError: as the file system gives it, naming `path`; the old file is intact and the temporary one removed.
     """
+    with _naming(path):
+        _write_atomic(path, data)
+
+
+def _write_atomic(path: Path, data: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with open(descriptor, "wb") as file:
@@ -30,10 +35,19 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def append_durably(path: Path, data: bytes) -> None:
     """Append `data` to `path` and fsync; a crash may leave a part of `data` at the end, nothing else."""
-    with open(path, "ab") as file:
+    with _naming(path), open(path, "ab") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name `path` in errors of calls that only know a descriptor, such as write and fsync."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,8 +1,10 @@
 """The only reader and writer of run-directory files."""
 
+import datetime
 import io
 import math
 import os
+import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -119,6 +121,18 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
     lr: float
 
 
+class Sitting(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of sittings.jsonl: a process that worked on the run."""
+
+    started_at: str
+    argv: tuple[str, ...]
+    tool_version: str
+    step: int
+    """Optimizer steps that were done before."""
+    environment: dict[str, str | int | bool | None]
+    decisions: dict[str, Decision]
+
+
 class Predictions(msgspec.Struct, frozen=True):
     """Test labels and outputs in dataset order."""
 
@@ -143,6 +157,8 @@ class RunDir:
         self.diverged_path = self.path / "diverged.json"
         self.readme_path = self.path / "README.md"
         self.lock_path = self.path / ".lock"
+        self.holder_path = self.path / ".holder.json"
+        self.sittings_path = self.path / "sittings.jsonl"
         self.last_weights_path = self.path / "weights" / "last.safetensors"
         self.best_weights_path = self.path / "weights" / "best.safetensors"
         self.checkpoint_path = self.path / "checkpoints" / "resume.safetensors"
@@ -174,12 +190,24 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.lock_path)
         try:
-            lock.acquire(timeout=0)
+            # a moment of patience: `status` of another process holds the lock for an instant
+            lock.acquire(timeout=1)
         except filelock.Timeout:
             raise RunLockedError(
-                f"{self.path} is being trained by another process", hint="wait for it or choose another --out"
+                f"{self.path} is being trained by another process{self._holder()}",
+                hint="wait for it or choose another --out",
             ) from None
+        holder = {"pid": os.getpid(), "host": platform.node(), "since": now()}
+        write_atomic(self.holder_path, _to_json(holder))
         return lock
+
+    def _holder(self) -> str:
+        """Who holds the lock, as far as it is known; only meaningful while it is held."""
+        try:
+            holder = msgspec.json.decode(self.holder_path.read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return ""
+        return f" ({', '.join(f'{name} {value}' for name, value in holder.items())})"
 
     def _is_locked(self) -> bool:
         import filelock
@@ -189,8 +217,10 @@ class RunDir:
         probe = filelock.FileLock(self.lock_path)
         try:
             probe.acquire(timeout=0)
-        except (filelock.Timeout, OSError):
+        except filelock.Timeout:
             return True
+        except OSError:  # a folder that cannot be written to: nobody trains there
+            return False
         probe.release()
         return False
 
@@ -210,7 +240,7 @@ class RunDir:
             # the summary goes first: a half-cleared run must not look complete
             self.summary_path, self.diverged_path, self.checkpoint_path, self.last_weights_path,
             self.best_weights_path, self.predictions_path, self.metrics_path, self.gradflow_path,
-            self.readme_path, self.record_path,
+            self.readme_path, self.sittings_path, self.record_path,
         ]  # fmt: skip
         for path in written:
             path.unlink(missing_ok=True)
@@ -246,6 +276,10 @@ class RunDir:
             ]
             if kept != lines:
                 write_atomic(path, b"".join(kept))
+
+    def append_sitting(self, sitting: Sitting) -> None:
+        """Note that a process starts to work on the run."""
+        append_durably(self.sittings_path, msgspec.json.encode(sitting) + b"\n")
 
     def write_predictions(self, predictions: Predictions) -> None:
         """Write predictions.npz."""
@@ -285,6 +319,16 @@ class RunDir:
     def read_divergence(self) -> Divergence:
         """diverged.json; raises `RunFileError` when it is missing or damaged."""
         return _from_json(self.diverged_path, Divergence)
+
+    def read_sittings(self) -> list[Sitting]:
+        """The processes that worked on the run, in order; a torn last line is left out; raises `RunFileError`."""
+        try:
+            lines = self.sittings_path.read_bytes().splitlines(keepends=True)
+            return [msgspec.json.decode(line, type=Sitting) for line in lines if line.endswith(b"\n")]
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise RunFileError(f"{self.sittings_path} cannot be read: {_one_line(error)}") from error
 
     def read_metrics(self) -> "pd.DataFrame":
         """metrics.csv, one row an epoch, all columns numeric; raises `RunFileError`."""
@@ -349,6 +393,11 @@ def _search(folder: Path) -> Iterable[Path]:
         if "run.json" in files:
             folders.clear()
             yield Path(parent)
+
+
+def now() -> str:
+    """The time as run directories hold it: ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _to_json(value: Any) -> bytes:

@@ -5,7 +5,7 @@ import torch
 
 from resnet_cli import device as device_module
 from resnet_cli.device import decide, describe_environment, peak_memory_bytes
-from resnet_cli.errors import UsageError
+from resnet_cli.errors import CannotContinueError, UsageError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import Decision
 
@@ -88,11 +88,33 @@ def test_what_was_decided_once_is_kept():
 
 
 def test_a_compiled_run_is_not_continued_uncompiled_in_silence(no_compiler):
-    recorded = {
-        "device": Decision("cpu", ""), "precision": Decision("fp32", ""), "compile": Decision("on", "asked for"),
-    }  # fmt: skip
-    with pytest.raises(UsageError, match="its numbers would change"):
-        decide(config_for(compile="on"), recorded=recorded)
+    recorded = decide(config_for()).decisions | {"compile": Decision("on", "asked for")}
+    with pytest.raises(CannotContinueError, match=r"its numbers would change.*no C\+\+ compiler.*--accept-changes"):
+        decide(config_for(), recorded=recorded)
+
+
+def test_a_run_of_another_device_is_not_continued_here_in_silence(no_gpu):
+    recorded = decide(config_for()).decisions | {"device": Decision("cuda", ""), "precision": Decision("tf32", "")}
+    with pytest.raises(CannotContinueError, match=r"--device cuda.*--accept-changes"):
+        decide(config_for(), recorded=recorded)
+
+
+@pytest.mark.parametrize("damaged", [{}, {"threads": Decision("many", "")}])
+def test_a_record_that_does_not_say_how_a_run_was_computed_is_refused(damaged):
+    recorded = {**decide(config_for()).decisions, **damaged} if damaged else {}
+    with pytest.raises(CannotContinueError, match=r"run\.json does not say"):
+        decide(config_for(), recorded=recorded)
+
+
+def test_the_number_of_threads_is_kept():
+    threads = torch.get_num_threads()
+    try:
+        recorded = decide(config_for()).decisions | {"threads": Decision("1", "")}
+        torch.set_num_threads(2)
+        assert decide(config_for(), recorded=recorded).decisions["threads"].value == "1"
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_deterministic_kernels_are_asked_for_and_given_up_again():

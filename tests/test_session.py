@@ -210,7 +210,7 @@ def test_data_that_cannot_be_read_leave_no_folder_behind(tmp_path):
 
 
 def test_a_run_is_continued_only_on_the_data_it_began_with(tmp_path, monkeypatch):
-    from resnet_cli import session
+    from resnet_cli.session import start as session
 
     config = config_for()
     with pytest.raises(StoppedError):

@@ -2,8 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from resnet_cli.cli.options import DataDir, Json, Quiet
@@ -22,6 +23,9 @@ from resnet_cli.config import (
 )
 from resnet_cli.errors import UsageError
 
+if TYPE_CHECKING:
+    from resnet_cli.rundir import Decision
+
 HELP = """Train one network; the result is a run directory that explains itself.
 
 Running the same command again resumes an unfinished run and leaves a finished one as it is.
@@ -37,6 +41,8 @@ Examples:
   resnet train --arch plain --depth 20 --dataset imagefolder --data-dir DIR --epochs 5
 
   resnet train --recipe he2015 --arch resnet --depth 110 --seed 1 --out runs/he-110
+
+  resnet train --from runs/he-110 --out runs/he-110-again
 """
 
 _RECIPE = "Recipe (default: as the recipe says)"
@@ -45,11 +51,29 @@ _RUN = "Run directory"
 
 
 def command(
-    arch: Annotated[Arch, typer.Option(help="Plain network or its residual twin.", show_default=False)],
-    depth: Annotated[int, typer.Option(help="Number of weighted layers, 6n+2: 8, 14, 20, … 1202.", show_default=False)],
+    arch: Annotated[
+        Arch | None, typer.Option(help="Plain network or its residual twin. Required.", show_default=False)
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(help="Number of weighted layers, 6n+2: 8, 14, 20, … 1202. Required.", show_default=False),
+    ] = None,
+    from_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            show_default=False,
+            help="Repeat this run from its own record, instead of --arch, --depth and all options of the recipe.",
+        ),
+    ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Where all other defaults come from: report2025, he2015, demo.")
-    ] = "report2025",
+        str | None,
+        typer.Option(
+            help="Where all other defaults come from: report2025, he2015, demo. Default: report2025.",
+            show_default=False,
+        ),
+    ] = None,
     shortcut: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +81,10 @@ def command(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order, augmentation and validation split.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of weights, order, augmentation and validation split. Default: 0.", show_default=False),
+    ] = None,
     dataset: Annotated[
         DatasetName | None, typer.Option(show_default=False, rich_help_panel="Data", help="Dataset.")
     ] = None,
@@ -130,16 +157,29 @@ def command(
             show_default=False, rich_help_panel="Measurements", help="Epochs between gradient norms; 0: never."
         ),
     ] = None,
-    device: Annotated[Device, typer.Option(rich_help_panel=_MACHINE, help="Where to compute.")] = "auto",
-    precision: Annotated[
-        Precision, typer.Option(rich_help_panel=_MACHINE, help="auto: tf32 on NVIDIA GPUs that have it, else fp32.")
-    ] = "auto",
-    compile_mode: Annotated[
-        CompileMode,
+    device: Annotated[
+        Device | None,
         typer.Option(
-            "--compile", rich_help_panel=_MACHINE, help="torch.compile; auto: where a run is long enough to repay it."
+            show_default=False, rich_help_panel=_MACHINE, help="Where to compute. Default: auto, the fastest there is."
         ),
-    ] = "auto",
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            show_default=False,
+            rich_help_panel=_MACHINE,
+            help="Default: auto, tf32 on NVIDIA GPUs that have it, else fp32.",
+        ),
+    ] = None,
+    compile_mode: Annotated[
+        CompileMode | None,
+        typer.Option(
+            "--compile",
+            show_default=False,
+            rich_help_panel=_MACHINE,
+            help="torch.compile. Default: auto, where a run is long enough to repay it.",
+        ),
+    ] = None,
     deterministic: Annotated[
         bool,
         typer.Option(
@@ -163,32 +203,67 @@ def command(
         bool, typer.Option("--overwrite", rich_help_panel=_RUN, help="Start afresh; removes only what this tool wrote.")
     ] = False,
     json: Json = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            rich_help_panel=_RUN,
+            help="Continue a run on a machine that cannot compute as it began.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """See HELP."""
+    given: dict[str, Any] = {
+        "recipe": recipe, "arch": arch, "depth": depth, "seed": seed, "shortcut": shortcut, "dataset": dataset,
+        "limit_train": limit_train, "limit_test": limit_test, "val_size": val_size, "augment": augment,
+        "normalization": normalization, "epochs": epochs, "steps": steps, "batch_size": batch_size, "lr": lr,
+        "momentum": momentum, "weight_decay": weight_decay, "milestones": _milestones(milestones),
+        "lr_decay": lr_decay, "warmup_steps": warmup_steps, "warmup_lr": warmup_lr,
+        "clean_train_every": clean_train_every, "gradflow_every": gradflow_every, "device": device,
+        "precision": precision, "compile": compile_mode, "deterministic": deterministic or None,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    options = RunOptions(data_dir=str(data_dir) if data_dir else None, save_every=SaveEvery.parse(save_every))
+    how: dict[str, Any] = {"overwrite": overwrite, "accept_changes": accept_changes}
+    if from_run is None:
+        config = _config(given)
+    else:
+        config, options, decisions = _repeat(from_run, options, given)
+        how["decisions"] = None if accept_changes else decisions
+        out = out or from_run.parent / f"{from_run.name}-repeat"
+    _run(config, out, options, how=how, output=Output(json=json, quiet=quiet))
+
+
+def _config(given: dict[str, Any]) -> RunConfig:
     from resnet_cli.recipes import make_config
 
-    given: dict[str, Any] = {
-        "shortcut": shortcut, "dataset": dataset, "limit_train": limit_train, "limit_test": limit_test,
-        "val_size": val_size, "augment": augment, "normalization": normalization, "epochs": epochs, "steps": steps,
-        "batch_size": batch_size, "lr": lr, "momentum": momentum, "weight_decay": weight_decay,
-        "milestones": _milestones(milestones), "lr_decay": lr_decay, "warmup_steps": warmup_steps,
-        "warmup_lr": warmup_lr, "clean_train_every": clean_train_every, "gradflow_every": gradflow_every,
-    }  # fmt: skip
-    config = make_config(
-        recipe, arch=arch, depth=depth, seed=seed, device=device, precision=precision, compile=compile_mode,
-        deterministic=deterministic, **{name: value for name, value in given.items() if value is not None},
-    )  # fmt: skip
-    options = RunOptions(data_dir=str(data_dir) if data_dir else None, save_every=SaveEvery.parse(save_every))
-    _run(config, out, options, overwrite=overwrite, output=Output(json=json, quiet=quiet))
+    for name in ("arch", "depth"):
+        if name not in given:
+            raise UsageError(f"Missing option '--{name}'", hint="--arch resnet --depth 20, say, or --from RUN")
+    return make_config(given.pop("recipe", "report2025"), **given)
 
 
-def _run(config: RunConfig, out: Path | None, options: RunOptions, *, overwrite: bool, output: Output) -> None:
+def _repeat(
+    path: Path, options: RunOptions, given: dict[str, Any]
+) -> tuple[RunConfig, RunOptions, "dict[str, Decision]"]:
+    """Configuration, options and decisions of the run at `path`; options of a configuration do not go with it."""
+    from resnet_cli.rundir import RunDir
+
+    for name in given:
+        raise UsageError(f"--{name.replace('_', '-')} does not go with --from: the run at {path} says it")
+    record = RunDir(path).read_record()
+    if options.data_dir is None and record.dataset.location:
+        options = msgspec.structs.replace(options, data_dir=record.dataset.location)
+    return record.config, options, record.decisions
+
+
+def _run(config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[str, Any], output: Output) -> None:
     from resnet_cli.cli.train_progress import TrainReporter, summary_table
     from resnet_cli.session import train
 
     with TrainReporter(output) as reporter:
-        result = train(config, out, options=options, reporter=reporter, overwrite=overwrite, argv=sys.argv)
+        result = train(config, out, options=options, reporter=reporter, argv=sys.argv, **how)
     if result.was_complete:
         output.note(f"{result.run.path} is complete already; --overwrite trains it again")
     document = {

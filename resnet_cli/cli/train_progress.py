@@ -42,6 +42,10 @@ class TrainReporter:
         """Show that data is being fetched or decoded."""
         self._data_reporter(label, done, total, unit)
 
+    def note(self, text: str) -> None:
+        """Pass a line on."""
+        self._output.note(text)
+
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
         """Say what is trained, where, and how it is computed."""
         self._data_reporter.close()

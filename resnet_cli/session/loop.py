@@ -1,201 +1,38 @@
-"""One run from start to summary: engine, checkpoint and run directory together."""
+"""Drives an engine, saves its state, and writes what it yields into the run directory."""
 
-import contextlib
-import datetime
 import math
-import sys
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from resnet_cli import __version__
 from resnet_cli.config import RunConfig, RunOptions
-from resnet_cli.data import Dataset, load_dataset
-from resnet_cli.errors import (
-    DivergedError,
-    InputError,
-    InterruptedByUserError,
-    StoppedError,
-    UsageError,
-)
-from resnet_cli.progress import silent
+from resnet_cli.data import Dataset
+from resnet_cli.errors import DivergedError, InterruptedByUserError, StoppedError
 from resnet_cli.rundir import (
     DatasetRecord,
+    Decision,
     Divergence,
     ModelRecord,
     Predictions,
     RunDir,
     RunRecord,
+    Sitting,
     Summary,
+    now,
 )
 from resnet_cli.runpage import run_page
+from resnet_cli.session.reporter import Reporter, Result
+from resnet_cli.session.shortage import check_space, explained
 from resnet_cli.signals import StopFlag
 
 if TYPE_CHECKING:
     from resnet_cli.engine import EpochRecord, Tick
 
 # torch is imported inside functions: a finished run is found, and a wrong one refused, without it.
-
-
-class Reporter(Protocol):
-    """Who is told how a run goes on."""
-
-    def progress(self, label: str, done: int, total: int, unit: str = "") -> None:
-        """Data is being fetched or decoded."""
-
-    def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
-        """Training starts or, with `epochs_done` or a step behind it, goes on."""
-
-    def tick(self, tick: "Tick") -> None:
-        """A step or an evaluated batch is done."""
-
-    def epoch(self, metrics: dict[str, float | int | None]) -> None:
-        """An epoch is done; `metrics` is its row of metrics.csv."""
-
-
-class SilentReporter:
-    """Tells nobody."""
-
-    progress = staticmethod(silent)
-
-    def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
-        """Say nothing."""
-
-    def tick(self, tick: "Tick") -> None:
-        """Say nothing."""
-
-    def epoch(self, metrics: dict[str, float | int | None]) -> None:
-        """Say nothing."""
-
-
-class Result(NamedTuple):
-    """What `train` returns."""
-
-    run: RunDir
-    record: RunRecord
-    summary: Summary
-    was_complete: bool
-    """Whether the run was there already and nothing was trained."""
-
-
-def default_out(config: RunConfig, folder: Path = Path("runs")) -> Path:
-    """Where a run goes when nothing is said: one directory for each configuration.
-
-    >>> # resnet-56 with the recipe as it is: runs/cifar10-report2025-resnet-56-seed0
-    """
-    from resnet_cli.recipes import recipe_label
-
-    name = f"{config.dataset}-{config.recipe}-{config.network}-seed{config.seed}"
-    standard = msgspec.structs.replace(config, device="auto", compile="auto", deterministic=False, gradflow_every=0)
-    if recipe_label(config) != config.recipe or config != standard:
-        name += f"-{config.fingerprint()[:8]}"
-    return folder / name
-
-
-def train(
-    config: RunConfig,
-    out: Path | None = None,
-    *,
-    options: RunOptions | None = None,
-    reporter: Reporter | None = None,
-    overwrite: bool = False,
-    argv: list[str] | None = None,
-) -> Result:
-    """Train `config` in the run directory `out`: start it, resume it, or find it done.
-
-    Args:
-        config: what to train.
-        out: the run directory; None: `default_out(config)`.
-        options: where the data lies and how often to save.
-        reporter: who is told about progress.
-        overwrite: remove what an earlier run wrote to `out` and start afresh.
-        argv: the command line, for run.json.
-
-    Raises:
-        UsageError: `out` holds another configuration or foreign files, or another process trains there.
-        InputError: the dataset cannot be read or is not the one that the run began with.
-        DivergedError: a loss was not finite, now or when the run was last tried.
-        StoppedError: a signal stopped the run after saving; call again to resume.
-    """
-    run = RunDir(out or default_out(config))
-    options, reporter = options or RunOptions(), reporter or SilentReporter()
-    earlier = None if overwrite else _earlier(run, config)
-    if earlier and (done := _already_done(run, earlier)):
-        return done
-    _check_folder(run)
-    data_dir = Path(options.data_dir) if options.data_dir else None
-    if data_dir is None and earlier and earlier.dataset.location:
-        data_dir = Path(earlier.dataset.location)
-    dataset = load_dataset(config, data_dir, progress=reporter.progress)
-    if earlier and earlier.dataset.fingerprint != dataset.fingerprint:
-        raise InputError(
-            f"{run.path} was trained on data with fingerprint {earlier.dataset.fingerprint[:12]}, "
-            f"these have {dataset.fingerprint[:12]}",
-            hint="give the original --data-dir, or --overwrite",
-        )
-    with _locked(run):
-        # another process may have finished it while this one read the data
-        earlier = None if overwrite else _earlier(run, config)
-        if earlier and (done := _already_done(run, earlier)):
-            return done
-        return Session(run, config, dataset, options, reporter).run_to_end(earlier, argv or sys.argv)
-
-
-@contextlib.contextmanager
-def _locked(run: RunDir) -> Iterator[None]:
-    is_new = not run.path.exists()
-    lock = run.lock()
-    try:
-        yield
-    finally:
-        lock.release()
-        if is_new and not run.exists():
-            # nothing came of it: leave no empty folder behind
-            run.lock_path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                run.path.rmdir()
-
-
-def _earlier(run: RunDir, config: RunConfig) -> RunRecord | None:
-    if not run.exists():
-        return None
-    record = run.read_record()
-    if record.config != config:
-        raise UsageError(
-            f"{run.path} holds a run with another configuration ({'; '.join(record.config.diff(config))})",
-            hint="choose another --out, or --overwrite to start afresh",
-        )
-    return record
-
-
-def _already_done(run: RunDir, record: RunRecord) -> Result | None:
-    status = run.status()
-    if status == "complete":
-        return Result(run, record, run.read_summary(), was_complete=True)
-    if status == "diverged":
-        where = run.read_divergence()
-        raise DivergedError(
-            f"{run.path} diverged at step {where.step} (epoch {where.epoch}, lr {where.lr:g})",
-            hint="--overwrite trains it again",
-        )
-    return None
-
-
-def _check_folder(run: RunDir) -> None:
-    if run.path.exists() and not run.path.is_dir():
-        raise UsageError(f"--out {run.path} is a file", hint="name a folder")
-    if run.path.is_dir() and not run.exists():
-        foreign = [path.name for path in run.path.iterdir() if path != run.lock_path and path.name[0] != "."]
-        known = {run.metrics_path.name, run.gradflow_path.name, "weights", "checkpoints"}
-        if set(foreign) - known:
-            raise UsageError(
-                f"--out {run.path} is not empty and not a run directory (it holds {sorted(foreign)[0]})",
-                hint="name a new folder",
-            )
 
 
 class Session:
@@ -210,37 +47,54 @@ class Session:
         self.best_num_wrong: int | None = None
         self._last_save = time.monotonic()
 
-    def run_to_end(self, earlier: RunRecord | None, argv: list[str]) -> Result:
-        """Start afresh (`earlier` None) or go on; returns when the run is complete."""
+    def run_to_end(self, earlier: RunRecord | None, decisions: dict[str, Decision] | None, argv: list[str]) -> Result:
+        """Start afresh (`earlier` None) or go on, computing as `decisions` say; returns when the run is complete."""
         from resnet_cli.device import decide, describe_environment
         from resnet_cli.engine import Engine
 
         model = self._model_record()
-        plan = decide(
-            self.config,
-            planned_macs=self._planned_images() * model.macs,
-            recorded=earlier.decisions if earlier else None,
-        )
+        check_space(self.run, model.parameters)
+        plan = decide(self.config, planned_macs=self._planned_images() * model.macs, recorded=decisions)
+        environment = describe_environment(plan)
         self.engine = Engine(self.config, self.dataset, plan)
         if earlier is None:
             self.run.clear()
             self.record = RunRecord(
-                run_id=uuid.uuid4().hex[:12], created_at=_now(), argv=tuple(argv), tool_version=__version__,
-                config=self.config, environment=describe_environment(plan), dataset=self._dataset_record(),
+                run_id=uuid.uuid4().hex[:12], created_at=now(), argv=tuple(argv), tool_version=__version__,
+                config=self.config, environment=environment, dataset=self._dataset_record(),
                 model=model, decisions=plan.decisions,
             )  # fmt: skip
             self.run.create(self.record)
         else:
             self.record = earlier
             self._resume()
+            self._note_changes(environment, plan.decisions)
+        self.run.append_sitting(
+            Sitting(
+                started_at=now(),
+                argv=tuple(argv),
+                tool_version=__version__,
+                step=self.engine.step,
+                environment=environment,
+                decisions=plan.decisions,
+            )
+        )
         self.reporter.started(self.record, self.run.path, self.engine.num_epochs, self.engine.epochs_done)
-        try:
-            with StopFlag() as stop:
-                self._train(stop)
-        except DivergedError:
-            self._record_divergence()
-            raise
-        return Result(self.run, self.record, self._finish(), was_complete=False)
+        with explained(self.run, self.config):
+            try:
+                with StopFlag() as stop:
+                    self._train(stop)
+            except DivergedError:
+                self._record_divergence()
+                raise
+            return Result(self.run, self.record, self._finish(), was_complete=False)
+
+    def _note_changes(self, environment: dict[str, str | int | bool | None], decisions: dict[str, Decision]) -> None:
+        before = {**self.record.environment, **{name: made.value for name, made in self.record.decisions.items()}}
+        after = {**environment, **{name: made.value for name, made in decisions.items()}}
+        changed = [f"{name} {before[name]} → {after[name]}" for name in after if after[name] != before.get(name)]
+        if changed:
+            self.reporter.note(f"not bit-identical to an uninterrupted run: {', '.join(changed)}")
 
     def _resume(self) -> None:
         from resnet_cli.checkpoint import load_state
@@ -334,7 +188,7 @@ class Session:
         self.run.write_divergence(
             Divergence(
                 run_id=self.record.run_id,
-                finished_at=_now(),
+                finished_at=now(),
                 epoch=self.engine.epochs_done + 1,
                 step=step,
                 lr=lr_at(step, self.config, self.engine.num_train),
@@ -347,7 +201,7 @@ class Session:
         peak = metrics["peak_memory_bytes"].max()
         summary = Summary(
             run_id=self.record.run_id,
-            finished_at=_now(),
+            finished_at=now(),
             last=last,
             best=self.best,
             best_chosen_on="val" if self.dataset.val else "test",
@@ -390,7 +244,3 @@ def _scalar(value: float) -> float | int | None:
     if math.isnan(value):
         return None
     return int(value) if float(value).is_integer() else float(value)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

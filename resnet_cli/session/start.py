@@ -1,0 +1,141 @@
+"""Decides whether a run starts, goes on, is done already, or must not be touched."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from resnet_cli.config import RunConfig, RunOptions
+from resnet_cli.data import load_dataset
+from resnet_cli.errors import DivergedError, InputError, UsageError
+from resnet_cli.rundir import Decision, RunDir, RunRecord
+from resnet_cli.session.loop import Session
+from resnet_cli.session.reporter import Reporter, Result, SilentReporter
+
+
+def default_out(config: RunConfig, folder: Path = Path("runs")) -> Path:
+    """Where a run goes when nothing is said: one directory for each configuration.
+
+    >>> # resnet-56 with the recipe as it is: runs/cifar10-report2025-resnet-56-seed0
+    """
+    from resnet_cli.recipes import recipe_label
+
+    name = f"{config.dataset}-{config.recipe}-{config.network}-seed{config.seed}"
+    standard = msgspec.structs.replace(config, device="auto", compile="auto", deterministic=False, gradflow_every=0)
+    if recipe_label(config) != config.recipe or config != standard:
+        name += f"-{config.fingerprint()[:8]}"
+    return folder / name
+
+
+def train(
+    config: RunConfig,
+    out: Path | None = None,
+    *,
+    options: RunOptions | None = None,
+    reporter: Reporter | None = None,
+    overwrite: bool = False,
+    accept_changes: bool = False,
+    decisions: dict[str, Decision] | None = None,
+    argv: list[str] | None = None,
+) -> Result:
+    """Train `config` in the run directory `out`: start it, resume it, or find it done.
+
+    Args:
+        config: what to train.
+        out: the run directory; None: `default_out(config)`.
+        options: where the data lies and how often to save.
+        reporter: who is told about progress.
+        overwrite: remove what an earlier run wrote to `out` and start afresh.
+        accept_changes: continue a run although this machine computes otherwise than it began.
+        decisions: of another run, to be repeated by a new one; None: decide.
+        argv: the command line, for run.json.
+
+    Raises:
+        UsageError: `out` holds another configuration or foreign files, or another process trains there.
+        CannotContinueError: this machine cannot compute as the run began; `accept_changes` permits it.
+        OutOfMemoryError: a batch does not fit into memory.
+        ResnetError: the disk is full or cannot be written to.
+        InputError: the dataset cannot be read or is not the one that the run began with.
+        DivergedError: a loss was not finite, now or when the run was last tried.
+        StoppedError: a signal stopped the run after saving; call again to resume.
+    """
+    run = RunDir(out or default_out(config))
+    options, reporter = options or RunOptions(), reporter or SilentReporter()
+    earlier = None if overwrite else _earlier(run, config)
+    if earlier and (done := _already_done(run, earlier)):
+        return done
+    _check_folder(run)
+    data_dir = Path(options.data_dir) if options.data_dir else None
+    if data_dir is None and earlier and earlier.dataset.location:
+        data_dir = Path(earlier.dataset.location)
+    dataset = load_dataset(config, data_dir, progress=reporter.progress)
+    if earlier and earlier.dataset.fingerprint != dataset.fingerprint:
+        raise InputError(
+            f"{run.path} was trained on data with fingerprint {earlier.dataset.fingerprint[:12]}, "
+            f"these have {dataset.fingerprint[:12]}",
+            hint="give the original --data-dir, or --overwrite",
+        )
+    with _locked(run):
+        # another process may have finished it while this one read the data
+        earlier = None if overwrite else _earlier(run, config)
+        if earlier and (done := _already_done(run, earlier)):
+            return done
+        session = Session(run, config, dataset, options, reporter)
+        if earlier:
+            decisions = None if accept_changes else earlier.decisions
+        return session.run_to_end(earlier, decisions, argv or sys.argv)
+
+
+@contextlib.contextmanager
+def _locked(run: RunDir) -> Iterator[None]:
+    is_new = not run.path.exists()
+    lock = run.lock()
+    try:
+        yield
+    finally:
+        lock.release()
+        if is_new and not run.exists():
+            # nothing came of it: leave no empty folder behind
+            run.lock_path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                run.path.rmdir()
+
+
+def _earlier(run: RunDir, config: RunConfig) -> RunRecord | None:
+    if not run.exists():
+        return None
+    record = run.read_record()
+    if record.config != config:
+        raise UsageError(
+            f"{run.path} holds a run with another configuration ({'; '.join(record.config.diff(config))})",
+            hint="choose another --out, or --overwrite to start afresh",
+        )
+    return record
+
+
+def _already_done(run: RunDir, record: RunRecord) -> Result | None:
+    status = run.status()
+    if status == "complete":
+        return Result(run, record, run.read_summary(), was_complete=True)
+    if status == "diverged":
+        where = run.read_divergence()
+        raise DivergedError(
+            f"{run.path} diverged at step {where.step} (epoch {where.epoch}, lr {where.lr:g})",
+            hint="--overwrite trains it again",
+        )
+    return None
+
+
+def _check_folder(run: RunDir) -> None:
+    if run.path.exists() and not run.path.is_dir():
+        raise UsageError(f"--out {run.path} is a file", hint="name a folder")
+    if run.path.is_dir() and not run.exists():
+        foreign = [path.name for path in run.path.iterdir() if path != run.lock_path and path.name[0] != "."]
+        known = {run.metrics_path.name, run.gradflow_path.name, "weights", "checkpoints"}
+        if set(foreign) - known:
+            raise UsageError(
+                f"--out {run.path} is not empty and not a run directory (it holds {sorted(foreign)[0]})",
+                hint="name a new folder",
+            )
