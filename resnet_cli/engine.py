@@ -68,6 +68,11 @@ class Evaluation(NamedTuple):
         """Wrong answers in per cent."""
         return 100.0 * self.num_wrong / self.num_examples
 
+    @property
+    def accuracy_pct(self) -> float:
+        """Right answers in per cent."""
+        return 100.0 * (self.num_examples - self.num_wrong) / self.num_examples
+
 
 class Engine:
     """One run's network, optimizer and data on a device.
@@ -203,7 +208,7 @@ class Engine:
             "val_error_pct": val.error_pct if val else None,
             "test_loss": test.loss,
             "test_error_pct": test.error_pct,
-            "test_accuracy_pct": 100.0 - test.error_pct,
+            "test_accuracy_pct": test.accuracy_pct,
             "images_per_second": self.sums.num_seen / self.train_seconds,
             "train_seconds": self.train_seconds,
             "eval_seconds": eval_seconds,

@@ -62,6 +62,7 @@ RECIPES = {
                 "steps": None,
                 "milestones": (),
                 "clean_train_every": 1,
+                "gradflow_every": 1,
             },
         ),
     )
@@ -113,6 +114,8 @@ def train_arguments(config: RunConfig, *, data_dir: str | None = None) -> list[s
     arguments = ["train", "--recipe", config.recipe, "--arch", config.arch, "--depth", str(config.depth)]
     if config.recipe in RECIPES:
         defaults = make_config(config.recipe, arch=config.arch, depth=config.depth).to_dict()
+        if (defaults["epochs"] is None) != (config.epochs is None):
+            del defaults["milestones"]  # they count in another unit, so they are said even when the numbers are equal
     else:
         defaults = {}
     for name, value in config.to_dict().items():

@@ -5,11 +5,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import load_dataset
 from resnet_cli.errors import DivergedError, InputError, UsageError
+from resnet_cli.recipes import RECIPES, make_config
 from resnet_cli.rundir import Decision, RunDir, RunRecord
 from resnet_cli.session.loop import Session
 from resnet_cli.session.reporter import Reporter, Result, SilentReporter
@@ -18,15 +17,12 @@ from resnet_cli.session.reporter import Reporter, Result, SilentReporter
 def default_out(config: RunConfig, folder: Path = Path("runs")) -> Path:
     """Where a run goes when nothing is said: one directory for each configuration.
 
-    >>> # resnet-56 with the recipe as it is: runs/cifar10-report2025-resnet-56-seed0
+    `cifar10-report2025-resnet-56-seed0` for a recipe as it is; with any override a fingerprint follows.
     """
-    from resnet_cli.recipes import recipe_label
-
     name = f"{config.dataset}-{config.recipe}-{config.network}-seed{config.seed}"
-    standard = msgspec.structs.replace(config, device="auto", compile="auto", deterministic=False, gradflow_every=0)
-    if recipe_label(config) != config.recipe or config != standard:
-        name += f"-{config.fingerprint()[:8]}"
-    return folder / name
+    named = {field: getattr(config, field) for field in ("arch", "depth", "shortcut", "dataset", "seed")}
+    is_standard = config.recipe in RECIPES and config == make_config(config.recipe, **named)
+    return folder / (name if is_standard else f"{name}-{config.fingerprint()[:8]}")
 
 
 def train(

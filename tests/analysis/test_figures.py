@@ -13,6 +13,7 @@ from resnet_cli.analysis.figures.bands import LrDrop, lr_drops, seed_bands
 from resnet_cli.analysis.figures.gradients import spread
 from resnet_cli.analysis.figures.style import network_style
 from resnet_cli.analysis.frames import epochs_frame, load_study
+from resnet_cli.rundir import METRICS_COLUMNS
 
 RATES = [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
 
@@ -70,6 +71,17 @@ def rules(axes):
 
 
 # ---------------------------------------------------------------------------------------------- frame → frame
+
+
+def test_a_loss_that_explodes_is_drawn_on_a_log_axis_and_an_ordinary_one_is_not(tmp_path, make_run):
+    for arch in ("plain", "resnet"):
+        run = make_run(tmp_path / arch, arch=arch, depth=20)
+    assert draw_one(load_study([tmp_path], with_metrics=True), "fig1").axes[1].get_yscale() == "linear"
+    lines = run.metrics_path.read_text().splitlines()
+    cells = lines[1].split(",")
+    cells[METRICS_COLUMNS.index("test_loss")] = "1e10"
+    run.metrics_path.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+    assert draw_one(load_study([tmp_path], with_metrics=True), "fig1").axes[1].get_yscale() == "log"
 
 
 def test_one_run_has_a_mean_and_no_interval():

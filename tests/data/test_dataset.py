@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_cli.data.dataset import (
@@ -60,6 +60,7 @@ class TestImages:
 
 
 class TestStratification:
+    @settings(deadline=None)
     @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.data())
     def test_the_count_is_met_with_every_class_within_one_of_its_share(self, sizes, data):
         labels = images(sizes, size=1).labels

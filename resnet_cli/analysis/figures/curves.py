@@ -40,6 +40,11 @@ _LABEL_GAP = 0.14
 _MAX_LEVELS = 8
 
 
+# Twice the loss of an untrained guess among a hundred classes. In the first epochs the running
+# statistics of batch normalisation lag behind, and a test loss can be many powers of ten larger.
+_LARGE_LOSS = 10.0
+
+
 def small_dynamics(material: Material) -> Drawing:
     """Figure 1: test accuracy (left), and training and test loss (right), at the small depth."""
     runs = material.pair(material.small_depth)
@@ -132,7 +137,10 @@ def _draw_loss(axes: Axes, frame: pd.DataFrame) -> None:
         draw_bands(axes, frame, "train_loss", DASHES["train"]),
         draw_bands(axes, frame, "test_loss", DASHES["test"]),
     ]
-    from_zero(axes, drawn, _SHOWN)
+    if max(float(bands["mean"].max()) for bands in drawn) > _LARGE_LOSS:
+        axes.set_yscale("log")
+    else:
+        from_zero(axes, drawn, _SHOWN)
     axes.set_ylabel("cross-entropy loss (nats)")
 
 

@@ -1,0 +1,267 @@
+"""The entry point: every failure is one line and an exit code, help is quick and runnable, pipes may close."""
+
+import itertools
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from resnet_cli import __version__, errors
+from resnet_cli.cli import app as app_module
+from resnet_cli.cli import train
+from resnet_cli.cli.app import app, explain, main, run
+from resnet_cli.errors import ExitCode, ResnetError
+
+TRAIN = ["train", "--recipe", "demo", "--arch", "plain", "--depth", "8"]
+
+FAILURES = [
+    (errors.ResnetError("it failed", hint="try again"), "it failed; try again", 1),
+    (errors.UsageError("--depths 'x' is not a list"), "--depths 'x' is not a list", 2),
+    (errors.ConfigError("depth 55 is not 6n+2", hint="use --depth 56"), "depth 55 is not 6n+2; use --depth 56", 2),
+    (errors.InputError("runs does not exist"), "runs does not exist", 2),
+    (errors.RunFileError("run.json cannot be read"), "run.json cannot be read", 2),
+    (errors.RunLockedError("run is being trained"), "run is being trained", 2),
+    (errors.CannotContinueError("begun on cuda"), "begun on cuda", 2),
+    (errors.OutOfMemoryError("out of memory"), "out of memory", 1),
+    (errors.CheckFailedError("1 > 2 does not hold"), "1 > 2 does not hold", 3),
+    (errors.DivergedError("loss is nan at step 3"), "loss is nan at step 3", 4),
+    (errors.StoppedError("stopped by SIGTERM"), "stopped by SIGTERM", 75),
+    (errors.InterruptedByUserError("interrupted"), "interrupted", 130),
+    (FileNotFoundError(2, "No such file or directory", "a.csv"), "a.csv: No such file or directory", 1),
+    (OSError(28, "No space left on device"), "No space left on device", 1),
+    (OSError("odd"), "OSError: odd; RESNET_DEBUG=1 shows where", 1),
+    (ValueError("two\nlines"), r"ValueError: two\nlines; RESNET_DEBUG=1 shows where", 1),
+    (typer.BadParameter("no such thing", param_hint="--sort"), "Invalid value for --sort: no such thing", 2),
+    (typer.Abort(), "aborted", 1),
+]
+
+
+@pytest.fixture(autouse=True)
+def _without_debugging(monkeypatch):
+    monkeypatch.delenv("RESNET_DEBUG", raising=False)
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Make `resnet train` raise the given error instead of training."""
+
+    def set_up(error):
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr(train, "_run", fail)
+
+    return set_up
+
+
+def python(*arguments, **options):
+    """Run Python as a shell starts it, with buffered output, at 80 columns."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONUNBUFFERED", "FORCE_COLOR")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**environment, "COLUMNS": "80", "TERMINAL_WIDTH": "80", "OMP_NUM_THREADS": "1"},
+        text=True, check=False, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )  # fmt: skip
+
+
+def subclasses(kind):
+    return {kind}.union(*map(subclasses, kind.__subclasses__()))
+
+
+class TestFailures:
+    @pytest.mark.parametrize(("error", "line", "exit_code"), FAILURES, ids=lambda value: type(value).__name__)
+    def test_what_a_command_raises_becomes_one_line_and_an_exit_code(self, failing, capsys, error, line, exit_code):
+        failing(error)
+        assert run(TRAIN) == exit_code
+        assert capsys.readouterr() == ("", f"error: {line}\n")
+
+    def test_the_table_above_has_every_error_of_the_tool(self):
+        assert {type(error) for error, *_ in FAILURES} >= subclasses(ResnetError)
+
+    def test_exit_codes_are_those_that_scripts_rely_on(self):
+        assert {code.name: int(code) for code in ExitCode} == {
+            "DONE": 0, "FAILED": 1, "USAGE": 2, "CHECK_FAILED": 3, "DIVERGED": 4, "STOPPED": 75, "CTRL_C": 130,
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("error", [error for error, *_ in FAILURES if not isinstance(error, typer.Abort)])
+    def test_debugging_lets_the_traceback_through(self, failing, monkeypatch, error):
+        monkeypatch.setenv("RESNET_DEBUG", "1")
+        failing(error)
+        with pytest.raises(type(error)) as caught:
+            run(TRAIN)
+        assert caught.value is error
+
+    def test_debugging_is_off_unless_it_is_one(self, failing, monkeypatch):
+        monkeypatch.setenv("RESNET_DEBUG", "0")
+        failing(ValueError("x"))
+        assert run(TRAIN) == 1
+
+    def test_ctrl_c_in_a_command_ends_with_its_code_and_no_traceback(self, failing, capsys):
+        failing(KeyboardInterrupt())
+        assert run(TRAIN) == 130
+        assert "Traceback" not in capsys.readouterr().err
+
+    def test_ctrl_c_before_a_command_starts_does_too(self, monkeypatch, capsys):
+        def interrupted(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(app_module, "app", interrupted)
+        assert run(TRAIN) == 130
+        assert capsys.readouterr().err == "error: interrupted\n"
+        assert explain(KeyboardInterrupt()) == ("interrupted", 130)
+
+    def test_errors_print_their_hint_after_the_message(self):
+        assert str(ResnetError("what", hint="how")) == "what; how"
+        assert str(ResnetError("what")) == "what"
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            (["trian"], "trian"),
+            (["--nosuch"], "--nosuch"),
+            (["train", "--nosuch"], "--nosuch"),
+            (["train"], "--arch"),
+            (["train", "--arch", "plain"], "--depth"),
+            (["train", "--arch", "plain", "--depth", "many"], "--depth"),
+            (["train", "--arch", "vgg", "--depth", "20"], "vgg"),
+            (["train", "--arch", "plain", "--depth", "55"], "use --depth 50 or 56"),
+            ([*TRAIN, "--milestones", "a"], "--milestones 'a'"),
+            ([*TRAIN, "--save-every", "often"], "--save-every 'often'"),
+            ([*TRAIN, "--recipe", "he2016"], "he2016"),
+            (["compare"], "RUNS"),
+            (["compare", "no/such/folder"], "no/such/folder does not exist"),
+            (["data", "nosuch"], "nosuch"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+    )
+    def test_wrong_usage_is_one_readable_line_that_names_what_is_wrong(self, capsys, arguments, named):
+        assert run(arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert named in err
+        assert "\\n" not in err
+
+    @pytest.mark.parametrize("arguments", [[], ["data"]])
+    def test_no_command_is_answered_with_the_help(self, capsys, arguments):
+        assert run(arguments) == 2
+        out, err = capsys.readouterr()
+        assert "Usage: resnet" in out
+        assert err == ""
+
+    def test_the_version_is_printed(self, capsys):
+        assert run(["--version"]) == 0
+        assert capsys.readouterr() == (f"resnet {__version__}\n", "")
+
+    def test_main_exits_with_the_code_of_its_command_line(self, monkeypatch, capsys):
+        monkeypatch.setattr(sys, "argv", ["resnet", "train"])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 2
+        assert "--arch" in capsys.readouterr().err
+
+    def test_python_m_is_the_same_program(self):
+        ended = python("-m", "resnet_cli", "trian")
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "trian" in ended.stderr
+
+
+def commands(command, path=()):
+    """Every command of the program with the words that lead to it, groups among them."""
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+ROOT = typer.main.get_command(app)
+COMMANDS = [" ".join(path) for path, _ in commands(ROOT)]
+
+READ_ALL_HELP = """
+import contextlib, io, json, sys
+from resnet_cli.cli.app import run
+pages = {}
+for command in json.loads(sys.argv[1]):
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        code = run([*command.split(), "--help"])
+    pages[command] = {"code": code, "text": text.getvalue(), "torch": "torch" in sys.modules}
+print(json.dumps(pages))
+"""
+
+
+def examples(text):
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line.startswith("resnet ")]
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """The help of every command as a terminal of 80 columns shows it, from one fresh process."""
+    return json.loads(python("-c", READ_ALL_HELP, json.dumps(COMMANDS)).stdout)
+
+
+class TestHelp:
+    def test_the_program_has_the_commands_of_its_design(self):
+        assert {"train", "eval", "compare", "plot", "gradflow", "reproduce", "data"} <= set(COMMANDS)
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_it_is_there_without_importing_torch(self, pages, command):
+        assert pages[command]["code"] == 0
+        assert f"Usage: {' '.join(['resnet', command]).strip()} " in pages[command]["text"]
+        assert not pages[command]["torch"]
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_its_examples_are_whole_lines_that_the_command_understands(self, pages, command):
+        shown = examples(pages[command]["text"])
+        assert shown
+        for line in shown:
+            words = list(itertools.takewhile(lambda word: word not in ("|", ">"), shlex.split(line)[1:]))
+            target = ROOT
+            while words and words[0] in getattr(target, "commands", {}):
+                target = target.commands[words.pop(0)]
+            assert target.make_context("resnet", words).params is not None
+            assert line.startswith(f"resnet {command}".strip())
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_option_and_argument_is_explained(self, command):
+        target = {" ".join(path): inner for path, inner in commands(ROOT)}[command]
+        silent = [parameter.name for parameter in target.params if not getattr(parameter, "help", None)]
+        assert silent == []
+
+
+class TestPipes:
+    @pytest.fixture
+    def closed_pipe(self):
+        """The writing end of a pipe that nobody reads any more, as after `| head -0`."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        yield writing
+        os.close(writing)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--version"],
+            ["train", "--help"],
+            ["compare", "RUN"],
+            ["compare", "RUN", "--json"],
+            ["compare", "RUN", "--format", "csv"],
+        ],
+        ids=" ".join,
+    )
+    def test_a_reader_that_has_seen_enough_ends_the_command_quietly(self, make_run, tmp_path, closed_pipe, arguments):
+        run_dir = make_run(tmp_path / "run", depth=8, predictions=False)
+        words = [str(run_dir.path) if word == "RUN" else word for word in arguments]
+        ended = python("-m", "resnet_cli", *words, stdout=closed_pipe)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+    def test_a_failure_is_reported_although_nobody_reads_the_result(self, closed_pipe):
+        ended = python("-m", "resnet_cli", "compare", "no/such/folder", stdout=closed_pipe)
+        assert (ended.returncode, ended.stderr) == (2, "error: no/such/folder does not exist\n")

@@ -1,0 +1,332 @@
+"""The one sink: results to stdout in three modes, all else to stderr, and nothing raw to a terminal."""
+
+import io
+import json
+import math
+import re
+import sys
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.table import Table
+
+from resnet_cli.cli import output as output_module
+from resnet_cli.cli.output import Output, finite, printable
+
+TERMINAL_VARIABLES = (
+    "NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "JUPYTER_COLUMNS", "LINES",
+)  # fmt: skip
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """A terminal of 100 columns with colours, whatever runs the tests."""
+    for name in TERMINAL_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    return monkeypatch
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Call it to make stdout and stderr terminals (pytest takes them back between fixture and test); returns stderr."""
+
+    def connect():
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        return sys.stderr
+
+    return connect
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that the sink goes by, which stands still until it is set."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(output_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def say_everything(output):
+    """All that a command says, in order."""
+    output.note("reading 2 runs")
+    with output.progress() as progress:
+        progress("measuring", 1, 1, "runs")
+    output.warn("one run is incomplete")
+    table = Table(box=None)
+    table.add_column("network")
+    table.add_column("error", justify="right")
+    table.add_row("plain-56", "13.29 %")
+    output.result({"network": "plain-56", "error_pct": 13.29, "gap": math.nan}, table)
+    output.error("the gap is not measured")
+
+
+JSON_RESULT = """\
+{
+  "schema_version": 1,
+  "network": "plain-56",
+  "error_pct": 13.29,
+  "gap": null
+}
+"""
+HUMAN_RESULT = " network     error \n plain-56  13.29 % \n"
+ALL_OF_IT = """\
+reading 2 runs
+measuring: 1 runs of 1 runs
+warning: one run is incomplete
+error: the gap is not measured
+"""
+WITHOUT_PROGRESS = """\
+warning: one run is incomplete
+error: the gap is not measured
+"""
+
+
+class TestModes:
+    @pytest.mark.parametrize(
+        ("modes", "result", "rest"),
+        [
+            ({}, HUMAN_RESULT, ALL_OF_IT),
+            ({"json": True}, JSON_RESULT, ALL_OF_IT),
+            ({"quiet": True}, HUMAN_RESULT, WITHOUT_PROGRESS),
+            ({"json": True, "quiet": True}, JSON_RESULT, WITHOUT_PROGRESS),
+        ],
+        ids=["human", "json", "quiet", "json quiet"],
+    )
+    def test_results_go_to_stdout_and_all_else_to_stderr(self, capsys, modes, result, rest):
+        say_everything(Output(**modes))
+        assert capsys.readouterr() == (result, rest)
+
+    def test_a_result_that_has_nothing_to_show_to_people_is_silent(self, capsys):
+        Output().result({"n": 1}, None)
+        assert capsys.readouterr().out == ""
+        Output(json=True).result({"n": 1}, None)
+        assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "n": 1}
+
+    @pytest.mark.parametrize(("text", "printed"), [("a,b\n1,2\n", "a,b\n1,2\n"), ("a,b", "a,b\n"), ("", "\n")])
+    def test_text_in_its_own_format_is_printed_as_it_is_and_ends_its_line(self, capsys, text, printed):
+        Output().raw(text)
+        assert capsys.readouterr() == (printed, "")
+
+    def test_markup_and_emoji_codes_in_text_are_text(self, capsys):
+        output = Output()
+        output.note("[bold]runs[/x] :smile:")
+        output.result({}, "[red]3[/red]")
+        assert capsys.readouterr() == ("[red]3[/red]\n", "[bold]runs[/x] :smile:\n")
+
+
+class TestJson:
+    def test_what_is_not_finite_is_null_at_any_depth(self, capsys):
+        class Row(msgspec.Struct):
+            error: float
+
+        document = {"a": [math.nan, 1.5], "b": {"c": (math.inf, "nan")}, "d": Row(math.nan), 2: -math.inf}
+        Output(json=True).result(document, None)
+        read = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+        assert read == {
+            "schema_version": 1, "a": [None, 1.5], "b": {"c": [None, "nan"]}, "d": {"error": None}, "2": None,
+        }  # fmt: skip
+
+    def test_a_terminal_gets_it_without_escapes_too(self, terminal):
+        terminal()
+        say_everything(Output(json=True))
+        assert sys.stdout.getvalue() == JSON_RESULT
+
+    def test_text_in_it_keeps_its_characters_as_json_escapes(self, capsys):
+        Output(json=True).result({"path": "a\x1b[31mb\n"}, None)
+        out = capsys.readouterr().out
+        assert "\x1b" not in out
+        assert json.loads(out)["path"] == "a\x1b[31mb\n"
+
+    @settings(deadline=None)
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+            max_leaves=8,
+        )
+    )
+    def test_finite_changes_nothing_but_numbers_that_json_has_not(self, value):
+        def oracle(item):
+            if isinstance(item, dict):
+                return {key: oracle(inner) for key, inner in item.items()}
+            if isinstance(item, list):
+                return [oracle(inner) for inner in item]
+            return None if isinstance(item, float) and (math.isnan(item) or abs(item) == math.inf) else item
+
+        assert finite(value) == oracle(value)
+
+
+HOSTILE = "run\x1b[2J\x1b]0;owned\x07\n\r\t\x08\x00\x9b31m\u2028\u202e end"
+
+
+class TestControlCharacters:
+    @pytest.mark.parametrize("say", ["note", "warn", "error"])
+    def test_they_are_printed_as_escapes_on_one_line(self, capsys, say):
+        getattr(Output(), say)(HOSTILE)
+        line, rest = capsys.readouterr().err.split("\n")
+        assert rest == ""
+        assert line.isprintable()
+        assert r"run\x1b[2J\x1b]0;owned\x07\n\r\t\x08\x00\x9b31m\u2028\u202e end" in line
+
+    def test_a_terminal_gets_no_escapes_but_our_own_colours(self, terminal):
+        stderr = terminal()
+        Output().error(HOSTILE)
+        said = stderr.getvalue()
+        assert re.findall(r"\x1b\[[0-9;]*[A-Za-z]", said) == ["\x1b[31m", "\x1b[0m"]
+        assert "\\x1b[2J" in said
+
+    @pytest.mark.parametrize("live", [True, False])
+    def test_labels_of_progress_are_escaped_too(self, terminal, environment, live):
+        stderr = terminal()
+        environment.setenv("TERM", "xterm" if live else "dumb")
+        with Output().progress() as progress:
+            progress(f"reading {HOSTILE}", 1, 2)
+        assert r"reading run\x1b[2J\x1b]0;owned\x07" in stderr.getvalue()
+        assert "\x1b[2J" not in stderr.getvalue()
+
+    @settings(deadline=None)
+    @given(st.text())
+    def test_printable_text_stays_and_the_rest_becomes_printable(self, text):
+        shown = printable(text)
+        assert shown.isprintable()
+        assert (shown == text) == text.isprintable()
+
+
+class TestTerminals:
+    def test_colours_are_for_terminals(self, terminal):
+        stderr = terminal()
+        Output().warn("careful")
+        assert stderr.getvalue() == "\x1b[33mwarning: careful\x1b[0m\n"
+
+    @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("TERM", "unknown")])
+    def test_no_color_and_dumb_terminals_get_none(self, terminal, environment, name, value):
+        stderr = terminal()
+        environment.setenv(name, value)
+        Output().warn("careful")
+        assert stderr.getvalue() == "warning: careful\n"
+
+    def test_off_a_terminal_there_are_none(self, capsys):
+        Output().error("wrong")
+        assert capsys.readouterr().err == "error: wrong\n"
+
+    @pytest.mark.parametrize(
+        ("variables", "modes", "live"),
+        [
+            ({}, {}, True),
+            ({}, {"json": True}, True),
+            ({"NO_COLOR": "1"}, {}, True),
+            ({}, {"quiet": True}, False),
+            ({"TERM": "dumb"}, {}, False),
+        ],
+    )
+    def test_progress_is_live_on_a_terminal_that_can_redraw(self, terminal, environment, variables, modes, live):
+        terminal()
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        assert Output(**modes).is_live is live
+
+    def test_progress_is_not_live_off_a_terminal(self, capsys):
+        assert not Output().is_live
+
+    @pytest.mark.parametrize("say", ["note", "warn", "error"])
+    def test_off_a_terminal_a_message_is_one_line_however_long(self, capsys, say):
+        text = " ".join(f"/scratch/run-{i}" for i in range(60))
+        getattr(Output(), say)(text)
+        assert capsys.readouterr().err.splitlines() == [
+            {"note": "", "warn": "warning: ", "error": "error: "}[say] + text
+        ]
+
+    def test_off_a_terminal_a_table_is_wider_than_eighty_columns(self, capsys):
+        table = Table(*(f"column number {i}" for i in range(10)), box=None)
+        Output().result({}, table)
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.split() == [word for i in range(10) for word in ("column", "number", str(i))]
+
+    def test_a_narrow_terminal_is_not_overrun(self, terminal, environment):
+        stderr = terminal()
+        environment.setenv("COLUMNS", "40")
+        with Output().progress() as progress:
+            progress("unpacking cifar-10-python.tar.gz in /scratch", 10**6, 17 * 10**7, "bytes")
+        rows = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stderr.getvalue()).replace("\r", "\n").split("\n")
+        assert any("unpacking" in row for row in rows)
+        assert max(map(len, rows)) <= 40
+
+
+class TestProgressLines:
+    def test_off_a_terminal_a_task_says_its_first_step_one_every_five_seconds_and_its_last(self, capsys, clock):
+        with Output().progress() as progress:
+            for done in range(0, 101, 5):
+                progress("decoding", done, 100, "images")
+                clock.now += 1
+        assert capsys.readouterr().err.splitlines() == [
+            f"decoding: {done} images of 100 images" for done in (0, 25, 50, 75, 100)
+        ]
+
+    def test_the_next_task_speaks_at_once(self, capsys, clock):
+        with Output().progress() as progress:
+            progress("downloading", 1_500_000, 170_498_071, "bytes")
+            progress("verifying", 0, 2000)
+        assert capsys.readouterr().err.splitlines() == ["downloading: 1.5 MB of 170.5 MB", "verifying: 0 of 2,000"]
+
+    def test_a_task_without_a_known_end_is_said_once(self, capsys, clock):
+        with Output().progress() as progress:
+            progress("listing", 0, 0)
+            progress("listing", 0, 0)
+        assert capsys.readouterr().err == "listing: 0 of 0\n"
+
+    def test_quiet_says_nothing_anywhere(self, terminal):
+        stderr = terminal()
+        with Output(quiet=True).progress() as progress:
+            progress("decoding", 1, 2)
+        assert stderr.getvalue() == ""
+
+    def test_an_exception_on_the_way_is_not_swallowed(self, terminal):
+        stderr = terminal()
+
+        def work():
+            with Output().progress() as progress:
+                progress("decoding", 1, 2)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            work()
+        assert stderr.getvalue().endswith("\x1b[2K")  # the bar is gone
+
+
+class TestProgressBars:
+    def test_a_bar_shows_task_amount_and_total(self, terminal):
+        stderr = terminal()
+        with Output().progress() as progress:
+            progress("downloading", 0, 170_498_071, "bytes")
+            progress("downloading", 85_249_035, 170_498_071, "bytes")
+        assert "downloading" in stderr.getvalue()
+        assert "85.2 MB / 170.5 MB" in stderr.getvalue()
+
+    def test_the_next_task_takes_the_place_of_the_last(self, terminal):
+        stderr = terminal()
+        with Output().progress() as progress:
+            progress("downloading", 1, 2)
+            before = len(stderr.getvalue())
+            progress("verifying", 3, 4, "files")
+        after = stderr.getvalue()[before:]
+        assert "3 files / 4 files" in after
+        assert "downloading" not in after
+
+    @pytest.mark.parametrize("label", ["reading data[/old]", "reading [red]cats[/red]", "reading {task.total}"])
+    def test_brackets_in_a_label_are_text(self, terminal, label):
+        stderr = terminal()
+        with Output().progress() as progress:
+            progress(label, 1, 2)
+        assert label in stderr.getvalue()

@@ -1,0 +1,143 @@
+"""Files: the old version or the new one, never half of one and never a leftover."""
+
+import os
+import stat
+
+import pytest
+
+from resnet_cli.files import append_durably, sync_folder, temporary_files, write_atomic
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file with an old content, alone in its folder."""
+    path = tmp_path / "summary.json"
+    path.write_bytes(b"old")
+    return path
+
+
+@pytest.fixture
+def umask():
+    """Set the process's umask; restored afterwards."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def failing(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+class TestWriteAtomic:
+    @pytest.mark.parametrize("data", [b"", b"new", bytes(range(256)) * 5000])
+    def test_the_new_content_replaces_the_old(self, path, data):
+        write_atomic(path, data)
+        assert path.read_bytes() == data
+        assert os.listdir(path.parent) == ["summary.json"]
+
+    def test_a_file_that_was_not_there_is_written(self, tmp_path):
+        write_atomic(tmp_path / "run.json", b"{}")
+        assert (tmp_path / "run.json").read_bytes() == b"{}"
+
+    @pytest.mark.parametrize("step", ["fsync", "replace", "fchmod"])
+    @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+    def test_a_failure_on_the_way_leaves_the_old_content_and_nothing_else(self, path, monkeypatch, step, error):
+        monkeypatch.setattr(os, step, failing(error))
+        with pytest.raises(type(error)) as caught:
+            write_atomic(path, b"new")
+        assert getattr(caught.value, "filename", str(path)) == str(path)  # not that of the temporary file
+        assert path.read_bytes() == b"old"
+        assert os.listdir(path.parent) == ["summary.json"]
+
+    def test_the_failure_itself_is_reported_when_the_temporary_file_is_gone_already(self, path, monkeypatch):
+        def replace(temporary, _):
+            os.unlink(temporary)
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(os, "replace", replace)
+        with pytest.raises(OSError, match="Input/output error"):
+            write_atomic(path, b"new")
+
+    def test_the_content_is_on_the_disk_before_the_name_points_to_it(self, path, monkeypatch):
+        order = []
+        fsync, replace = os.fsync, os.replace
+
+        def recorded_fsync(descriptor):
+            is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            order.append("fsync folder" if is_folder else f"fsync {os.fstat(descriptor).st_size} bytes")
+            fsync(descriptor)
+
+        def recorded_replace(*names):
+            order.append("replace")
+            replace(*names)
+
+        monkeypatch.setattr(os, "fsync", recorded_fsync)
+        monkeypatch.setattr(os, "replace", recorded_replace)
+        write_atomic(path, b"new content")
+        assert order == ["fsync 11 bytes", "replace", "fsync folder"]
+
+    @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+    def test_permissions_follow_the_umask_which_stays_as_it_was(self, path, umask, mask, mode):
+        umask(mask)
+        write_atomic(path, b"new")
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        assert umask(mask) == mask
+
+    def test_a_missing_folder_is_an_error_that_names_the_file(self, tmp_path):
+        path = tmp_path / "missing" / "run.json"
+        for write in (write_atomic, append_durably):
+            with pytest.raises(FileNotFoundError) as caught:
+                write(path, b"{}")
+            assert caught.value.filename == str(path)
+
+
+class TestAppendDurably:
+    def test_data_goes_to_the_end_of_what_is_there(self, path):
+        append_durably(path, b"+1\n")
+        append_durably(path, b"+2\n")
+        assert path.read_bytes() == b"old+1\n+2\n"
+
+    def test_it_is_on_the_disk_when_the_call_returns(self, path, monkeypatch):
+        synced = []
+        monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+        append_durably(path, b"+1")
+        assert synced == [5]
+
+    def test_a_failed_sync_is_reported(self, path, monkeypatch):
+        monkeypatch.setattr(os, "fsync", failing(OSError(5, "Input/output error")))
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            append_durably(path, b"+1")
+        assert caught.value.filename == str(path)
+
+
+class TestFolders:
+    def test_a_failed_sync_of_a_folder_closes_it(self, tmp_path, monkeypatch):
+        opened = []
+        monkeypatch.setattr(os, "fsync", lambda descriptor: opened.append(descriptor) or failing(OSError(5, "io"))())
+        with pytest.raises(OSError, match="io"):
+            sync_folder(tmp_path)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(opened[0])
+
+    def test_windows_which_cannot_sync_folders_is_left_alone(self, tmp_path, monkeypatch):
+        opened = []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "name", "nt")
+            patch.setattr(os, "open", lambda *arguments: opened.append(arguments))
+            sync_folder(tmp_path)
+        assert opened == []
+
+    def test_what_an_interrupted_write_left_is_found_and_nothing_else(self, path, monkeypatch):
+        (path.parent / "notes.tmp").write_text("mine")
+        (path.parent / ".hidden").write_text("mine")
+        with monkeypatch.context() as patch:  # the process dies before it can remove the temporary file
+            patch.setattr(os, "replace", failing(KeyboardInterrupt()))
+            patch.setattr(os, "unlink", lambda _: None)
+            with pytest.raises(KeyboardInterrupt):
+                write_atomic(path, b"new")
+        (left,) = temporary_files(path.parent)
+        assert left.read_bytes() == b"new"
+        assert left.name.startswith(".summary.json.")

@@ -1,0 +1,105 @@
+"""The page of a run directory: the result, and a command that really repeats the run."""
+
+import shlex
+
+import msgspec
+import pytest
+
+from resnet_cli.cli import train
+from resnet_cli.cli.app import run as run_command
+from resnet_cli.runpage import run_page
+
+
+@pytest.fixture
+def page(make_run, tmp_path):
+    """The page of a run made with the given fields; `record` and `summary` replace fields of those."""
+
+    def build(*, record=None, summary=None, **fields):
+        run = make_run(tmp_path / "run", **fields)
+        return run_page(
+            msgspec.structs.replace(run.read_record(), **(record or {})),
+            msgspec.structs.replace(run.read_summary(), **(summary or {})),
+        )
+
+    return build
+
+
+def rows(page):
+    """The cells of the two-column tables of a page, by their first."""
+    cells = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| ")]
+    return {name.strip(): value.strip() for name, value in cells}
+
+
+def command(page):
+    (line,) = [line for line in page.splitlines() if line.startswith("    resnet ")]
+    return shlex.split(line)
+
+
+def test_it_shows_the_last_and_the_best_result_and_where_the_best_was_chosen(page):
+    results = rows(page(arch="plain", depth=56, accuracy=86.71, train_error=5.0))
+    assert results["test accuracy, last epoch (3)"] == "86.71 %"
+    assert results["test accuracy, best epoch (2), chosen on the test set"] == "86.81 %"
+    assert results["training error, eval mode without augmentation"] == "5.00 %"
+    assert results["training time, without evaluation"] == "90 s"
+
+
+def test_it_says_when_the_best_epoch_was_chosen_on_the_validation_set(page):
+    assert "test accuracy, best epoch (2), chosen on the val set" in rows(page(val_size=5000, accuracy=90.0))
+
+
+def test_a_training_error_that_was_not_measured_is_said_to_be_so(page, make_run, tmp_path):
+    last = make_run(tmp_path / "other").read_summary().last
+    text = page(summary={"last": {**last, "train_clean_error_pct": None}})
+    assert rows(text)["training error, eval mode without augmentation"] == "not measured"
+
+
+def test_it_opens_with_network_data_seed_and_recipe(page):
+    text = page(arch="plain", depth=56, seed=3, recipe="demo", dataset="digits", lr=0.1)
+    assert text.startswith("# plain-56 on digits (16×16), seed 3\n")
+    assert "(version 0.1.0), recipe demo lr=0.1,\nfinished 2026-01-02T03:04:05Z." in text
+
+
+def test_it_ends_with_data_and_machine(page):
+    text = page(val_size=5000)
+    assert text.endswith(
+        "Trained on 45,000 images (5,000 for validation), tested on 10,000;\ntest CPU, torch 2.10.0, fp32.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"arch": "plain", "depth": 56},
+        {"recipe": "he2015", "depth": 110, "shortcut": "B", "seed": 4},
+        {"recipe": "demo", "dataset": "digits", "epochs": 3, "gradflow_every": 1},
+    ],
+)
+def test_its_command_gives_the_same_configuration(page, make_run, tmp_path, monkeypatch, fields):
+    seen = []
+    monkeypatch.setattr(train, "_run", lambda config, *_, **__: seen.append(config))
+    program, *arguments = command(page(**fields))
+    assert program == "resnet"
+    assert run_command(arguments) == 0
+    assert seen == [make_run(tmp_path / "same", **fields).read_record().config]
+
+
+@pytest.mark.parametrize(("dataset", "written"), [("imagefolder", ["--data-dir", "/data/my images"]), ("cifar10", [])])
+def test_its_command_names_the_folder_where_only_that_tells_the_data(page, make_run, tmp_path, dataset, written):
+    data = make_run(tmp_path / "other", dataset=dataset).read_record().dataset
+    text = page(dataset=dataset, record={"dataset": msgspec.structs.replace(data, location="/data/my images")})
+    arguments = command(text)
+    at = arguments.index("--data-dir") if written else len(arguments)
+    assert arguments[at:] == written
+
+
+def test_every_file_that_the_table_names_is_a_path_of_the_run_directory(page, make_run, tmp_path):
+    run = make_run(tmp_path / "other")
+    ours = {str(path.relative_to(run.path)) for path in vars(run).values() if path != run.path}
+    named = [
+        name
+        for cell in rows(page())
+        if cell.endswith(("json", "csv", "npz", "safetensors"))
+        for name in cell.split(", ")
+    ]
+    assert len(named) == 7
+    assert set(named) <= ours

@@ -1,0 +1,105 @@
+"""Stop signals: the first sets a flag, the second does what it always did, and handlers are put back."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from resnet_cli.signals import StopFlag
+
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+
+
+@pytest.fixture(autouse=True)
+def _usual_handlers():
+    """Signals have Python's own handlers, whatever runs the tests, and get back what they had."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGUSR1: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def handlers():
+    return [signal.getsignal(number) for number in STOP_SIGNALS]
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_the_first_signal_sets_its_name_and_stops_nothing(number):
+    with StopFlag() as flag:
+        assert flag.signal_name is None
+        signal.raise_signal(number)
+        assert flag.signal_name == number.name
+
+
+def test_a_second_ctrl_c_interrupts_as_it_usually_does():
+    with StopFlag() as flag:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert flag.signal_name == "SIGINT"
+
+
+@pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM"), ("SIGUSR1", "SIGUSR1")])
+def test_a_second_signal_ends_the_process_as_it_usually_does(first, second):
+    code = (
+        "import signal\n"
+        "from resnet_cli.signals import StopFlag\n"
+        "with StopFlag() as flag:\n"
+        f"    signal.raise_signal(signal.{first})\n"
+        "    print(flag.signal_name, flush=True)\n"
+        f"    signal.raise_signal(signal.{second})\n"
+        "    print('still here', flush=True)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stdout.split() == [first]
+    assert ended.returncode == -signal.Signals[second]
+
+
+def test_handlers_are_those_of_before_once_it_is_over():
+    before = handlers()
+    with StopFlag():
+        assert all(ours != usual for ours, usual in zip(handlers(), before, strict=True))
+    assert handlers() == before
+
+
+def test_handlers_are_put_back_after_a_signal_and_an_exception_too():
+    before = handlers()
+    inside = []
+
+    def fail():
+        with StopFlag():
+            signal.raise_signal(signal.SIGTERM)
+            inside.append(handlers())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert inside == [before]
+    assert handlers() == before
+
+
+def test_it_can_be_used_again_after_a_stop():
+    flag = StopFlag()
+    with flag:
+        signal.raise_signal(signal.SIGTERM)
+    with flag:
+        signal.raise_signal(signal.SIGUSR1)
+    assert flag.signal_name == "SIGUSR1"
+
+
+def test_outside_the_main_thread_it_touches_no_handler_and_is_never_set():
+    before = handlers()
+    seen = []
+
+    def work():
+        with StopFlag() as flag:
+            seen.append((handlers() == before, flag.signal_name))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(True, None)]
+    assert handlers() == before
