@@ -35,6 +35,8 @@ class Tick(NamedTuple):
     """Optimizer steps taken since the start of the run."""
     running_loss: float | None
     """Mean training loss of the epoch so far; None when it was not asked for."""
+    running_error_pct: float | None
+    """Training error of the epoch so far, percent; None when it was not asked for."""
 
 
 class EpochRecord(NamedTuple):
@@ -145,9 +147,9 @@ class Engine:
             if self.step == last and self._is_due(self.config.gradflow_every, epoch):
                 self.gradflow_values = self._measure_gradflow()
             polled = self.plan.device.type == "cpu" or self.step % _POLL_EVERY_STEPS == 0 or self.step == last
-            running_loss = self.check_finite() if polled else None
+            loss, error_pct = (self.check_finite(), self.sums.error_pct) if polled else (None, None)
             self.train_seconds += time.perf_counter() - started
-            yield Tick("train", epoch, min(chosen.stop, total), total, self.step, running_loss)
+            yield Tick("train", epoch, min(chosen.stop, total), total, self.step, loss, error_pct)
 
     def _train_step(self, plan: EpochPlan, chosen: slice) -> None:
         for group in self.optimizer.param_groups:
@@ -226,7 +228,7 @@ class Engine:
         for piece in evaluate_batches(self.model, images, self.normalizer, self.plan):
             pieces.append(piece)
             done = sum(p.num_examples for p in pieces)
-            yield Tick("evaluate", self.epochs_done + 1, done, len(images), self.step, None)
+            yield Tick("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
         return merge(pieces)
 
     # --------------------------------------------------------------- gradients

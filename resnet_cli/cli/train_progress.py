@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from resnet_cli.cli.output import Output, printable
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from resnet_cli.engine import Tick
 
 _SPEED_WINDOW_SECONDS = 10.0
+_BAR_MIN_WIDTH = 80
 
 
 class TrainReporter:
@@ -26,7 +27,7 @@ class TrainReporter:
         self._live: Progress | None = None
         self._task: Any = None
         self._num_epochs = 0
-        self._last_line = ""
+        self._running = ""
         self._speed = Speedometer()
 
     def __enter__(self) -> Self:
@@ -63,9 +64,13 @@ class TrainReporter:
         if config.epochs and config.milestones and config.milestones[0] >= config.epochs:
             self._output.note(f"lr stays at {config.lr:g}: the first milestone is epoch {config.milestones[0]}")
         if self._output.is_live:
+            # a narrow terminal has room for the numbers alone
+            bars = [BarColumn(bar_width=None)] if self._output.stderr.width >= _BAR_MIN_WIDTH else []
             self._live = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
+                TextColumn(
+                    "{task.description}", table_column=Column(no_wrap=True, min_width=len(_place(0, num_epochs)) + 3)
+                ),
+                *bars,
                 TextColumn("{task.fields[detail]}"),
                 console=self._output.stderr,
                 transient=True,
@@ -83,23 +88,23 @@ class TrainReporter:
             if speed:
                 images_left = (self._num_epochs - tick.epoch) * tick.total + tick.total - tick.done
                 left = f"{speed:,.0f} images/s, {duration(images_left / speed)} left"
-            loss = "" if tick.running_loss is None else f"step {tick.step} loss {tick.running_loss:.4f} "
+            if tick.running_loss is not None:
+                self._running = f"loss {tick.running_loss:.4f} error {tick.running_error_pct:.1f} % "
+            loss = f"step {tick.step} {self._running}"
         else:
             loss = "evaluating "
-        wide = self._output.stderr.width >= 90
         self._live.update(
             self._task,
-            description=f"epoch {tick.epoch}/{self._num_epochs}",
+            description=_place(tick.epoch, self._num_epochs),
             completed=tick.done,
             total=tick.total,
-            detail=f"{loss}{left} {self._last_line if wide else ''}".rstrip(),
+            detail=f"{loss}{left}".rstrip(),
         )
 
     def epoch(self, metrics: dict[str, Any]) -> None:
         """Show what an epoch gave."""
-        self._last_line = f"[test error {metrics['test_error_pct']:.2f} %]"
         parts = [
-            f"epoch {metrics['epoch']}/{self._num_epochs}",
+            _place(int(metrics["epoch"]), self._num_epochs),
             f"step {metrics['step']}",
             f"lr {metrics['lr']:g}",
             f"train loss {metrics['train_loss']:.4f}",
@@ -113,6 +118,10 @@ class TrainReporter:
         parts.append(f"{metrics['images_per_second']:,.0f} images/s")
         parts.append(f"{metrics['train_seconds'] + metrics['eval_seconds']:.1f} s")
         self._output.note("  ".join(parts))
+
+
+def _place(epoch: int, num_epochs: int) -> str:
+    return f"epoch {epoch}/{num_epochs}"
 
 
 class Speedometer:

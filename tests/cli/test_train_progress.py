@@ -51,8 +51,8 @@ def terminal(monkeypatch):
 
 
 def tick(**fields):
-    standard = {"phase": "train", "epoch": 1, "done": 0, "total": 2000, "step": 1, "running_loss": 1.23456}
-    return Tick(**{**standard, **fields})
+    standard = {"phase": "train", "epoch": 1, "done": 0, "total": 2000, "step": 1}
+    return Tick(**{**standard, "running_loss": 1.23456, "running_error_pct": 45.67, **fields})
 
 
 METRICS = {
@@ -135,7 +135,7 @@ class TestLines:
 
 
 class TestLive:
-    def test_training_shows_epoch_step_loss_speed_and_time_left(self, made, terminal, clock):
+    def test_training_shows_epoch_step_loss_error_speed_and_time_left(self, made, terminal, clock):
         shown = terminal(120)
         with TrainReporter(Output()) as reporter:
             reporter.started(made[0], OUT, 2, 0)
@@ -145,25 +145,30 @@ class TestLive:
         row = shown().splitlines()[-2]  # the last drawing before it is wiped
         assert row.startswith("epoch 1/2 ")
         # 500 images in half a second; 1000 of this epoch and 2000 of the next are left
-        assert row.endswith("step 8 loss 1.2346 1,000 images/s, 3 s left")
+        assert row.endswith("step 8 loss 1.2346 error 45.7 % 1,000 images/s, 3 s left")
 
     def test_the_first_tick_has_no_speed_yet(self, made, terminal, clock):
         shown = terminal(120)
         with TrainReporter(Output()) as reporter:
             reporter.started(made[0], OUT, 2, 0)
             reporter.tick(tick(done=500, step=4))
-        assert shown().splitlines()[-2].endswith("step 4 loss 1.2346")
+        assert shown().splitlines()[-2].rstrip().endswith("step 4 loss 1.2346 error 45.7 %")
 
-    def test_a_loss_that_was_not_asked_for_leaves_the_last_speed_alone(self, made, terminal, clock):
+    def test_a_loss_that_was_not_asked_for_leaves_the_last_one_in_sight(self, made, terminal, clock):
         shown = terminal(120)
         with TrainReporter(Output()) as reporter:
             reporter.started(made[0], OUT, 1, 0)
             reporter.tick(tick(done=500))
             clock.now += 1.0
-            reporter.tick(tick(done=1000, running_loss=None))
-        row = shown().splitlines()[-2]
-        assert "loss" not in row
-        assert row.endswith("500 images/s, 2 s left")
+            reporter.tick(tick(done=1000, running_loss=None, running_error_pct=None))
+        assert shown().splitlines()[-2].endswith("loss 1.2346 error 45.7 % 500 images/s, 2 s left")
+
+    def test_before_the_first_look_at_the_loss_the_step_is_shown_alone(self, made, terminal, clock):
+        shown = terminal(120)
+        with TrainReporter(Output()) as reporter:
+            reporter.started(made[0], OUT, 1, 0)
+            reporter.tick(tick(done=500, running_loss=None, running_error_pct=None))
+        assert shown().splitlines()[-2].rstrip().endswith("━ step 1")
 
     def test_evaluation_is_shown_as_such(self, made, terminal, clock):
         shown = terminal(120)
@@ -171,15 +176,6 @@ class TestLive:
             reporter.started(made[0], OUT, 2, 0)
             reporter.tick(tick(phase="evaluate", done=100))
         assert shown().splitlines()[-2].rstrip().endswith("evaluating")
-
-    @pytest.mark.parametrize(("width", "is_there"), [(120, True), (80, False)])
-    def test_the_last_test_error_stays_in_sight_where_there_is_room(self, made, terminal, clock, width, is_there):
-        shown = terminal(width)
-        with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 2, 0)
-            reporter.epoch(METRICS | {"epoch": 1})
-            reporter.tick(tick(epoch=2, done=500, step=20))
-        assert ("[test error 19.50 %]" in shown().splitlines()[-2]) is is_there
 
     @pytest.mark.parametrize("width", [40, 60, 80])
     def test_a_narrow_terminal_shows_everything_without_being_overrun(self, made, terminal, clock, width):
@@ -194,7 +190,7 @@ class TestLive:
         assert max(map(len, rows)) <= width
         last_drawing = " ".join(word for row in rows for word in row.split()).rpartition("epoch 1/200 ")
         assert last_drawing[1]
-        assert last_drawing[2].endswith("step 100000 loss 1.2346 500 images/s, 13 min 18 s left")
+        assert last_drawing[2].endswith("step 100000 loss 1.2346 error 45.7 % 500 images/s, 13 min 18 s left")
 
     def test_epochs_stay_on_the_screen_and_the_live_line_goes(self, made, terminal, clock):
         shown = terminal(200)
@@ -318,6 +314,13 @@ class TestSummaryTable:
         unmeasured = msgspec.structs.replace(summary, best={**summary.best, "train_clean_error_pct": None})
         text = "\n".join(self.lines(summary_table(record, unmeasured, OUT)))
         assert re.search(r"clean training error\s+5\.00 %\s+—", text)
+
+    def test_what_another_version_did_not_write_has_no_row(self, made):
+        record, summary = made
+        table = summary_table(record, msgspec.structs.replace(summary, last={"epoch": 3}, best={}), OUT)
+        text = "\n".join(self.lines(table))
+        assert "last (epoch 3)" in text
+        assert "%" not in text
 
     def test_what_was_never_measured_has_no_row(self, made):
         record, summary = made
