@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from resnet_cli.cli.output import Output, printable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from resnet_cli.engine import Tick
 
 _SPEED_WINDOW_SECONDS = 10.0
-_BAR_MIN_WIDTH = 80
+_BAR_MIN_WIDTH = 100
 
 
 class TrainReporter:
@@ -64,14 +64,11 @@ class TrainReporter:
         if config.epochs and config.milestones and config.milestones[0] >= config.epochs:
             self._output.note(f"lr stays at {config.lr:g}: the first milestone is epoch {config.milestones[0]}")
         if self._output.is_live:
-            # a narrow terminal has room for the numbers alone
-            bars = [BarColumn(bar_width=None)] if self._output.stderr.width >= _BAR_MIN_WIDTH else []
+            # a narrow terminal has room for the numbers alone, in as many lines as they need
+            wide = [TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[detail]}")]
+            narrow = [TextColumn("{task.description} {task.fields[detail]}")]
             self._live = Progress(
-                TextColumn(
-                    "{task.description}", table_column=Column(no_wrap=True, min_width=len(_place(0, num_epochs)) + 3)
-                ),
-                *bars,
-                TextColumn("{task.fields[detail]}"),
+                *(wide if self._output.stderr.width >= _BAR_MIN_WIDTH else narrow),
                 console=self._output.stderr,
                 transient=True,
             )
@@ -159,8 +156,8 @@ def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
         title=f"{record.config.network} on {printable(record.dataset.display_name)}", title_justify="left", box=None
     )
     table.add_column("measure")
-    table.add_column(f"last (epoch {summary.last['epoch']})", justify="right")
-    table.add_column(f"best (epoch {summary.best['epoch']})*", justify="right")
+    table.add_column(f"last (epoch {summary.last.get('epoch', '?')})", justify="right")
+    table.add_column(f"best (epoch {summary.best.get('epoch', '?')})*", justify="right")
     rows = [
         ("test accuracy", "test_accuracy_pct"),
         ("test error", "test_error_pct"),
@@ -169,7 +166,7 @@ def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
         ("clean training error", "train_clean_error_pct"),
     ]
     for label, name in rows:
-        values = [source[name] for source in (summary.last, summary.best)]
+        values = [source.get(name) for source in (summary.last, summary.best)]
         if any(value is not None for value in values):
             table.add_row(label, *("—" if value is None else f"{value:.2f} %" for value in values))
     table.caption = Text(
