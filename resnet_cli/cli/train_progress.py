@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from resnet_cli.cli.output import Output, printable
@@ -66,7 +66,7 @@ class TrainReporter:
         if self._output.is_live:
             # a narrow terminal has room for the numbers alone, in as many lines as they need
             wide = [TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[detail]}")]
-            narrow = [TextColumn("{task.description} {task.fields[detail]}")]
+            narrow = [TextColumn("{task.description} {task.fields[detail]}", table_column=Column())]
             self._live = Progress(
                 *(wide if self._output.stderr.width >= _BAR_MIN_WIDTH else narrow),
                 console=self._output.stderr,
