@@ -360,6 +360,12 @@ def test_gradflow_has_a_panel_a_depth_and_marks_the_stages(make_study):
     assert not unused.get_visible()
 
 
+def test_gradflow_of_several_seeds_shows_the_last_epoch_alone(make_study):
+    study = make_study(("resnet-20",), seeds=2, gradflow=True)
+    (axes,) = draw_one(study, "gradflow").axes
+    assert not [line for line in axes.lines if " epoch " in str(line.get_label())]
+
+
 def test_gradflow_of_several_seeds_is_their_geometric_mean_within_the_axis(make_study):
     study = make_study(("resnet-20",), seeds=2, gradflow=True)
     folder = study.runs[1].dir

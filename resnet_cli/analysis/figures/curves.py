@@ -172,11 +172,13 @@ def _mark_final_clean_error(axes: Axes, frame: pd.DataFrame) -> bool:
     numbers = bands[["x", "mean", "low", "high"]].to_numpy(float)
     for network, (x, mean, low, high) in zip(bands["network"], numbers, strict=True):
         style = network_style(network)
-        axes.errorbar(
+        _, _, bars = axes.errorbar(
             x, mean, yerr=None if np.isnan(low) else [[mean - low], [high - mean]],
             color=style.color, marker=style.marker, **OPEN_MARKER, elinewidth=0.8, clip_on=False, zorder=5,
             label=f"{network} clean",
         )  # fmt: skip
+        for bar in bars:  # the marker may stand on the edge, an interval may not run into the legend
+            bar.set_clip_on(True)
     return len(bands) > 0
 
 

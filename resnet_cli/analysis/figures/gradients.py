@@ -60,8 +60,9 @@ def gradient_flow(material: Material) -> Drawing:
     legend(figure, networks_of(runs))
     last = sorted({int(epoch) for epoch in frame.groupby("path")["epoch"].max()})
     text = f"{material.group.label}; {seeds_text(runs)}; epoch {' or '.join(map(str, last))}"
-    text += ", thin: earlier epochs" if frame["epoch"].min() < last[0] else ""
-    if len(runs) > len(networks_of(runs)):
+    one_seed = len(runs) == len(networks_of(runs))
+    text += ", thin: earlier epochs" if one_seed and frame["epoch"].min() < last[0] else ""
+    if not one_seed:
         text += "; geometric mean over seeds, shaded: 95 % Student-t interval"
     caption(figure, text)
     return Drawing(figure, runs)
@@ -72,7 +73,9 @@ def _draw(axes: Axes, frame: pd.DataFrame) -> None:
     for network, rows in frame.groupby("network", sort=False):
         style = network_style(str(network))
         epochs = sorted(rows["epoch"].unique())
-        for epoch in spread(epochs[:-1], _MAX_EARLIER):
+        # bands and earlier epochs together would be too much to see either
+        earlier = spread(epochs[:-1], _MAX_EARLIER) if rows["path"].nunique() == 1 else []
+        for epoch in earlier:
             band = seed_bands(rows[rows["epoch"] == epoch], "x", "grad_norm", log=True)
             axes.plot(
                 band["x"].to_numpy(), band["mean"].to_numpy(), color=style.color, linewidth=0.5, alpha=0.45,
