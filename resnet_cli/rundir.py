@@ -7,13 +7,14 @@ import os
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import InputError, ResnetError, RunFileError, RunLockedError
+from resnet_cli.errors import InputError, RunFileError, RunLockedError
 from resnet_cli.files import append_durably, temporary_files, write_atomic
+from resnet_cli.rundir_reading import one_line, read_arrays, read_json, read_table, read_text_bytes
 
 if TYPE_CHECKING:
     import filelock
@@ -24,7 +25,6 @@ SCHEMA_VERSION = 1
 
 Status = Literal["complete", "diverged", "running", "incomplete", "empty"]
 Cell = float | int | str | None
-T = TypeVar("T")
 
 METRICS_COLUMNS = (
     "epoch", "step", "lr", "train_loss", "train_error_pct", "train_clean_loss", "train_clean_error_pct",
@@ -204,15 +204,16 @@ class RunDir:
     def _holder(self) -> str:
         """Who holds the lock, as far as it is known; only meaningful while it is held."""
         try:
-            holder = msgspec.json.decode(self.holder_path.read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            holder = msgspec.json.decode(read_text_bytes(self.holder_path), type=dict[str, str | int])
+        except (RunFileError, msgspec.MsgspecError, UnicodeDecodeError):
             return ""
         return f" ({', '.join(f'{name} {value}' for name, value in holder.items())})"
 
     def _is_locked(self) -> bool:
         import filelock
 
-        if not self.lock_path.is_file():
+        # older versions of filelock would follow a link, and empty what it leads to
+        if not self.lock_path.is_file() or self.lock_path.is_symlink():
             return False
         probe = filelock.FileLock(self.lock_path)
         try:
@@ -306,60 +307,57 @@ class RunDir:
 
     def read_record(self) -> RunRecord:
         """run.json; raises `RunFileError` when it is missing, damaged or of a newer schema."""
-        if not self.exists():
+        if not os.path.lexists(self.record_path):
             if not self.path.exists():
                 raise RunFileError(f"{self.path} does not exist")
             raise RunFileError(f"{self.path} is not a run directory: it has no run.json")
-        return _from_json(self.record_path, RunRecord)
+        record = read_json(self.record_path, RunRecord, SCHEMA_VERSION)
+        _check_record(self.record_path, record)
+        return record
 
     def read_summary(self) -> Summary:
         """summary.json; raises `RunFileError` when it is missing or damaged."""
-        return _from_json(self.summary_path, Summary)
+        return read_json(self.summary_path, Summary, SCHEMA_VERSION)
 
     def read_divergence(self) -> Divergence:
         """diverged.json; raises `RunFileError` when it is missing or damaged."""
-        return _from_json(self.diverged_path, Divergence)
+        return read_json(self.diverged_path, Divergence, SCHEMA_VERSION)
 
     def read_sittings(self) -> list[Sitting]:
         """The processes that worked on the run, in order; a torn last line is left out; raises `RunFileError`."""
-        try:
-            lines = self.sittings_path.read_bytes().splitlines(keepends=True)
-            return [msgspec.json.decode(line, type=Sitting) for line in lines if line.endswith(b"\n")]
-        except FileNotFoundError:
+        if not os.path.lexists(self.sittings_path):
             return []
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RunFileError(f"{self.sittings_path} cannot be read: {_one_line(error)}") from error
+        lines = read_text_bytes(self.sittings_path).splitlines(keepends=True)
+        try:
+            return [msgspec.json.decode(line, type=Sitting) for line in lines if line.endswith(b"\n")]
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+            raise RunFileError(f"{self.sittings_path} cannot be read: {one_line(error)}") from error
 
     def read_metrics(self) -> "pd.DataFrame":
         """metrics.csv, one row an epoch, all columns numeric; raises `RunFileError`."""
-        return _read_csv(self.metrics_path, METRICS_COLUMNS)
+        return read_table(self.metrics_path, METRICS_COLUMNS, text=_TEXT_COLUMNS, whole=("epoch", "step"))
 
     def read_gradflow(self) -> "pd.DataFrame":
         """gradflow.csv, one row a layer and epoch; raises `RunFileError`."""
-        return _read_csv(self.gradflow_path, GRADFLOW_COLUMNS)
+        return read_table(self.gradflow_path, GRADFLOW_COLUMNS, text=_TEXT_COLUMNS, whole=("epoch", "layer_index"))
 
     def read_predictions(self) -> Predictions:
         """predictions.npz; raises `RunFileError` when it is missing, damaged or not finite."""
-        import zipfile
-
         import numpy as np
 
-        path = self.predictions_path
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                labels, logits = arrays["labels"], arrays["logits"]
-        except FileNotFoundError:
-            raise RunFileError(f"{path} is missing") from None
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise RunFileError(f"{path} cannot be read: {_one_line(error)}") from error
+        labels, logits = read_arrays(self.predictions_path, ("labels", "logits"))
+        with np.errstate(over="ignore"):
+            single = logits.astype(np.float32) if logits.dtype.kind == "f" else np.empty(0, np.float32)
         fits = (
-            labels.ndim == 1 and logits.ndim == 2 and len(labels) == len(logits) and len(labels) > 0
-            and labels.dtype.kind in "iu" and logits.dtype.kind == "f"
-            and labels.min() >= 0 and labels.max() < logits.shape[1] and bool(np.isfinite(logits).all())
+            labels.ndim == 1 and single.ndim == 2 and len(labels) == len(single) and len(labels) > 0
+            and labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < single.shape[1]
+            and bool(np.isfinite(single).all())
         )  # fmt: skip
         if not fits:
-            raise RunFileError(f"{path} does not hold test labels (N,) and finite logits (N, classes)")
-        return Predictions(labels=labels.astype(np.int64), logits=logits.astype(np.float32))
+            raise RunFileError(
+                f"{self.predictions_path} does not hold test labels (N,) and finite logits (N, classes)"
+            )
+        return Predictions(labels=labels.astype(np.int64), logits=single)
 
 
 def find_runs(paths: Iterable[str | os.PathLike[str]]) -> list[RunDir]:

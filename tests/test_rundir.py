@@ -481,12 +481,6 @@ class TestDamage:
         run.record_path.write_bytes(b'{"a":' * 100_000)
         assert str(run.record_path) in refusal(run.read_record)
 
-    @pytest.mark.parametrize("row", ["last", "best"])
-    def test_a_summary_without_a_measure_is_refused(self, run, row):
-        values = json.loads(run.summary_path.read_bytes())[row]
-        change_json(run.summary_path, **{row: {k: v for k, v in values.items() if k != "test_accuracy_pct"}})
-        assert "test_accuracy_pct" in refusal(run.read_summary)
-
 
 class TestDamagedTables:
     @pytest.mark.parametrize("row", [",391,0.1", "1,,0.1"])
