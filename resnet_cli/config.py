@@ -124,7 +124,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all fields: equal exactly when the configurations are."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        # + 0.0 makes one number of 1 and 1.0, and of 0.0 and -0.0, which are equal too
+        values = {name: value + 0.0 if name in _REAL else value for name, value in self.to_dict().items()}
+        return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON types; `RunConfig.from_dict` gives the same configuration back."""
@@ -174,6 +176,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clean_train_every": (0, 10**6),
     "gradflow_every": (0, 10**6),
 }
+
+_REAL = frozenset(name for name, (low, _) in _RANGES.items() if isinstance(low, float))
 
 
 class SaveEvery(msgspec.Struct, frozen=True):

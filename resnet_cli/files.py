@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+_SUFFIX = ".resnet-tmp"  # nobody else's temporary files have it
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace `path` by `data`: temporary file in the same folder, fsync, rename, fsync of the folder.
@@ -18,7 +20,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def _write_atomic(path: Path, data: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_SUFFIX)
     try:
         with open(descriptor, "wb") as file:
             os.fchmod(file.fileno(), 0o666 & ~_umask())
@@ -63,7 +65,7 @@ def sync_folder(folder: Path) -> None:
 
 def temporary_files(folder: Path) -> Iterator[Path]:
     """What interrupted `write_atomic` calls left in `folder`."""
-    yield from folder.glob(".*.tmp")
+    yield from folder.glob(f".*{_SUFFIX}")
 
 
 def _umask() -> int:

@@ -10,9 +10,16 @@ from resnet_cli import __version__
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import ExitCode, ResnetError
 
+HELP = """A laboratory for the degradation problem: train plain and residual CIFAR networks and compare them.
+
+Example:
+
+  resnet reproduce --recipe demo
+"""
+
 app = typer.Typer(
     name="resnet",
-    help="A laboratory for the degradation problem: train plain and residual CIFAR networks and compare them.",
+    help=HELP,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="rich",
@@ -63,15 +70,17 @@ def run(args: list[str]) -> int:
     """
     try:
         code = app(args, prog_name="resnet", standalone_mode=False)
-    except BrokenPipeError:
-        # the reader (head, less) has seen enough
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):
+        # the reader (head, less) has seen enough; typer and rich turn that into SystemExit(1), nothing else does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("RESNET_DEBUG") == "1":
             raise
         message, exit_code = explain(error)
-        Output().error(message)
+        if message:  # where a command is missing, the help was the message
+            Output().error(message)
         return exit_code
     return int(code or ExitCode.DONE)
 
@@ -82,7 +91,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         case ResnetError():
             return str(error), error.exit_code
         case typer.TyperException():
-            return error.format_message(), error.exit_code
+            return " ".join(error.format_message().split()), error.exit_code
         case typer.Abort():
             return "aborted", ExitCode.FAILED
         case KeyboardInterrupt():

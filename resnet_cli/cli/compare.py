@@ -36,9 +36,9 @@ Examples:
 
   resnet compare runs --format csv > networks.csv
 
-  resnet compare runs --assert "resnet-56.test_accuracy_pct > plain-56.test_accuracy_pct"
+  resnet compare runs --assert "resnet-56.test_accuracy_pct > 92"
 
-  resnet compare runs --assert "plain-56.train_clean_error_pct > plain-20.train_clean_error_pct + 1"
+  resnet compare runs --assert "plain-56.test_loss > plain-20.test_loss"
 """
 
 _SUFFIXES: Mapping[str, OutFormat] = {

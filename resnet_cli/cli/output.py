@@ -106,9 +106,9 @@ class ProgressReporter:
     def _draw(self, label: str, done: int, total: int, unit: str) -> None:
         if self._bars is None:
             self._bars = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
-                TextColumn("{task.fields[amount]}"),
+                TextColumn("{task.fields[amount]}", markup=False),
                 TimeRemainingColumn(),
                 console=self._output.stderr,
                 transient=True,

@@ -40,7 +40,7 @@ Examples:
 
   resnet train --arch plain --depth 20 --dataset imagefolder --data-dir DIR --epochs 5
 
-  resnet train --recipe he2015 --arch resnet --depth 110 --seed 1 --out runs/he-110
+  resnet train --recipe he2015 --arch resnet --depth 110 --out runs/he-110
 
   resnet train --from runs/he-110 --out runs/he-110-again
 """

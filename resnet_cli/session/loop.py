@@ -92,7 +92,7 @@ class Session:
     def _note_changes(self, environment: dict[str, str | int | bool | None], decisions: dict[str, Decision]) -> None:
         before = {**self.record.environment, **{name: made.value for name, made in self.record.decisions.items()}}
         after = {**environment, **{name: made.value for name, made in decisions.items()}}
-        changed = [f"{name} {before[name]} → {after[name]}" for name in after if after[name] != before.get(name)]
+        changed = [f"{name} {before.get(name)} → {after[name]}" for name in after if after[name] != before.get(name)]
         if changed:
             self.reporter.note(f"not bit-identical to an uninterrupted run: {', '.join(changed)}")
 
