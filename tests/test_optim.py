@@ -43,10 +43,9 @@ def test_one_step_is_sgd_with_momentum_and_weight_decay_on_every_parameter():
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
         optimizer.step()
-        for name in weights:
-            gradient = 1 + config.weight_decay * weights[name]
-            velocity[name] = config.momentum * velocity[name] + gradient
-            weights[name] = weights[name] - 0.5 * velocity[name]
+        for name, weight in weights.items():
+            velocity[name] = config.momentum * velocity[name] + 1 + config.weight_decay * weight
+            weights[name] = weight - 0.5 * velocity[name]
     assert {"bn1.weight", "bn1.bias", "fc.bias"} <= weights.keys()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.detach(), weights[name], rtol=1e-5, atol=1e-6, msg=name)

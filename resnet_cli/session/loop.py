@@ -155,11 +155,12 @@ class Session:
 
     def _write_weights(self, path: Path) -> None:
         from resnet_cli.checkpoint import dump_weights
+        from resnet_cli.weights.file import SCHEMA_VERSION
 
         # what `resnet eval` needs to know about a file that has lost its run directory
         metadata = {
             "format": "resnet-cli",
-            "schema_version": "1",
+            "schema_version": str(SCHEMA_VERSION),
             "config": msgspec.json.encode(self.config).decode(),
             "network": self.config.network,
             "num_classes": str(len(self.dataset.classes)),

@@ -27,7 +27,7 @@ def default_out(config: RunConfig, folder: Path = Path("runs")) -> Path:
 
 def train(
     config: RunConfig,
-    out: Path | None = None,
+    out: Path | str | None = None,
     *,
     options: RunOptions | None = None,
     reporter: Reporter | None = None,

@@ -85,7 +85,10 @@ def test_panels_name_the_network_the_order_of_classes_and_share_one_scale(make_p
     names = [f"class {i}" for i in range(10)]
     assert [label.get_text() for label in left.get_xticklabels()] == names
     assert [label.get_text() for label in left.get_yticklabels()] == names
-    scales = [(axes.collections[0].norm.vmin, axes.collections[0].norm.vmax, axes.collections[0].norm.gamma) for axes in (left, right)]
+    scales = [
+        (axes.collections[0].norm.vmin, axes.collections[0].norm.vmax, axes.collections[0].norm.gamma)
+        for axes in (left, right)
+    ]
     assert scales == [(0, 100, 0.5)] * 2
     (bar,) = right.child_axes
     assert bar.get_ylabel() == "predicted as (% of the true class)"
