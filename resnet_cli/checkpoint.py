@@ -1,19 +1,20 @@
-"""What resuming needs, as one safetensors file: tensors, and primitives in its metadata."""
+"""What resuming needs, as one sealed safetensors file: tensors, and primitives in its metadata."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from resnet_cli.engine import Engine
 from resnet_cli.errors import RunFileError
+from resnet_cli.seal import is_intact, read_metadata, sealed
 
 FORMAT = "resnet-cli checkpoint"
-VERSION = 1
+VERSION = 2  # 1 had no checksum
 
 
 def dump_state(engine: Engine, extra: dict[str, Any]) -> bytes:
@@ -44,7 +45,7 @@ def dump_state(engine: Engine, extra: dict[str, Any]) -> bytes:
     }
     # safetensors stores rows in order, so channels-last weights are copied to the default layout
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return save(plain, metadata={"format": FORMAT, "state": json.dumps(primitives)})
+    return sealed(save(plain, metadata={"format": FORMAT, "state": json.dumps(primitives)}))
 
 
 def is_finite(engine: Engine) -> bool:
@@ -57,18 +58,23 @@ def is_finite(engine: Engine) -> bool:
 def load_state(engine: Engine, path: Path) -> dict[str, Any]:
     """Put the state in `path` into `engine` and return the `extra` it was saved with.
 
-    Strict: every tensor must be there, of the right shape, and finite; the configuration must be the same.
+    Strict: no byte may have changed since it was saved; every tensor must be there, of the right shape, and finite;
+    the configuration must be the same.
 
     Raises:
         RunFileError: the file is damaged or belongs to another configuration; the engine is unusable then.
     """
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        data = path.read_bytes()
+        tensors = load(data)
+        metadata = read_metadata(data)
         state = json.loads(metadata["state"])
         if metadata["format"] != FORMAT or state["version"] != VERSION:
-            raise RunFileError(f"{path} is not a checkpoint that this version can read")
+            raise RunFileError(
+                f"{path} is not a checkpoint that this version can read", hint="--overwrite starts the run afresh"
+            )
+        if not is_intact(data):
+            raise ValueError("it is damaged: its bytes do not have the checksum that they were saved with")
         if state["config"] != engine.config.fingerprint():
             raise RunFileError(f"{path} belongs to another configuration")
         _restore(engine, tensors, state)
@@ -110,6 +116,6 @@ def _like(parameter: Tensor, tensors: dict[str, Tensor], name: str) -> Tensor:
 
 
 def dump_weights(engine: Engine, metadata: dict[str, str]) -> bytes:
-    """The network's weights as a safetensors file with `metadata` (strings)."""
+    """The network's weights as a sealed safetensors file with `metadata` (strings)."""
     plain = {name: value.detach().cpu().contiguous() for name, value in engine.model.state_dict().items()}
-    return save(plain, metadata=metadata)
+    return sealed(save(plain, metadata=metadata))

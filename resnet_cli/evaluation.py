@@ -1,5 +1,6 @@
 """Evaluates a run directory or a bare weight file: reads, checks that data and weights belong together, measures."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -148,7 +149,7 @@ def evaluate_saved(
         UsageError: an option contradicts what was read, or is missing.
     """
     options = options or EvalOptions()
-    subject = _open_run(path, which or "last") if path.is_dir() else _open_file(path, which)
+    subject = _open_run(path, which or "last") if os.path.isdir(path) else _open_file(path, which)
     network = subject.file.resolve(arch=options.arch, depth=options.depth, shortcut=options.shortcut)
     dataset = _load(subject, options, progress)
     images = _split(subject, dataset, options)
@@ -203,7 +204,7 @@ def _open_run(path: Path, which: Which) -> _Subject:
 
 
 def _open_file(path: Path, which: Which | None) -> _Subject:
-    if which is not None and path.exists():
+    if which is not None and os.path.exists(path):
         raise UsageError(
             f"--which {which} chooses among the weights of a run, and {path} is a file", hint="leave out --which"
         )
@@ -235,7 +236,7 @@ def _load(subject: _Subject, options: EvalOptions, progress: Progress) -> Datase
                 hint="--allow-other-data evaluates on it all the same",
             )
         return prepare(load_source(name, data_dir, progress=progress))
-    if data_dir is None and record.dataset.location and Path(record.dataset.location).is_dir():
+    if data_dir is None and record.dataset.location and os.path.isdir(record.dataset.location):
         data_dir = Path(record.dataset.location)
     dataset = load_dataset(record.config, data_dir, progress=progress)
     if dataset.fingerprint != record.dataset.fingerprint and not options.allow_other_data:

@@ -1,6 +1,7 @@
 """Files that are either the old version or the new one, never half of one."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -59,6 +60,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some shared file systems cannot sync a folder and say so by this
+            raise
     finally:
         os.close(descriptor)
 

@@ -1,6 +1,7 @@
 """Gradient profiles of runs and of fresh networks: what `resnet gradflow` measures."""
 
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +14,7 @@ from resnet_cli.rundir import RunDir, RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
 
 class Subject(NamedTuple):
@@ -104,9 +106,7 @@ def profile(
         plan = decide(config)
         model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
         if subject.weights is not None:
-            from resnet_cli.weights import read_weights
-
-            model.load_state_dict(read_weights(subject.weights).state_dict)
+            model.load_state_dict(_weights_of(subject.weights, subject.config, len(dataset.classes)))
         rows = measure_gradflow(
             model.to(plan.device),
             DeviceImages.on(plan.device, dataset.train),
@@ -127,10 +127,18 @@ def profile(
     return pd.concat(frames, ignore_index=True)
 
 
+def _weights_of(path: Path, config: RunConfig, num_classes: int) -> "dict[str, Tensor]":
+    from resnet_cli.weights import read_weights
+
+    file = read_weights(path)
+    if file.config != config or file.num_classes != num_classes:
+        raise InputError(f"{path} does not belong to the run: it has another configuration, or none, or other classes")
+    return file.state_dict
+
+
 def _place(subject: Subject, data_dir: Path | None) -> Path | None:
-    if data_dir is None and subject.record and subject.record.dataset.location:
-        return Path(subject.record.dataset.location)
-    return data_dir
+    location = subject.record.dataset.location if subject.record else None
+    return Path(location) if data_dir is None and location and os.path.isdir(location) else data_dir
 
 
 def _check_same_data(subject: Subject, dataset: Dataset) -> None:

@@ -5,23 +5,37 @@ import io
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from resnet_cli.config import RunConfig
 from resnet_cli.errors import InputError, RunFileError, RunLockedError
-from resnet_cli.files import append_durably, temporary_files, write_atomic
+from resnet_cli.files import append_durably, sync_folder, temporary_files, write_atomic
 from resnet_cli.rundir_reading import one_line, read_arrays, read_json, read_table, read_text_bytes
+from resnet_cli.rundir_records import (
+    SCHEMA_VERSION,
+    DatasetRecord,
+    Decision,
+    Divergence,
+    ModelRecord,
+    Predictions,
+    RunRecord,
+    Sitting,
+    Summary,
+    check_record,
+)
+from resnet_cli.text import encode_json, json_text
 
 if TYPE_CHECKING:
     import filelock
-    import numpy as np
     import pandas as pd
 
-SCHEMA_VERSION = 1
+__all__ = [
+    "GRADFLOW_COLUMNS", "METRICS_COLUMNS", "SCHEMA_VERSION", "Cell", "DatasetRecord", "Decision", "Divergence",
+    "ModelRecord", "Predictions", "RunDir", "RunRecord", "Sitting", "Status", "Summary", "find_runs", "now",
+]  # fmt: skip
 
 Status = Literal["complete", "diverged", "running", "incomplete", "empty"]
 Cell = float | int | str | None
@@ -35,109 +49,10 @@ GRADFLOW_COLUMNS = (
     "epoch", "layer_index", "layer", "stage", "block", "grad_norm", "weight_norm", "update_to_weight_ratio",
 )  # fmt: skip
 _TEXT_COLUMNS = frozenset({"layer"})
-
-
-class DatasetRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run was trained and tested on."""
-
-    name: str
-    """As on the command line: `cifar10`, `digits` …"""
-    display_name: str
-    """As in tables: `CIFAR-10`, `CIFAR-10 (JPEG)` …"""
-    fingerprint: str
-    """SHA-256 (hex) over pixels and labels of the training (with validation) and test images."""
-    num_train: int
-    num_val: int
-    num_test: int
-    classes: tuple[str, ...]
-    image_size: int
-    """Height and width in pixels."""
-    mean: tuple[float, ...]
-    """Per channel, of pixels scaled to 0 … 1."""
-    std: tuple[float, ...]
-    location: str | None = None
-    """The folder that the images were read from; None for embedded data."""
-
-
-class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The network of a run."""
-
-    arch: str
-    depth: int
-    shortcut: str
-    num_classes: int
-    parameters: int
-    macs: int
-    """Multiply-accumulates of convolutions and the linear layer, forward, one image."""
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """Something the tool chose by itself, and why."""
-
-    value: str
-    reason: str
-
-
-class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """run.json: the identity of a run, written once."""
-
-    schema_version: int = SCHEMA_VERSION
-    run_id: str
-    created_at: str
-    """ISO 8601, UTC."""
-    argv: tuple[str, ...]
-    tool_version: str
-    config: RunConfig
-    environment: dict[str, str | int | bool | None]
-    dataset: DatasetRecord
-    model: ModelRecord
-    decisions: dict[str, Decision]
-
-
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """summary.json: the result of a complete run."""
-
-    schema_version: int = SCHEMA_VERSION
-    run_id: str
-    finished_at: str
-    last: dict[str, float | int | None]
-    """The last row of metrics.csv."""
-    best: dict[str, float | int | None]
-    """The row of metrics.csv with the lowest error on `best_chosen_on`; the earliest of equals."""
-    best_chosen_on: Literal["val", "test"]
-    train_seconds: float
-    eval_seconds: float
-    peak_memory_bytes: int | None
-
-
-class Divergence(msgspec.Struct, frozen=True, kw_only=True):
-    """diverged.json: where a run stopped because its loss was not finite."""
-
-    schema_version: int = SCHEMA_VERSION
-    run_id: str
-    finished_at: str
-    epoch: int
-    step: int
-    lr: float
-
-
-class Sitting(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of sittings.jsonl: a process that worked on the run."""
-
-    started_at: str
-    argv: tuple[str, ...]
-    tool_version: str
-    step: int
-    """Optimizer steps that were done before."""
-    environment: dict[str, str | int | bool | None]
-    decisions: dict[str, Decision]
-
-
-class Predictions(msgspec.Struct, frozen=True):
-    """Test labels and outputs in dataset order."""
-
-    labels: "np.ndarray[Any, np.dtype[np.int64]]"  # (N,)
-    logits: "np.ndarray[Any, np.dtype[np.float32]]"  # (N, classes)
+# What is written before run.json: a folder with these and without it is a run that lost it.
+_WRITTEN_FIRST = {"metrics.csv", "gradflow.csv"}
+# Of an epoch; whatever is longer is none.
+_MAX_DIGITS = 18
 
 
 class RunDir:
@@ -167,13 +82,13 @@ class RunDir:
 
     def exists(self) -> bool:
         """Whether this is a run directory, that is, whether it has a run.json."""
-        return self.record_path.is_file()
+        return os.path.lexists(self.record_path)
 
     def status(self) -> Status:
         """Derived from the files: summary.json means complete, diverged.json diverged, a held lock running."""
-        if self.summary_path.is_file():
+        if os.path.lexists(self.summary_path):
             return "complete"
-        if self.diverged_path.is_file():
+        if os.path.lexists(self.diverged_path):
             return "diverged"
         if not self.exists():
             return "empty"
@@ -246,6 +161,9 @@ class RunDir:
         for path in written:
             path.unlink(missing_ok=True)
         self.remove_leftovers()
+        for folder in {path.parent for path in written}:
+            if folder.is_dir():
+                sync_folder(folder)  # or a power cut could bring an old checkpoint back under a new record
 
     def remove_leftovers(self) -> None:
         """Remove temporary files that an interrupted write left."""
@@ -265,22 +183,16 @@ class RunDir:
     def truncate_to_epoch(self, epoch: int) -> None:
         """Drop what was recorded after `epoch`, and a torn last line: the state that a checkpoint continues from."""
         for path, columns in ((self.metrics_path, METRICS_COLUMNS), (self.gradflow_path, GRADFLOW_COLUMNS)):
-            try:
-                lines = path.read_bytes().splitlines(keepends=True)
-            except FileNotFoundError:
-                lines = []
+            lines = read_text_bytes(path).splitlines(keepends=True) if os.path.lexists(path) else []
             kept = [_csv_line(columns)]
-            kept += [
-                line
-                for line in lines[1:]
-                if line.endswith(b"\n") and line.partition(b",")[0].isdigit() and int(line.partition(b",")[0]) <= epoch
-            ]
+            kept += [line for line in lines[1:] if line.endswith(b"\n") and _epoch_of(line) <= epoch]
             if kept != lines:
                 write_atomic(path, b"".join(kept))
 
     def append_sitting(self, sitting: Sitting) -> None:
-        """Note that a process starts to work on the run."""
-        append_durably(self.sittings_path, msgspec.json.encode(sitting) + b"\n")
+        """Note that a process starts to work on the run; a torn line that a crash left is dropped."""
+        before = read_text_bytes(self.sittings_path) if os.path.lexists(self.sittings_path) else b""
+        write_atomic(self.sittings_path, before[: before.rfind(b"\n") + 1] + encode_json(sitting) + b"\n")
 
     def write_predictions(self, predictions: Predictions) -> None:
         """Write predictions.npz."""
@@ -292,7 +204,7 @@ class RunDir:
 
     def write_summary(self, summary: Summary, readme: str) -> None:
         """Write the page for people, then summary.json: after it the run is complete."""
-        write_atomic(self.readme_path, readme.encode())
+        write_atomic(self.readme_path, readme.encode(errors="backslashreplace"))
         write_atomic(self.summary_path, _to_json(summary))
 
     def write_divergence(self, divergence: Divergence) -> None:
@@ -307,12 +219,16 @@ class RunDir:
 
     def read_record(self) -> RunRecord:
         """run.json; raises `RunFileError` when it is missing, damaged or of a newer schema."""
-        if not os.path.lexists(self.record_path):
+        try:
+            self.record_path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
             if not self.path.exists():
-                raise RunFileError(f"{self.path} does not exist")
-            raise RunFileError(f"{self.path} is not a run directory: it has no run.json")
+                raise RunFileError(f"{self.path} does not exist") from None
+            raise RunFileError(f"{self.path} is not a run directory: it has no run.json") from None
+        except OSError as error:
+            raise RunFileError(f"{self.path} cannot be read: {one_line(error)}") from error
         record = read_json(self.record_path, RunRecord, SCHEMA_VERSION)
-        _check_record(self.record_path, record)
+        check_record(self.record_path, record)
         return record
 
     def read_summary(self) -> Summary:
@@ -347,17 +263,15 @@ class RunDir:
 
         labels, logits = read_arrays(self.predictions_path, ("labels", "logits"))
         with np.errstate(over="ignore"):
-            single = logits.astype(np.float32) if logits.dtype.kind == "f" else np.empty(0, np.float32)
-        fits = (
-            labels.ndim == 1 and single.ndim == 2 and len(labels) == len(single) and len(labels) > 0
-            and labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < single.shape[1]
-            and bool(np.isfinite(single).all())
-        )  # fmt: skip
+            fits = (
+                labels.ndim == 1 and logits.ndim == 2 and len(labels) == len(logits) and len(labels) > 0
+                and labels.dtype.kind in "iu" and logits.dtype.kind == "f"
+                and labels.min() >= 0 and labels.max() < logits.shape[1]
+                and bool(np.isfinite(logits.astype(np.float32)).all())
+            )  # fmt: skip
         if not fits:
-            raise RunFileError(
-                f"{self.predictions_path} does not hold test labels (N,) and finite logits (N, classes)"
-            )
-        return Predictions(labels=labels.astype(np.int64), logits=single)
+            raise RunFileError(f"{self.predictions_path} does not hold test labels (N,) and finite logits (N, classes)")
+        return Predictions(labels=labels.astype(np.int64), logits=logits.astype(np.float32))
 
 
 def find_runs(paths: Iterable[str | os.PathLike[str]]) -> list[RunDir]:
@@ -369,28 +283,42 @@ def find_runs(paths: Iterable[str | os.PathLike[str]]) -> list[RunDir]:
     Raises:
         InputError: a path does not exist, holds no run directory, or all paths are files.
     """
-    found: dict[Path, RunDir] = {}
-    all_given = [Path(path) for path in paths]
-    folders = [path for path in all_given if not path.is_file()]
-    for given in folders or all_given:
-        if not given.exists():
-            raise InputError(f"{given} does not exist")
-        if not given.is_dir():
-            raise InputError(f"{given} is a file, not a run directory or a folder of them")
-        inside = [given] if (given / "run.json").exists() else sorted(_search(given))
-        if not inside:
-            raise InputError(f"{given} is not a run directory and holds none: no run.json in it")
-        for path in inside:
-            found.setdefault(path.resolve(), RunDir(path))
+    found: dict[str, RunDir] = {}
+    for path in _look_for(list(map(Path, paths))):
+        found.setdefault(os.path.realpath(path), RunDir(path))
     return list(found.values())
 
 
-def _search(folder: Path) -> Iterable[Path]:
-    # os.walk does not follow links to folders, so a loop of links ends
-    for parent, folders, files in os.walk(folder):
-        if "run.json" in files:
-            folders.clear()
-            yield Path(parent)
+def _look_for(all_given: list[Path]) -> Iterator[Path]:
+    folders = [path for path in all_given if not os.path.isfile(path)]
+    for given in folders or all_given:
+        if not os.path.lexists(given):
+            raise InputError(f"{given} does not exist")
+        if not os.path.isdir(given):
+            raise InputError(f"{given} is a file, not a run directory or a folder of them")
+        inside = sorted(_search(given))
+        if not inside:
+            raise InputError(f"{given} is not a run directory and holds none: no run.json in it")
+        yield from inside
+
+
+def _search(folder: Path) -> Iterator[Path]:
+    """The folders in `folder` that hold a run, held one before its run.json was lost, or cannot be looked into."""
+    pending = [str(folder)]
+    while pending:  # not recursive: folders may lie thousands deep
+        current = pending.pop()
+        try:
+            with os.scandir(current) as entries:
+                inside = list(entries)
+        except OSError:
+            yield Path(current)  # it is told of when it is read
+            continue
+        names = {entry.name for entry in inside}
+        if "run.json" in names or names >= _WRITTEN_FIRST:
+            yield Path(current)
+        else:
+            # links to folders are not followed, so a loop of links ends
+            pending += [entry.path for entry in inside if entry.is_dir(follow_symlinks=False)]
 
 
 def now() -> str:
@@ -399,28 +327,13 @@ def now() -> str:
 
 
 def _to_json(value: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    return json_text(value).encode()
 
 
-def _from_json(path: Path, kind: type[T]) -> T:
-    try:
-        data = path.read_bytes()
-        version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version")
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise RunFileError(
-                f"{path} has schema version {version}, newer than {SCHEMA_VERSION}", hint="upgrade this tool"
-            )
-        return msgspec.json.decode(data, type=kind)
-    except RunFileError:
-        raise
-    except (OSError, msgspec.MsgspecError, ResnetError, UnicodeDecodeError, RecursionError) as error:
-        raise RunFileError(f"{path} cannot be read: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+def _epoch_of(line: bytes) -> float:
+    """The epoch of a row of a CSV file; infinity when it begins with anything but a number."""
+    first = line.partition(b",")[0]
+    return int(first) if first.isdigit() and len(first) <= _MAX_DIGITS else math.inf
 
 
 def _csv_line(cells: Iterable[Cell]) -> bytes:
@@ -429,21 +342,3 @@ def _csv_line(cells: Iterable[Cell]) -> bytes:
 
 def _is_missing(cell: Cell) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
-
-
-def _read_csv(path: Path, columns: tuple[str, ...]) -> "pd.DataFrame":
-    import pandas as pd
-
-    kinds = {name: "str" if name in _TEXT_COLUMNS else "float64" for name in columns}
-    try:
-        frame = pd.read_csv(path, dtype=kinds, encoding="utf-8")
-    except FileNotFoundError:
-        raise RunFileError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise RunFileError(f"{path} cannot be read: {_one_line(error)}") from error
-    if tuple(frame.columns) != columns:
-        raise RunFileError(f"{path} does not have the columns {', '.join(columns)}")
-    whole = [name for name in ("epoch", "step", "layer_index") if name in columns]
-    if frame[whole].isna().any(axis=None):
-        raise RunFileError(f"{path} has a row without {' or '.join(whole)}")
-    return frame.astype(dict.fromkeys(whole, "int64"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from resnet_cli.analysis.plausible import check_metrics, check_summary
 from resnet_cli.errors import RunFileError
 from resnet_cli.recipes import recipe_label
 from resnet_cli.rundir import METRICS_COLUMNS, Divergence, RunDir, RunRecord, Status, Summary, find_runs
@@ -132,8 +133,10 @@ def load_study(paths: Paths, *, with_metrics: bool = False) -> Study:
         try:
             run = _read(folder)
             why = _left_out(run, first_path)
-            if why is None and with_metrics:
-                study.metrics[run.record.run_id] = folder.read_metrics()
+            if why is None and with_metrics and run.summary is not None:
+                metrics = folder.read_metrics()
+                check_metrics(folder, metrics, run.summary)
+                study.metrics[run.record.run_id] = metrics
         except (RunFileError, OSError) as error:
             why = Skipped(str(folder.path), "unreadable", _reason(error, folder))
         if why is not None:
@@ -239,6 +242,8 @@ def _read(folder: RunDir) -> Run:
     for name, part in (("summary.json", summary), ("diverged.json", divergence)):
         if part is not None and part.run_id != record.run_id:
             raise RunFileError(f"{folder.path / name} belongs to another run than run.json")
+    if summary is not None:
+        check_summary(folder, summary)
     return Run(dir=folder, record=record, status=status, summary=summary, divergence=divergence)
 
 

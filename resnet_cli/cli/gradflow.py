@@ -90,7 +90,7 @@ def command(
         save(profile_figure(frame), plot)
         output.note(f"wrote {plot}")
     if format_ == "csv" and not json:
-        output.raw(frame.to_csv(index=False))
+        output.raw(frame.assign(label=frame["label"].map(printable)).to_csv(index=False))
     else:
         output.result(_document(frame), _table(frame))
 

@@ -44,10 +44,9 @@ class Output:
     def result(self, document: Mapping[str, Any], human: RenderableType | None) -> None:
         """Print the result: `document` as JSON in JSON mode, else `human` (nothing when None)."""
         if self.json:
-            import msgspec
+            from resnet_cli.text import json_text
 
-            data = msgspec.json.encode({"schema_version": SCHEMA_VERSION, **finite(document)})
-            sys.stdout.write(msgspec.json.format(data, indent=2).decode() + "\n")
+            sys.stdout.write(json_text({"schema_version": SCHEMA_VERSION, **finite(document)}))
         elif human is not None:
             self.stdout.print(human)
 

@@ -93,6 +93,9 @@ def command(
     for run in study.skipped:
         output.warn(f"{run.path} is left out ({run.status}): {run.reason}")
     figures, missing = draw_or_explain(study, kind, chosen_depths)
+    left_out = list(dict.fromkeys(reason for drawn in figures for reason in drawn.left_out))
+    for reason in left_out:
+        output.warn(f"left out of a figure: {reason}")
     for not_drawn in missing:
         output.note(f"{not_drawn.kind} of {not_drawn.group.label} is not drawn: {not_drawn.reason}")
 
@@ -109,6 +112,7 @@ def command(
             for drawn, path in zip(figures, paths, strict=True)
         ],
         "skipped": [{"kind": one.kind, "group": one.group.label, "reason": one.reason} for one in missing],
+        "left_out": left_out,
         "skipped_runs": [{"path": run.path, "status": run.status, "reason": run.reason} for run in study.skipped],
     }
     output.result(document, None)

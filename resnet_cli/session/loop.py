@@ -26,7 +26,7 @@ from resnet_cli.rundir import (
 )
 from resnet_cli.runpage import run_page
 from resnet_cli.session.reporter import Reporter, Result
-from resnet_cli.session.shortage import check_space, explained
+from resnet_cli.session.shortage import check_space
 from resnet_cli.signals import StopFlag
 
 if TYPE_CHECKING:
@@ -80,14 +80,13 @@ class Session:
             )
         )
         self.reporter.started(self.record, self.run.path, self.engine.num_epochs, self.engine.epochs_done)
-        with explained(self.run, self.config):
-            try:
-                with StopFlag() as stop:
-                    self._train(stop)
-            except DivergedError:
-                self._record_divergence()
-                raise
-            return Result(self.run, self.record, self._finish(), was_complete=False)
+        try:
+            with StopFlag() as stop:
+                self._train(stop)
+        except DivergedError:
+            self._record_divergence()
+            raise
+        return Result(self.run, self.record, self._finish(), was_complete=False)
 
     def _note_changes(self, environment: dict[str, str | int | bool | None], decisions: dict[str, Decision]) -> None:
         before = {**self.record.environment, **{name: made.value for name, made in self.record.decisions.items()}}

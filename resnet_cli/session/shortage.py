@@ -11,9 +11,7 @@ from resnet_cli.rundir import RunDir
 
 @contextlib.contextmanager
 def explained(run: RunDir, config: RunConfig) -> Iterator[None]:
-    """Say in one line what the machine had too little of, and what to do."""
-    import torch
-
+    """Say in one line what the machine had too little of or would not write, and what to do."""
     try:
         yield
     except OSError as error:
@@ -21,14 +19,21 @@ def explained(run: RunDir, config: RunConfig) -> Iterator[None]:
             f"{error.filename or run.path}: {error.strerror or error}; what was saved before is intact",
             hint="mend it and give the same command again",
         ) from error
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        if type(error) is RuntimeError and "out of memory" not in text and "can't allocate memory" not in text:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
             f"out of memory with batches of {config.batch_size} images",
             hint=f"a smaller --batch-size needs less, but is another experiment; {run.path} can be resumed elsewhere",
         ) from error
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    # by its name, since a run that another process holds is refused without importing torch
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return type(error) is RuntimeError and ("out of memory" in text or "can't allocate memory" in text)
 
 
 def check_space(run: RunDir, parameters: int) -> None:

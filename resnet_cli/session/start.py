@@ -12,6 +12,7 @@ from resnet_cli.recipes import RECIPES, make_config
 from resnet_cli.rundir import Decision, RunDir, RunRecord
 from resnet_cli.session.loop import Session
 from resnet_cli.session.reporter import Reporter, Result, SilentReporter
+from resnet_cli.session.shortage import explained
 
 
 def default_out(config: RunConfig, folder: Path = Path("runs")) -> Path:
@@ -73,7 +74,7 @@ def train(
             f"these have {dataset.fingerprint[:12]}",
             hint="give the original --data-dir, or --overwrite",
         )
-    with _locked(run):
+    with explained(run, config), _locked(run):
         # another process may have finished it while this one read the data
         earlier = None if overwrite else _earlier(run, config)
         if earlier and (done := _already_done(run, earlier)):
@@ -91,12 +92,13 @@ def _locked(run: RunDir) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
         if is_new and not run.exists():
-            # nothing came of it: leave no empty folder behind
-            run.lock_path.unlink(missing_ok=True)
+            # nothing came of it: leave no folder behind; before the lock is free, so that nobody can be using it
             with contextlib.suppress(OSError):
+                for path in (run.holder_path, run.lock_path):
+                    path.unlink(missing_ok=True)
                 run.path.rmdir()
+        lock.release()
 
 
 def _earlier(run: RunDir, config: RunConfig) -> RunRecord | None:
@@ -127,7 +129,8 @@ def _already_done(run: RunDir, record: RunRecord) -> Result | None:
 def _check_folder(run: RunDir) -> None:
     if run.path.exists() and not run.path.is_dir():
         raise UsageError(f"--out {run.path} is a file", hint="name a folder")
-    if run.path.is_dir() and not run.exists():
+    # who held the lock was let in once: what else lies there lay beside a run whose overwriting was cut short
+    if run.path.is_dir() and not run.exists() and not run.holder_path.exists():
         foreign = [path.name for path in run.path.iterdir() if path != run.lock_path and path.name[0] != "."]
         known = {run.metrics_path.name, run.gradflow_path.name, "weights", "checkpoints"}
         if set(foreign) - known:

@@ -1,18 +1,19 @@
 """From the bytes of a weight file to names and values, without running anything that the file contains."""
 
 import io
-import re
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import torch
 
+from resnet_cli import seal
 from resnet_cli.errors import InputError
+from resnet_cli.weights.pickle_check import NameRefusedError, RefusedError, check_pickle
 
 _MAX_BYTES = 2**31  # a ResNet-1202 with its momentum takes 0.16 GB
+_ZIP = b"PK\x03\x04"
 _SAVE_PLAINLY = "save the state dict alone: torch.save(model.state_dict(), FILE)"
 
 
@@ -35,7 +36,7 @@ def read_content(path: Path) -> Content:
     # a safetensors file begins with the length of its JSON header in 8 bytes; its limit of 100 MB fills only four
     if data[4:9] == b"\0\0\0\0{":
         return _parse_safetensors(path, data)
-    if data.startswith(b"PK\x03\x04"):
+    if data.startswith(_ZIP):
         _check_zip(path, data)
         return Content(_parse_pickle(path, data), {})
     if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):  # a pickle of protocol 2 to 5
@@ -72,9 +73,13 @@ def _parse_safetensors(path: Path, data: bytes) -> Content:
         tensors = load(data)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise _damaged(path, data) from error
-    # the loader has just accepted this header, and gives no access to its metadata
-    header = msgspec.json.decode(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return Content(tensors, header.get("__metadata__") or {})
+    metadata = seal.read_metadata(data)
+    if seal.KEY in metadata and not seal.is_intact(data):
+        raise InputError(
+            f"{path} is damaged: its bytes do not have the checksum that they were saved with",
+            hint="copy or download it again",
+        )
+    return Content(tensors, metadata)
 
 
 def _check_zip(path: Path, data: bytes) -> None:
@@ -92,16 +97,27 @@ def _parse_pickle(path: Path, data: bytes) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_pickle(_pickle_of_zip(path, data) if data.startswith(_ZIP) else data)
             # weights_only admits tensors and primitives; everything else is refused before it is called
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except NameRefusedError as error:
+        raise InputError(
+            f"{path} can be read only by running {str(error)[:80]}, which is not done", hint=_SAVE_PLAINLY
+        ) from error
+    except RefusedError as error:
+        raise InputError(f"{path} is damaged or not a state dict: {error}", hint=_SAVE_PLAINLY) from error
     except Exception as error:  # a damaged pickle raises almost anything
-        if found := re.search(r"GLOBAL (\S+)", str(error)):
-            raise InputError(
-                f"{path} can be read only by running {found[1][:80]}, which is not done", hint=_SAVE_PLAINLY
-            ) from error
-        if "TorchScript" in str(error):
-            raise InputError(f"{path} is a TorchScript program, not a state dict", hint=_SAVE_PLAINLY) from error
         raise _damaged(path, data) from error
+
+
+def _pickle_of_zip(path: Path, data: bytes) -> bytes:
+    # PyTorch's own reader, so that what is checked is what will be loaded
+    reader = torch._C.PyTorchFileReader(io.BytesIO(data))
+    if "constants.pkl" in reader.get_all_records():
+        raise InputError(f"{path} is a TorchScript program, not a state dict", hint=_SAVE_PLAINLY)
+    return bytes(reader.get_record("data.pkl"))
 
 
 def _damaged(path: Path, data: bytes) -> InputError:

@@ -7,6 +7,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from resnet_cli import seal
 from resnet_cli.config import Arch, RunConfig, Shortcut
 from resnet_cli.errors import ConfigError, InputError, UsageError
 from resnet_cli.model import CifarNet
@@ -16,7 +17,8 @@ from resnet_cli.weights.recognise import Shape, StateDict, check_tensors, find_s
 WeightFormat = Literal["resnet-cli", "akamaster", "chenyaofo", "state-dict"]
 Triple = tuple[float, float, float]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of our metadata. 1 had no checksum; since 2 a file without one has lost it."""
 
 # Mean and std that the published networks were trained with.
 # github.com/akamaster/pytorch_resnet_cifar10, trainer.py
@@ -181,6 +183,8 @@ def _own_metadata(path: Path, metadata: dict[str, str]) -> tuple[RunConfig, tupl
             raise InputError(
                 f"{path} has schema version {version}, newer than {SCHEMA_VERSION}", hint="upgrade this tool"
             )
+        if version != 1 and seal.KEY not in metadata:
+            raise KeyError(seal.KEY)
         config = RunConfig.from_dict(msgspec.json.decode(metadata["config"], type=dict[str, Any]))
         mean = msgspec.json.decode(metadata["mean"], type=Triple)
         std = msgspec.json.decode(metadata["std"], type=Triple)

@@ -58,6 +58,8 @@ class Drawn(NamedTuple):
     """Short names of the networks in it."""
     n_runs: int
     """Number of runs in it."""
+    left_out: list[str]
+    """Why runs of the group are not in it, whose files for it cannot be read; one line each."""
 
 
 class NotDrawn(NamedTuple):
@@ -157,7 +159,8 @@ def _draw_each(
             except (NotDrawableError, RunFileError) as error:
                 yield NotDrawn(kind, group, str(error))
             else:
-                yield Drawn(kind, group, drawing.figure, networks_of(drawing.runs), len(drawing.runs))
+                names, left_out = networks_of(drawing.runs), list(drawing.left_out)
+                yield Drawn(kind, group, drawing.figure, names, len(drawing.runs), left_out)
 
 
 def _drawer(kind: str) -> "Callable[[Material], Drawing]":

@@ -1,7 +1,7 @@
 """Figures 4 and 5 of the report: confusion matrices of a plain network and its residual twin."""
 
+import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import seaborn
@@ -10,15 +10,18 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from resnet_cli.analysis.figures.material import Drawing, Material, NotDrawableError, networks_of, seeds_text
+from resnet_cli.analysis.figures.material import Drawing, Material, NotDrawableError, networks_of, read_each, seeds_text
 from resnet_cli.analysis.figures.style import DOUBLE_COLUMN_INCHES, SMALL_POINTS, caption, clean, new_figure, panels
 from resnet_cli.analysis.frames import Run
 from resnet_cli.analysis.metrics import Labels, evaluate_predictions
+from resnet_cli.analysis.plausible import check_predictions
 
 # With more classes a cell is too small for a number, and then for a name, of 7 points.
 _MAX_ANNOTATED = 10
 _MAX_NAMED = 20
 _MAX_NAME_LENGTH = 12
+# A matrix of more has less than a pixel a cell.
+_MAX_CLASSES = 1000
 
 
 def small_confusion(material: Material) -> Drawing:
@@ -35,41 +38,42 @@ def confusion_counts(runs: Sequence[Run]) -> Labels:
     """Counts (C, C) of true class (row) against predicted class (column), summed over `runs`.
 
     Raises:
-        RunFileError: a predictions.npz is damaged.
-        NotDrawableError: one does not fit the classes of its run.
+        RunFileError: a predictions.npz is damaged, or does not fit the test set of its run.
     """
-    total: Any = 0
-    for run in runs:
-        predictions, classes = run.dir.read_predictions(), run.record.dataset.classes
-        try:
-            total += evaluate_predictions(predictions.logits, predictions.labels, classes).confusion
-        except ValueError as error:
-            raise NotDrawableError(f"{run.dir.predictions_path}: {error}") from error
-    counts: Labels = total
+    counts: Labels = sum(map(_counts_of, runs), start=np.zeros((), np.int64))
     return counts
+
+
+def _counts_of(run: Run) -> Labels:
+    predictions = run.dir.read_predictions()
+    check_predictions(run, predictions)
+    return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion
 
 
 def _confusion(material: Material, depth: int) -> Drawing:
     networks = networks_of(material.pair(depth))[:2]  # option B comes last: A is the residual twin where there is one
-    there = [run for run in material.pair(depth) if run.dir.predictions_path.is_file()]
-    with_predictions = {network: [run for run in there if run.network == network] for network in networks}
-    missing = [name for name, runs in with_predictions.items() if not runs]
-    if missing:
-        raise NotDrawableError(f"no predictions.npz in a run of {' and '.join(missing)}")
+    there = [run for run in material.pair(depth) if os.path.lexists(run.dir.predictions_path)]
+    if too_many := next((run for run in there if len(run.record.dataset.classes) > _MAX_CLASSES), None):
+        raise NotDrawableError(f"{len(too_many.record.dataset.classes)} classes are too many for a matrix")
+    counts, left_out = read_each([run for run in there if run.network in networks], _counts_of)
+    counts_of = {network: [count for run, count in counts if run.network == network] for network in networks}
+    if missing := [name for name, found in counts_of.items() if not found]:
+        why = f" ({left_out[0]})" if left_out else ""
+        raise NotDrawableError(f"no predictions.npz in a run of {' and '.join(missing)}{why}")
 
-    drawn = [run for runs in with_predictions.values() for run in runs]
+    drawn = sorted((run for run, _ in counts), key=lambda run: networks.index(run.network))
     classes = [clean(name, _MAX_NAME_LENGTH) for name in drawn[0].record.dataset.classes]
     figure = new_figure(DOUBLE_COLUMN_INCHES, 3.6)
     axes = panels(figure, 1, 2, sharey=True)
-    for panel, (network, runs) in zip(axes, with_predictions.items(), strict=True):
-        image = _draw(panel, confusion_counts(runs), classes)
+    for panel, (network, found) in zip(axes, counts_of.items(), strict=True):
+        image = _draw(panel, sum(found, start=np.zeros((), np.int64)), classes)
         panel.set_title(network)
     axes[0].set_ylabel("true class")
     _color_bar(figure, image, axes[1])
     text = f"{material.group.label}; {seeds_text(drawn)}; cells: % of the true class"
     text += ", blank below 0.1" if len(classes) <= _MAX_ANNOTATED else ""
     caption(figure, text + ("; counts of all seeds summed" if len(drawn) > len(networks) else ""))
-    return Drawing(figure, drawn)
+    return Drawing(figure, drawn, left_out)
 
 
 def _draw(axes: Axes, counts: Labels, classes: Sequence[str]) -> QuadMesh:

@@ -1,5 +1,6 @@
 """Gradient norms of every layer: whether the gradient vanishes on its way to the first layers."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from resnet_cli.analysis.figures.bands import seed_bands
 from resnet_cli.analysis.figures.lines import draw_bands, mark
-from resnet_cli.analysis.figures.material import Drawing, Material, NotDrawableError, networks_of, seeds_text
+from resnet_cli.analysis.figures.material import Drawing, Material, NotDrawableError, networks_of, read_each, seeds_text
 from resnet_cli.analysis.figures.style import (
     DOUBLE_COLUMN_INCHES,
     SINGLE_COLUMN_INCHES,
@@ -19,9 +20,12 @@ from resnet_cli.analysis.figures.style import (
     new_figure,
     panels,
 )
+from resnet_cli.analysis.frames import Run
+from resnet_cli.analysis.plausible import check_gradflow
 
 # More light lines than this run together.
 _MAX_EARLIER = 5
+_NOT_RECORDED = "no run recorded gradient norms; train with --gradflow-every"
 
 
 def gradient_flow(material: Material) -> Drawing:
@@ -31,16 +35,17 @@ def gradient_flow(material: Material) -> Drawing:
 
     Raises:
         NotDrawableError: no run recorded gradient norms.
-        RunFileError: a gradflow.csv is damaged.
     """
-    frames = {run.record.run_id: run.dir.read_gradflow() for run in material.runs if run.dir.gradflow_path.is_file()}
-    runs = [run for run in material.runs if len(frames.get(run.record.run_id, ()))]
+    there = [run for run in material.runs if os.path.lexists(run.dir.gradflow_path)]
+    found, left_out = read_each(there, _norms_of)
+    found = [(run, rows) for run, rows in found if len(rows)]
+    runs = [run for run, _ in found]
     if not runs:
-        raise NotDrawableError("no run recorded gradient norms; train with --gradflow-every")
+        raise NotDrawableError(left_out[0] if left_out else _NOT_RECORDED)
     frame = pd.concat(
         [
-            frames[run.record.run_id].assign(path=str(run.dir.path), network=run.network, depth=run.record.config.depth)
-            for run in runs
+            rows.assign(path=str(run.dir.path), network=run.network, depth=run.record.config.depth)
+            for run, rows in found
         ],
         ignore_index=True,
     ).assign(x=lambda rows: rows["layer_index"].astype(float))
@@ -65,7 +70,14 @@ def gradient_flow(material: Material) -> Drawing:
     if not one_seed:
         text += "; geometric mean over seeds, shaded: 95 % Student-t interval"
     caption(figure, text)
-    return Drawing(figure, runs)
+    return Drawing(figure, runs, left_out)
+
+
+def _norms_of(run: Run) -> pd.DataFrame:
+    rows = run.dir.read_gradflow()
+    if len(rows):
+        check_gradflow(run, rows)
+    return rows
 
 
 def _draw(axes: Axes, frame: pd.DataFrame) -> None:
@@ -94,7 +106,8 @@ def _show_lines(all_axes: Sequence[Axes]) -> None:
     norms = np.concatenate(
         [np.asarray(line.get_ydata()) for axes in all_axes for line in axes.lines if line.get_label() != "_rule"]
     )
-    all_axes[0].set_ylim(norms.min() / 1.6, norms.max() * 1.6)
+    if len(norms):
+        all_axes[0].set_ylim(norms.min() / 1.6, norms.max() * 1.6)
 
 
 def spread(values: list[int], count: int) -> list[int]:

@@ -1,14 +1,17 @@
 """What a figure is drawn from: the runs of one group, their frame, the depths asked for, and what is missing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from resnet_cli.analysis.figures.bands import LrDrop, lr_drops
 from resnet_cli.analysis.frames import Group, Run, Study, epochs_frame
+from resnet_cli.errors import RunFileError
+
+T = TypeVar("T")
 
 REPORT_DEPTHS = (20, 56)  # Shinde 2025, section 2.1
 
@@ -22,6 +25,20 @@ class Drawing(NamedTuple):
 
     figure: Figure
     runs: list[Run]
+    left_out: Sequence[str] = ()
+    """Why runs that belong in it are not: whose files for it cannot be read, one line each."""
+
+
+def read_each(runs: Iterable[Run], read: Callable[[Run], T]) -> tuple[list[tuple[Run, T]], list[str]]:
+    """What `read` gives of every run, and why it gives nothing of some: one damaged file costs the others no figure."""
+    found: list[tuple[Run, T]] = []
+    left_out = []
+    for run in runs:
+        try:
+            found.append((run, read(run)))
+        except RunFileError as error:
+            left_out.append(str(error))
+    return found, left_out
 
 
 class Material:

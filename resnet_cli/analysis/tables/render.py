@@ -7,10 +7,9 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import msgspec
-
 from resnet_cli.analysis.tables.document import NETWORK_COLUMNS
 from resnet_cli.analysis.tables.layout import Column, Report, Table, layout
+from resnet_cli.text import json_text
 
 Format = Literal["markdown", "latex", "csv", "json"]
 
@@ -32,8 +31,7 @@ def render_document(document: Mapping[str, Any], format: Format) -> str:
 
 
 def _json(document: Mapping[str, Any]) -> str:
-    # msgspec writes NaN and infinity as null
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+    return json_text(document)
 
 
 def _csv(document: Mapping[str, Any]) -> str:
@@ -48,6 +46,8 @@ def _csv(document: Mapping[str, Any]) -> str:
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, list):
         return " ".join(map(str, value))
+    if isinstance(value, str):
+        return _visible(value)
     return "" if value is None or value != value else value  # noqa: PLR0124 - NaN alone differs from itself
 
 
@@ -116,8 +116,7 @@ def _latex_notes(report: Report) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    shown = "".join(c if c.isprintable() else _codepoint(c) for c in text)
-    return "".join(_MARKDOWN.get(c, c) for c in shown).replace("](", "]\\(")
+    return "".join(_MARKDOWN.get(c, c) for c in _visible(text)).replace("](", "]\\(")
 
 
 def _latex_text(text: str) -> str:
@@ -129,6 +128,11 @@ def _is_in_every_font(character: str) -> bool:
     """Whether the fonts that LaTeX starts with have it: ASCII, and Western European letters with an accent."""
     base = unicodedata.normalize("NFD", character)[0]
     return character.isprintable() and base.isascii() and ord(character) < 0x100
+
+
+def _visible(text: str) -> str:
+    """`text` with control characters, which a terminal might obey, as escapes."""
+    return "".join(c if c.isprintable() else _codepoint(c) for c in text)
 
 
 def _codepoint(character: str) -> str:

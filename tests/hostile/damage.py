@@ -1,0 +1,118 @@
+"""What can be done to any file of a run directory; more of it, and all of it together, in `mutations`."""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\x08\u202e"
+MARKUP = "<script>alert(1)</script>[red]$\\frac{\\input{/etc/passwd}|`%n\n# h"
+
+Change = Callable[[Path, random.Random], None]
+
+
+class Mutation(NamedTuple):
+    """One way to damage a run directory."""
+
+    name: str
+    apply: Change
+    is_refused: bool
+    """Whether `resnet plot` must leave the run, or the figure that shows the file, out; else it may use it."""
+
+
+def replace(file: str, content: bytes) -> Change:
+    """Put other bytes in the place of a file."""
+    return lambda run, _: write(run / file, content)
+
+
+def write(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+
+
+def link(file: str, target: str) -> Change:
+    def apply(run: Path, _: random.Random) -> None:
+        (run / file).unlink(missing_ok=True)
+        (run / file).parent.mkdir(exist_ok=True)
+        (run / file).symlink_to(target)
+
+    return apply
+
+
+def folder(file: str) -> Change:
+    def apply(run: Path, _: random.Random) -> None:
+        (run / file).unlink(missing_ok=True)
+        (run / file / "inside").mkdir(parents=True)
+
+    return apply
+
+
+def pipe(file: str) -> Change:
+    def apply(run: Path, _: random.Random) -> None:
+        (run / file).unlink(missing_ok=True)
+        (run / file).parent.mkdir(exist_ok=True)
+        os.mkfifo(run / file)
+
+    return apply
+
+
+def larger_than_read(file: str) -> Change:
+    def apply(run: Path, _: random.Random) -> None:
+        with (run / file).open("r+b") as opened:
+            opened.truncate(2**40)  # sparse: it takes no disk
+
+    return apply
+
+
+def cut(file: str, share: float) -> Change:
+    def apply(run: Path, _: random.Random) -> None:
+        content = (run / file).read_bytes()
+        (run / file).write_bytes(content[: int(share * len(content))])
+
+    return apply
+
+
+def flip(file: str, number: int) -> Change:
+    def apply(run: Path, rng: random.Random) -> None:
+        content = bytearray((run / file).read_bytes())
+        for _ in range(number):
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        (run / file).write_bytes(content)
+
+    return apply
+
+
+def damages_of_a_file(file: str) -> dict[str, Change]:
+    """What can lie in the place of any file, none of which is that file."""
+    return {
+        "is empty": replace(file, b""),
+        "is a folder": folder(file),
+        "is a pipe": pipe(file),
+        "links to itself": link(file, Path(file).name),
+        "links to nothing": link(file, "nothing/there"),
+        "links to /dev/zero": link(file, "/dev/zero"),
+        "links to /dev/stdin": link(file, "/dev/stdin"),
+        "links to a folder": link(file, ".."),
+        "links to a file of /proc": link(file, "/proc/cpuinfo"),
+        "is a terabyte": larger_than_read(file),
+        "is cut in half": cut(file, 0.5),
+        "is cut near its start": cut(file, 0.02),
+        "is zeros": replace(file, b"\0" * 4096),
+        "is no UTF-8": replace(file, b"\xff\xfe\xfd\x80" * 50),
+        "is a PNG": replace(file, b"\x89PNG\r\n\x1a\n" + bytes(range(256))),
+        "is an escape sequence": replace(file, ESCAPES.encode()),
+    }
+
+
+def unlink(file: str) -> Change:
+    return lambda run, _: (run / file).unlink()
+
+
+def then(*changes: Change) -> Change:
+    def apply(run: Path, rng: random.Random) -> None:
+        for change in changes:
+            change(run, rng)
+
+    return apply

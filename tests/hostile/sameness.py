@@ -1,0 +1,67 @@
+"""What of a run is determined by its configuration, each part as a checksum: equal parts are equal to the bit."""
+
+import hashlib
+import json
+
+from safetensors.numpy import load
+
+from resnet_cli.files import temporary_files
+from resnet_cli.rundir import METRICS_COLUMNS, RunDir
+from resnet_cli.seal import read_metadata
+
+# what depends on the clock or the process, not on the numbers
+CLOCK_COLUMNS = frozenset({"images_per_second", "train_seconds", "eval_seconds", "peak_memory_bytes"})
+
+
+def parts(run: RunDir) -> dict[str, str]:
+    """SHA-256 (hex) of the metrics without the clock, gradient flow, predictions, both weights and the last state."""
+    return {
+        "metrics.csv": _sha256(_without_clock(run.metrics_path.read_bytes())),
+        "gradflow.csv": _sha256(run.gradflow_path.read_bytes()),
+        "predictions.npz": _sha256(run.predictions_path.read_bytes()),
+        "best.safetensors": _sha256(run.best_weights_path.read_bytes()),
+        "last.safetensors": _sha256(run.last_weights_path.read_bytes()),
+        "weights, momentum and statistics": _tensors(run.checkpoint_path.read_bytes()),
+        "position": _sha256(_position(run.checkpoint_path.read_bytes())),
+    }
+
+
+def together(run: RunDir) -> str:
+    """One checksum over all parts."""
+    return _sha256(json.dumps(parts(run), sort_keys=True).encode())
+
+
+def step_of(run: RunDir) -> int:
+    """The optimizer steps that the checkpoint has behind it."""
+    return int(json.loads(read_metadata(run.checkpoint_path.read_bytes())["state"])["step"])
+
+
+def leftovers(run: RunDir) -> list[str]:
+    """Temporary files of interrupted writes."""
+    folders = (run.path, run.last_weights_path.parent, run.checkpoint_path.parent)
+    return [path.name for folder in folders for path in temporary_files(folder)]
+
+
+def _without_clock(table: bytes) -> bytes:
+    kept = [i for i, name in enumerate(METRICS_COLUMNS) if name not in CLOCK_COLUMNS]
+    rows = [line.split(b",") for line in table.splitlines()]
+    return b"\n".join(b",".join(row[i] for i in kept) for row in rows)
+
+
+def _tensors(data: bytes) -> str:
+    digest = hashlib.sha256()
+    for name, values in sorted(load(data).items()):
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _position(data: bytes) -> bytes:
+    state = json.loads(read_metadata(data)["state"])
+    best = {name: value for name, value in state["extra"]["best"].items() if name not in CLOCK_COLUMNS}
+    kept = [state[name] for name in ("config", "step", "epochs_done", "num_seen", "scaler")]
+    return json.dumps([*kept, best, state["extra"]["best_num_wrong"]], sort_keys=True).encode()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,196 @@
+"""Hundreds of hostile run directories: every command names what it leaves out, and good runs stay what they were."""
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from array_mutations import PREDICTIONS, TABLES
+from mutations import all_mutations
+from watch import watched
+
+from resnet_cli.rundir import RunDir
+
+NUM_TREES = 12
+MUTATIONS = all_mutations()
+KINDS = ("degradation", "gradflow", "fig4")
+SMALL = {"recipe": "demo", "dataset": "digits", "depth": 8, "limit_test": 40, "gradflow": True}
+# what may be used all the same is of another recipe than the good runs, so that it is in other rows and figures
+OTHER = {**SMALL, "lr": 0.01}
+GOOD_RECIPE = "demo limit_test=40"
+GOOD_FIGURES = "digits-16-16-demo-limit-test-40"
+
+
+def is_of_figures(mutation):
+    """Whether it is done to a file that only figures are drawn from: the run stays in tables."""
+    return mutation.name.startswith((*TABLES, PREDICTIONS))
+
+
+def put(number, mutation, make_run, base):
+    """A damaged run beside the good ones, of a seed of its own."""
+    run = Path("runs") / f"m{number:03d}"
+    make_run(run, arch="plain", seed=1000 + number, **base)
+    (run / "sittings.jsonl").touch()
+    (run / ".lock").touch()
+    mutation.apply(run.absolute(), random.Random(number))  # noqa: S311 (damage, not a secret)
+
+
+def test_there_are_five_hundred_mutations_and_more():
+    assert len(MUTATIONS) >= 500
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch, make_run):
+    """A folder with a good pair of networks and a pair of another recipe; everything below runs in it."""
+    monkeypatch.chdir(tmp_path)
+    for arch in ("plain", "resnet"):
+        make_run(Path("runs") / f"good-{arch}", arch=arch, **SMALL)
+        make_run(Path("runs") / f"other-{arch}", arch=arch, **OTHER)
+    yield tmp_path
+    subprocess.run(["rm", "-rf", *os.listdir(tmp_path)], cwd=tmp_path, check=True)  # deeper than Python's own can go
+
+
+def good_part(document):
+    """What a comparison says of the good runs."""
+    parts = ("networks", "gaps", "depth_gaps", "amplification")
+    return [json.dumps(row) for part in parts for row in document[part] if row["recipe"] == GOOD_RECIPE]
+
+
+def good_figures():
+    return {path.name: path.read_bytes() for path in Path("figures", GOOD_FIGURES).iterdir()}
+
+
+def good_files():
+    paths = [path for pattern in ("good-*", "other-*") for path in Path("runs").glob(f"{pattern}/**/*")]
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+
+
+def plot(capfd):
+    kinds = [part for kind in KINDS for part in ("--kind", kind)]
+    return watched(capfd, ["plot", "runs", "--format", "svg", "--json", *kinds])
+
+
+def spoken(name):
+    """A path as it may be printed: escapes in place of what is not printable."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+_BASELINE: dict[str, object] = {}
+
+
+def baseline(capfd):
+    """What compare and plot make of the good runs alone; the same in every tree, so it is made once."""
+    if not _BASELINE:
+        _BASELINE["table"] = good_part(json.loads(watched(capfd, ["compare", "runs", "--json"]).out))
+        plot(capfd)
+        _BASELINE["figures"] = good_figures()
+        assert len(_BASELINE["table"]) == 4
+        assert len(_BASELINE["figures"]) == len(KINDS)
+        subprocess.run(["rm", "-rf", "figures"], check=True)
+    return _BASELINE
+
+
+@pytest.mark.parametrize("part", range(NUM_TREES))
+def test_compare_and_plot_name_what_is_hostile_and_leave_the_good_runs_as_they_are(tree, make_run, capfd, part):
+    expected, before = baseline(capfd), good_files()
+    mutations = MUTATIONS[part::NUM_TREES]
+    for number, mutation in enumerate(mutations):
+        is_nowhere = mutation.is_refused and not is_of_figures(mutation)
+        put(number, mutation, make_run, SMALL if is_nowhere else OTHER)
+
+    compared = watched(capfd, ["compare", "runs", "--json"])
+    assert compared.code == 0, compared.err
+    document = json.loads(compared.out)
+    assert good_part(document) == expected["table"]
+    # nothing is passed over in silence: whatever is not named as left out is counted
+    counted = sum(row["n"] for row in document["networks"])
+    assert counted + len(document["skipped"]) == len(mutations) + 4
+
+    table = watched(capfd, ["compare", "runs"])
+    assert table.code == 0
+    for skipped in document["skipped"]:
+        assert skipped["reason"]
+        assert len(skipped["reason"]) < 700
+        assert "".join(spoken(skipped["path"]).split())[:40] in "".join(table.out.split())
+
+    plotted = plot(capfd)
+    assert plotted.code == 0, plotted.err
+    shown = json.loads(plotted.out)
+    assert good_figures() == expected["figures"]
+    told = " ".join([*(one["path"] for one in shown["skipped_runs"]), *shown["left_out"]])
+    unnamed = [m.name for number, m in enumerate(mutations) if m.is_refused and f"runs/m{number:03d}" not in told]
+    assert not unnamed
+    assert all(spoken(one["path"]) in plotted.err for one in shown["skipped_runs"])
+    assert all(spoken(reason) in plotted.err for reason in shown["left_out"])
+
+    assert good_files() == before
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"), [("metrics.csv", "degradation"), ("gradflow.csv", "gradflow"), (PREDICTIONS, "fig4")]
+)
+def test_a_figure_is_drawn_as_if_runs_whose_file_for_it_is_hostile_were_not_there(tree, make_run, capfd, file, kind):
+    expected = baseline(capfd)
+    refused = [mutation for mutation in MUTATIONS if mutation.is_refused and mutation.name.startswith(file)]
+    for number, mutation in enumerate(refused):
+        put(number, mutation, make_run, SMALL)
+    said = watched(capfd, ["plot", "runs", "--format", "svg", "--kind", kind])
+    assert said.code == 0
+    name = f"{kind}.svg"
+    assert good_figures()[name] == expected["figures"][name]
+    assert [m.name for number, m in enumerate(refused) if f"runs/m{number:03d}" not in said.err] == []
+
+
+def test_a_tree_of_nothing_but_hostile_runs_is_one_line_that_says_so(tmp_path, monkeypatch, make_run, capfd):
+    monkeypatch.chdir(tmp_path)
+    refused = [mutation for mutation in MUTATIONS if mutation.name.startswith(("run.json is", "summary.json is"))]
+    for number, mutation in enumerate(refused):
+        run = make_run(Path("runs") / str(number), arch="plain", seed=number, **SMALL)
+        mutation.apply(run.path.absolute(), random.Random(0))  # noqa: S311
+    for command in (["compare", "runs"], ["compare", "runs", "--json"], ["plot", "runs"]):
+        said = watched(capfd, command)
+        assert said.code == 2
+        assert f"none of the {len(refused)} runs found is complete" in said.errors[0]
+
+
+def test_figures_and_tables_of_hostile_names_hold_no_markup_and_no_control_characters(tree, make_run, capfd):
+    run = RunDir(make_run(Path("runs/hostile"), arch="resnet", **OTHER).path)
+    record = json.loads(run.record_path.read_bytes())
+    name = "\x1b[31m<script>alert(1)</script>$\\frac|`[red]\u202e\x9b"
+    record["dataset"] |= {"display_name": name, "classes": [f"{name}{i}" for i in range(10)]}
+    record["environment"]["device_name"] = name
+    run.record_path.write_text(json.dumps(record))
+    for suffix in ("md", "tex", "csv", "json", "txt"):
+        assert watched(capfd, ["compare", "runs", "--out", f"table.{suffix}"]).code == 0
+        text = Path(f"table.{suffix}").read_text()
+        assert all(c.isprintable() or c == "\n" for c in text)
+        printed = watched(capfd, ["compare", "runs", *(["--format", {"md": "markdown", "tex": "latex"}[suffix]]
+                                                       if suffix in ("md", "tex") else [])])  # fmt: skip
+        assert printed.code == 0
+    assert "<script" not in Path("table.md").read_text()
+    assert "<script" not in Path("table.tex").read_text()
+    assert watched(capfd, ["plot", "runs", "--format", "svg"]).code == 0
+    for path in Path("figures").rglob("*.svg"):
+        assert "<script" not in path.read_text()
+        assert {c for c in path.read_text() if not c.isprintable()} <= set("\n\N{NO-BREAK SPACE}")
+
+
+@pytest.mark.parametrize("where", ["deep", "loops", "long"])
+def test_a_tree_of_any_shape_is_searched_to_its_end(tree, capfd, where):
+    here = os.getcwd()
+    if where == "loops":
+        for name, target in (("loop", "."), ("up", ".."), ("ping", "pong"), ("pong", "ping"), ("a-run", "runs")):
+            Path("runs", name).symlink_to(target)
+    else:
+        os.chdir("runs")
+        for _ in range(1500 if where == "deep" else 20):
+            folder = "d" if where == "deep" else "n" * 255
+            os.mkdir(folder)
+            os.chdir(folder)
+        os.chdir(here)
+    said = watched(capfd, ["compare", "runs", "--json"])
+    assert said.code == 0
+    assert len(json.loads(said.out)["networks"]) == 4

@@ -1,0 +1,210 @@
+"""A process that has imported everything and starts `resnet` by forking: in milliseconds in place of seconds.
+
+Run as a program it is that process, and takes orders as JSON lines on its standard input; `Zygote` gives them. Each
+child runs `resnet_cli.cli.app.run`, what the console script runs, in a process of its own that can be killed for good.
+The process computes nothing itself and runs one thread, so that its children can be forked safely.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import resnet_cli
+
+# one thread, and the package under test also where it is not installed
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(resnet_cli.__file__).parents[1])}
+
+
+class Zygote:
+    """Starts commands in processes of their own; one thread each.
+
+    Args:
+        folder: where the commands' output goes, a file each.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.children = set()
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+        assert self._answer() == "ready"
+
+    def start(self, *args, prepare=None):
+        """Start `resnet ARGS`; returns the process id. `prepare` names one of `PREPARATIONS`."""
+        order = {"args": list(map(str, args)), "output": str(self.folder), "prepare": prepare}
+        pid = self._ask(order)
+        self.children.add(pid)
+        return pid
+
+    def wait(self, pid, seconds=60.0):
+        """The exit code, negative for the signal that ended the process."""
+        code = self._ask({"wait": pid, "seconds": seconds})
+        if code is None:
+            os.kill(pid, signal.SIGKILL)
+            raise AssertionError(f"process {pid} did not end within {seconds} s: {self.output(pid)}")
+        self.children.discard(pid)
+        return code
+
+    def run(self, *args, **fields):
+        """Run `resnet ARGS` to its end; returns exit code and output."""
+        pid = self.start(*args, **fields)
+        return self.wait(pid), self.output(pid)
+
+    def kill(self, pid):
+        """Kill -9; returns False when the process had ended by itself."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return self.wait(pid) == -signal.SIGKILL
+
+    def output(self, pid):
+        """What the process printed on stdout and stderr."""
+        return (self.folder / f"{pid}.txt").read_text()
+
+    def close(self):
+        """End all children and the process."""
+        for pid in self.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def _ask(self, order):
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self):
+        return json.loads(self.process.stdout.readline())
+
+
+def wait_until(condition, seconds=30.0):
+    """Wait for `condition()` and return what it gives."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.002)
+    return found
+
+
+# ---------------------------------------------------------------------- inside the process
+
+
+def _slow_saves():
+    """Every sync of a checkpoint takes a minute and says so beside it."""
+    import resnet_cli.rundir
+
+    write_atomic = resnet_cli.rundir.write_atomic
+
+    def slow(path, data):
+        if path.name == "resume.safetensors" and path.exists():
+            (path.parent / "saving").touch()
+            time.sleep(60)
+        write_atomic(path, data)
+
+    resnet_cli.rundir.write_atomic = slow
+
+
+def _slow_evaluation():
+    """Every evaluated batch after the second epoch takes a minute and says so in the run directory."""
+    import resnet_cli.engine
+
+    evaluate_batches = resnet_cli.engine.evaluate_batches
+    calls = []
+
+    def slow(*args, **kwargs):
+        calls.append(None)
+        if len(calls) > 4:  # two sets an epoch
+            Path(sys.argv[-1], "evaluating").touch()
+            time.sleep(60)
+        yield from evaluate_batches(*args, **kwargs)
+
+    resnet_cli.engine.evaluate_batches = slow
+
+
+PREPARATIONS = {"slow saves": _slow_saves, "slow evaluation": _slow_evaluation}
+
+
+def _serve():
+    _import_everything()
+    _say("ready")
+    for line in sys.stdin:
+        order = json.loads(line)
+        _say(_reap(order["wait"], order["seconds"]) if "wait" in order else _fork(order))
+
+
+def _import_everything():
+    import pandas
+    import safetensors.torch
+    import sklearn.datasets
+    import torch
+    import torchvision
+
+    import resnet_cli.checkpoint
+    import resnet_cli.cli.app
+    import resnet_cli.cli.train_progress
+    import resnet_cli.data.digits
+    import resnet_cli.session.loop
+    import resnet_cli.weights
+
+    torch.set_num_threads(1)
+    resnet_cli.data.digits.load_digits()
+    del pandas, safetensors, sklearn, torchvision
+
+
+def _fork(order):
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            code = _child(order)
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+    return pid
+
+
+def _child(order):
+    from resnet_cli.cli.app import run
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    output = os.open(f"{order['output']}/{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for descriptor in (1, 2):
+        os.dup2(output, descriptor)
+    sys.argv = ["resnet", *order["args"]]
+    if order["prepare"]:
+        PREPARATIONS[order["prepare"]]()
+    return run(order["args"])
+
+
+def _reap(pid, seconds):
+    deadline = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.001)
+
+
+def _say(answer):
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()
