@@ -48,13 +48,6 @@ def dump_state(engine: Engine, extra: dict[str, Any]) -> bytes:
     return sealed(save(plain, metadata={"format": FORMAT, "state": json.dumps(primitives)}))
 
 
-def is_finite(engine: Engine) -> bool:
-    """Whether weights, running statistics and momentum are all finite, so that the state is worth saving."""
-    state = [*engine.model.state_dict().values()]
-    state += [values["momentum_buffer"] for values in engine.optimizer.state.values()]
-    return all(bool(torch.isfinite(value).all()) for value in state if value.is_floating_point())
-
-
 def load_state(engine: Engine, path: Path) -> dict[str, Any]:
     """Put the state in `path` into `engine` and return the `extra` it was saved with.
 
@@ -93,7 +86,7 @@ def _restore(engine: Engine, tensors: dict[str, Tensor], state: dict[str, Any]) 
     model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     engine.model.load_state_dict(model, strict=True)
     for name, parameter in engine.model.named_parameters():
-        if state["step"] == 0:
+        if state["step"] == 0 or engine.config.momentum == 0:
             break
         # the optimizer keeps momentum in the parameter's own memory layout
         buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)

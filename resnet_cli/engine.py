@@ -182,6 +182,14 @@ class Engine:
             )
         return self.sums.loss
 
+    def is_finite(self) -> bool:
+        """Whether weights, running statistics and momentum are all finite, so that the state is worth saving."""
+        state = [*self.model.state_dict().values()]
+        state += [
+            buffer for values in self.optimizer.state.values() if (buffer := values.get("momentum_buffer")) is not None
+        ]
+        return all(bool(torch.isfinite(value).all()) for value in state if value.is_floating_point())
+
     # ------------------------------------------------------------- end of epoch
 
     def _end_epoch(self) -> Generator[Tick, None, EpochRecord]:
@@ -194,8 +202,9 @@ class Engine:
         val = (yield from self._evaluate(self.val_images)) if self.val_images else None
         test = yield from self._evaluate(self.test_images)
         eval_seconds = time.perf_counter() - started
-        if not all(math.isfinite(result.loss) for result in (clean, val, test) if result):
-            # the last step's own loss was finite, but what it made of the network is not
+        if not self.is_finite():
+            # the last step's own loss was finite, but what it made of the network is not; an infinite test loss
+            # alone is no divergence: in the first epochs the running statistics of batch normalisation lag behind
             self.sums.first_bad_step.fill_(self.step - 1)
             self.check_finite()
         metrics: dict[str, float | int | None] = {
@@ -245,7 +254,9 @@ class Engine:
             weight = layer.module.weight
             assert weight.grad is not None  # a step was just taken
             # SGD without dampening or Nesterov moves by lr times the momentum buffer
-            update = self.optimizer.state[weight].get("momentum_buffer", weight.grad)
+            update = self.optimizer.state[weight].get("momentum_buffer")
+            if update is None:  # momentum 0
+                update = weight.grad + self.config.weight_decay * weight
             norms.append(torch.stack([weight.grad.norm(), weight.norm(), lr * update.norm()]))
         return torch.stack(norms).double().cpu()
 

@@ -161,6 +161,27 @@ def test_training_stops_at_the_first_step_whose_loss_is_not_finite_and_names_it(
     assert engine.step == step + 1
 
 
+def test_a_network_that_the_last_step_of_an_epoch_broke_has_diverged_at_that_step():
+    engine = engine_for()
+    for event in engine.run():
+        if isinstance(event, Tick) and event.step == 3:
+            break
+    engine.model.fc.weight.data[0, 0] = float("inf")
+    with pytest.raises(DivergedError, match="at step 2 "):
+        list(engine.run())
+
+
+def test_a_test_loss_that_overflows_while_the_network_is_finite_does_not_end_the_run():
+    engine = engine_for(epochs=1)
+    for event in engine.run():
+        if isinstance(event, Tick) and event.step == 3:
+            break
+    engine.model.fc.weight.data.mul_(1e38)  # finite weights, infinite outputs
+    (record,) = records_of(engine)
+    assert not np.isfinite(record.metrics["test_loss"])
+    assert engine.is_finished
+
+
 def test_equal_seeds_give_equal_bits_and_other_seeds_do_not():
     first, again, other = (records_of(engine_for(seed=seed)) for seed in (0, 0, 1))
     assert all(torch.equal(a.test_logits, b.test_logits) for a, b in zip(first, again, strict=True))

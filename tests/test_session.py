@@ -96,6 +96,14 @@ def test_a_run_stopped_again_and_again_equals_one_that_was_not(tmp_path, straigh
     assert_same_numbers(result.run, straight["resnet"])
 
 
+def test_a_run_without_momentum_can_be_stopped_and_continued_too(tmp_path):
+    config = config_for(momentum=0.0)
+    whole = train(config, tmp_path / "whole").run
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "halves", reporter=StopAt(2))
+    assert_same_numbers(train(config, tmp_path / "halves").run, whole)
+
+
 def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path):
     config = config_for(compile="on", epochs=2, depth=8, limit_train=200)
     whole = train(config, tmp_path / "whole").run

@@ -142,10 +142,10 @@ class Session:
 
     def _save(self) -> None:
         """Write last weights, then the checkpoint; never of a state that has diverged."""
-        from resnet_cli.checkpoint import dump_state, is_finite
+        from resnet_cli.checkpoint import dump_state
 
         self.engine.check_finite()
-        if not is_finite(self.engine):
+        if not self.engine.is_finite():
             return  # the next loss will say so; the checkpoint before this one stays
         self._write_weights(self.run.last_weights_path)
         extra = {"best": self.best, "best_num_wrong": self.best_num_wrong}
