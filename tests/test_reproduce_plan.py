@@ -135,7 +135,7 @@ class TestLaunch:
                 "plain-8, seed 0 was interrupted; the same command resumes it",
             ),
             (
-                "kill -INT $$",
+                "trap - INT; exec python3 -c 'import os, signal as s; s.signal(2, s.SIG_DFL); os.kill(os.getpid(), 2)'",
                 InterruptedByUserError,
                 ExitCode.CTRL_C,
                 "plain-8, seed 0 was interrupted; the same command resumes it",
