@@ -1,6 +1,5 @@
 """Kills training processes at random moments, and holds what they leave to what is promised of it."""
 
-import os
 import random
 import signal
 import subprocess
@@ -144,7 +143,7 @@ class KilledRun:
         assert run.read_metrics()["epoch"].tolist() == list(range(1, self.subject.epochs + 1))
         layers = run.read_gradflow().groupby("epoch")["layer_index"].apply(list)
         assert layers.index.tolist() == list(range(1, self.subject.epochs + 1))
-        assert all(layer == list(range(self.subject.config.depth)) for layer in layers)
+        assert all(layer == list(range(1, self.subject.config.depth + 1)) for layer in layers), "gradflow rows"
         assert sameness.leftovers(run) == []
         self.found["runs compared"] += 1
         self.found["most kills of one run"] = max(self.found["most kills of one run"], self.kills)
@@ -196,7 +195,8 @@ def kill_often(subject, launcher, *, kills, most_seconds, seed, found=None):
         subject: with its straight run.
         launcher: `Zygote` or `CommandLine`.
         kills: number of processes to kill.
-        most_seconds: a process is killed after a time that is uniform between 0 and this.
+        most_seconds: a process is killed after a time between 0 and this, the sooner the likelier, so that starting
+            and the first epochs are hit as often as what follows.
         seed: of these times.
         found: counted on when given.
 
@@ -206,17 +206,8 @@ def kill_often(subject, launcher, *, kills, most_seconds, seed, found=None):
     rng, found = random.Random(seed), Counter() if found is None else found  # noqa: S311 (moments, not secrets)
     killed = KilledRun(subject, launcher, found)
     for _ in range(kills):
-        while not killed.live(rng.uniform(0, most_seconds)):
+        while not killed.live(most_seconds * rng.random() ** 2):
             killed.compare()
             killed = KilledRun(subject, launcher, found)
     killed.finish()
     return found
-
-
-def is_alive(pid):
-    """Whether there is a process `pid`."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

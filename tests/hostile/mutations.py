@@ -91,7 +91,7 @@ def _bury(run: Path, _: random.Random) -> None:
     here = os.getcwd()
     os.chdir(run)
     try:
-        for _level in range(1100):
+        for _level in range(950):
             os.mkdir("d")
             os.chdir("d")
         os.rename(aside, "run")

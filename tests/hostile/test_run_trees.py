@@ -186,7 +186,7 @@ def test_a_tree_of_any_shape_is_searched_to_its_end(tree, capfd, where):
             Path("runs", name).symlink_to(target)
     else:
         os.chdir("runs")
-        for _ in range(1500 if where == "deep" else 20):
+        for _ in range(950 if where == "deep" else 10):
             folder = "d" if where == "deep" else "n" * 255
             os.mkdir(folder)
             os.chdir(folder)

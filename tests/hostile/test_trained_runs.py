@@ -1,0 +1,88 @@
+"""A trained run with hostile files: `eval` and `gradflow` read it or say in one line what is wrong with it."""
+
+import functools
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from mutations import all_mutations
+from watch import watched
+from weight_mutations import mutations_of_weights
+
+from resnet_cli.data.digits import load_digits
+from resnet_cli.recipes import make_config
+from resnet_cli.session import train
+
+CANARY = Path("/tmp/resnet-cli-was-here")  # noqa: S108 (what the hostile pickles would make)
+WEIGHTS = list(mutations_of_weights())
+# what neither command reads is no subject here
+RECORDS = [mutation for mutation in all_mutations() if mutation.name.startswith(("run.json", "the folder is"))]
+NUM_RECORDS = 120
+EVAL = ["eval", "--device", "cpu", "--limit-test", "10"]
+GRADFLOW = ["gradflow", "--device", "cpu", "--batches", "1", "--batch-size", "4"]
+COMMANDS = {"eval": EVAL, "gradflow": GRADFLOW}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A complete run of the smallest network."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    train(make_config("demo", arch="plain", depth=8, epochs=1, limit_train=130, limit_test=40), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def digits_are_read_once(monkeypatch):
+    monkeypatch.setattr("resnet_cli.data.digits.load_digits", _load_digits)
+
+
+_load_digits = functools.cache(load_digits)
+
+
+def damaged(trained, folder, mutation, number=0):
+    """A copy of the run after a mutation, by the path that it then has."""
+    run = folder / f"m{number:03d}"
+    shutil.copytree(trained, run)
+    mutation.apply(run, random.Random(number))  # noqa: S311 (damage, not a secret)
+    if run.exists():
+        return run
+    (moved,) = folder.glob(f"m{number:03d}*")
+    return moved
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_hostile_weights_are_refused_with_their_path_and_nothing_in_them_is_run(trained, tmp_path, capfd, command):
+    CANARY.unlink(missing_ok=True)
+    for number, mutation in enumerate(WEIGHTS):
+        run = damaged(trained, tmp_path, mutation, number)
+        said = watched(capfd, [*COMMANDS[command], run])
+        assert said.code == 2, (mutation.name, said)
+        assert str(run) in said.errors[0]
+        assert said.out == ""
+    assert not CANARY.exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_hostile_record_is_refused_in_one_line_or_the_run_is_measured(trained, tmp_path, capfd, command):
+    good = watched(capfd, [*COMMANDS[command], trained, "--json"])
+    assert good.code == 0
+    outcomes = {0: 0, 2: 0}
+    for number, mutation in enumerate(RECORDS[:NUM_RECORDS]):
+        run = damaged(trained, tmp_path, mutation, number)
+        said = watched(capfd, [*COMMANDS[command], run, "--json"])
+        outcomes[said.code] += 1
+        if said.code == 0:
+            assert json.loads(said.out).keys() == json.loads(good.out).keys()
+        elif mutation.is_refused and "name" not in mutation.name:
+            assert f"m{number:03d}" in said.errors[0]
+    assert min(outcomes.values()) > 10
+
+
+def test_a_weight_file_of_hostile_bytes_needs_no_run(trained, tmp_path, capfd):
+    for number, mutation in enumerate(WEIGHTS):
+        file = damaged(trained, tmp_path, mutation, number) / "weights/last.safetensors"
+        said = watched(capfd, ["eval", file, "--dataset", "digits", "--limit-test", "10", "--device", "cpu"])
+        assert said.code in (0, 2), (mutation.name, said)
+        assert said.code == 0 or str(file) in said.errors[0]
