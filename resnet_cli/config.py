@@ -140,6 +140,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return msgspec.convert(values, cls)
         except msgspec.ValidationError as error:
             raise ConfigError(f"configuration: {error}") from error
+        except UnicodeEncodeError as error:  # what a shell passes that is no UTF-8
+            field = next(name for name, value in values.items() if value is error.object)
+            raise ConfigError(f"configuration: {field} {error.object!r} is not text") from error
 
     def diff(self, other: "RunConfig") -> list[str]:
         """The fields in which `other` differs, as `name: ours → theirs`."""

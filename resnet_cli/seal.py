@@ -53,4 +53,5 @@ def read_metadata(data: bytes) -> dict[str, str]:
 
 
 def _header_end(data: bytes) -> int:
-    return _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+    # a damaged length may be beyond any number of bytes
+    return min(_LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little"), len(data))

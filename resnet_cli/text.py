@@ -6,14 +6,18 @@ from typing import Any
 import msgspec
 
 
-def json_text(value: Any) -> str:
+def json_text(value: Any, *, ascii_only: bool = False) -> str:
     """`value` as an indented JSON document that ends with a line break; NaN and infinity become null.
 
-    A character that a terminal might take for a command is escaped, which changes nothing for a reader of JSON.
+    A character that a terminal might take for a command is escaped, which changes nothing for a reader of JSON;
+    with `ascii_only` every one that is not ASCII.
     """
     text = msgspec.json.format(encode_json(value), indent=2).decode()
     # within strings alone: what is outside of them is ASCII and line breaks
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n"
+    if text.isascii() and "\x7f" not in text:
+        return text + "\n"
+    is_kept = str.isascii if ascii_only else str.isprintable
+    return "".join(c if (is_kept(c) and c != "\x7f") or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n"
 
 
 def encode_json(value: Any) -> bytes:

@@ -1,5 +1,6 @@
 """Registers the commands and maps what they raise to one line and an exit code."""
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -60,6 +61,9 @@ _register()
 
 def main() -> None:
     """Entry point of the console script: runs a command and exits with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one that does not know a character shows its number
+            stream.reconfigure(errors="backslashreplace")
     raise SystemExit(run(sys.argv[1:]))
 
 

@@ -1,5 +1,6 @@
 """`resnet compare`: Table 1, the gaps and their statistics over seeds, beside the published numbers."""
 
+import os
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -126,9 +127,9 @@ def _formats(format: OutFormat | None, out: Path | None, as_json: bool) -> tuple
     written = format or _SUFFIXES.get(out.suffix.lower()) or ("json" if as_json else None)
     if written is None:
         raise UsageError(f"--out {out} has no suffix of a known format", hint=f"use {' '.join(_SUFFIXES)} or --format")
-    if not out.parent.is_dir():
+    if not os.path.isdir(out.parent):
         raise InputError(f"--out {out}: folder {out.parent} does not exist", hint="make it first")
-    if out.is_dir():
+    if os.path.isdir(out):
         raise InputError(f"--out {out} is a folder", hint=f"give a file in it, {out / 'table1.md'}")
     return ("json" if as_json else None), written
 

@@ -45,7 +45,9 @@ def command(
         Arch | None, typer.Option(help="One network instead of plain beside resnet.", show_default=False)
     ] = None,
     depth: Annotated[int | None, typer.Option(help="Default: 56.", show_default=False)] = None,
-    shortcut: Annotated[str | None, typer.Option(help="A or B. Default: A.", show_default=False)] = None,
+    shortcut: Annotated[
+        Literal["A", "B"] | None, typer.Option(help="Of the residual network. Default: A.", show_default=False)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the initial weights. Default: 0.", show_default=False)] = None,
     dataset: Annotated[DatasetName | None, typer.Option(help="Default: digits.", show_default=False)] = None,
     data_dir: DataDir = None,

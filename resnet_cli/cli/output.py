@@ -46,7 +46,9 @@ class Output:
         if self.json:
             from resnet_cli.text import json_text
 
-            sys.stdout.write(json_text({"schema_version": SCHEMA_VERSION, **finite(document)}))
+            is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+            text = json_text({"schema_version": SCHEMA_VERSION, **finite(document)}, ascii_only=not is_unicode)
+            sys.stdout.write(text)
         elif human is not None:
             self.stdout.print(human)
 

@@ -1,6 +1,7 @@
 """`resnet plot`: the report's figures and the degradation plot, from run directories."""
 
 import hashlib
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from resnet_cli.analysis.figures import ALL, KINDS, check_kinds
 from resnet_cli.cli.options import Json, Quiet, RunPaths
 from resnet_cli.cli.output import Output, printable
 from resnet_cli.config import check_depth
-from resnet_cli.errors import UsageError
+from resnet_cli.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,7 +152,10 @@ def _read_depths(text: str | None) -> list[int] | None:
     parts = [part.strip() for part in text.split(",")]
     if not 1 <= len(parts) <= 2 or not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
         raise UsageError(f"--depths {text!r} is not one depth or two", hint="use --depths 20,56")
-    return sorted(check_depth(int(part)) for part in parts)
+    try:
+        return sorted(check_depth(int(part)) for part in parts)
+    except ConfigError as error:
+        raise UsageError(f"--depths {text!r}: {error.message}", hint="use --depths 20,56") from error
 
 
 def _suffix(out: Path, image_format: Format | None, kinds: Sequence[str]) -> str:
@@ -159,9 +163,9 @@ def _suffix(out: Path, image_format: Format | None, kinds: Sequence[str]) -> str
     ending = out.suffix.lower()
     if ending in _OTHER_PICTURES:
         raise UsageError(f"--out {out}: {ending} is no format of this command", hint="use .png, .svg or .pdf")
-    if out.is_file() and ending not in _FORMATS:
+    if os.path.isfile(out) and ending not in _FORMATS:
         raise UsageError(f"--out {out} is a file, not a folder", hint="name a folder, or a .png, .svg or .pdf file")
-    if ending not in _FORMATS or out.is_dir():
+    if ending not in _FORMATS or os.path.isdir(out):
         return f".{image_format or _DEFAULT_FORMAT}"
     if len(set(kinds)) != 1 or ALL in kinds:
         raise UsageError(
@@ -173,7 +177,7 @@ def _suffix(out: Path, image_format: Format | None, kinds: Sequence[str]) -> str
 
 
 def _paths(figures: "Sequence[Drawn]", out: Path, suffix: str, groups: "Sequence[Group]") -> list[Path]:
-    if out.suffix.lower() == suffix and not out.is_dir():
+    if out.suffix.lower() == suffix and not os.path.isdir(out):
         if len(figures) > 1:
             labels = " and ".join(drawn.group.label for drawn in figures)
             raise UsageError(

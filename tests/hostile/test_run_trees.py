@@ -5,6 +5,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from array_mutations import PREDICTIONS, TABLES
 from mutations import all_mutations
 from watch import watched
 
+import resnet_cli
 from resnet_cli.rundir import RunDir
 
 NUM_TREES = 12
@@ -167,15 +169,29 @@ def test_figures_and_tables_of_hostile_names_hold_no_markup_and_no_control_chara
         assert watched(capfd, ["compare", "runs", "--out", f"table.{suffix}"]).code == 0
         text = Path(f"table.{suffix}").read_text()
         assert all(c.isprintable() or c == "\n" for c in text)
-        printed = watched(capfd, ["compare", "runs", *(["--format", {"md": "markdown", "tex": "latex"}[suffix]]
-                                                       if suffix in ("md", "tex") else [])])  # fmt: skip
-        assert printed.code == 0
+    for form in ("table", "markdown", "latex", "csv", "json"):
+        assert watched(capfd, ["compare", "runs", "--format", form]).code == 0  # it looks for control characters
     assert "<script" not in Path("table.md").read_text()
     assert "<script" not in Path("table.tex").read_text()
     assert watched(capfd, ["plot", "runs", "--format", "svg"]).code == 0
     for path in Path("figures").rglob("*.svg"):
         assert "<script" not in path.read_text()
         assert {c for c in path.read_text() if not c.isprintable()} <= set("\n\N{NO-BREAK SPACE}")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("name", ["", "run.json", "summary.json", "metrics.csv", "predictions.npz", "gradflow.csv"])
+def test_what_may_not_be_read_is_named(tree, make_run, capfd, name):
+    hidden = make_run(Path("runs/hidden"), arch="plain", seed=7, **OTHER).path / name
+    mode = hidden.stat().st_mode
+    hidden.chmod(0)
+    try:
+        said = plot(capfd)
+    finally:
+        hidden.chmod(mode)
+    assert said.code == 0
+    assert "runs/hidden" in said.err
+    assert "Permission denied" in said.err
 
 
 @pytest.mark.parametrize("where", ["deep", "loops", "long"])
@@ -194,3 +210,19 @@ def test_a_tree_of_any_shape_is_searched_to_its_end(tree, capfd, where):
     said = watched(capfd, ["compare", "runs", "--json"])
     assert said.code == 0
     assert len(json.loads(said.out)["networks"]) == 4
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_output_that_knows_few_characters_gets_their_numbers(tree, make_run, encoding):
+    Path("runs/good-plain").rename("runs/\U0001f600 – π")
+    command = [sys.executable, "-m", "resnet_cli", "compare", "runs"]
+    bare = subprocess.run(command, env=environment(encoding), capture_output=True, check=True)
+    assert bare.stderr == b""
+    assert b"resnet-8 \\u2212 plain-8" in bare.stdout
+    run = make_run(Path("runs/\U0001f601"), status="incomplete", **SMALL)
+    said = subprocess.run([*command, "--json"], env=environment(encoding), capture_output=True, check=True)
+    assert json.loads(said.stdout.decode(encoding))["skipped"][0]["path"] == str(run.path)
+
+
+def environment(encoding):
+    return {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(resnet_cli.__file__).parents[1])}

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -86,3 +87,16 @@ def test_a_weight_file_of_hostile_bytes_needs_no_run(trained, tmp_path, capfd):
         said = watched(capfd, ["eval", file, "--dataset", "digits", "--limit-test", "10", "--device", "cpu"])
         assert said.code in (0, 2), (mutation.name, said)
         assert said.code == 0 or str(file) in said.errors[0]
+
+
+def test_hostile_names_of_folders_are_shown_as_escapes_in_every_format(trained, tmp_path, capfd):
+    names = ["a\x1b[31m\x9b", "b\n\r", "c<b>[red]$x$", os.fsdecode(b"d\xff"), "e\u202e"]
+    runs = [shutil.copytree(trained, tmp_path / name) for name in names]
+    for form in ("table", "csv", "json"):
+        said = watched(capfd, [*GRADFLOW, *runs, "--format", form, "--plot", tmp_path / "norms.svg"])
+        assert said.code == 0
+        assert all(shown in said.out.replace("\\\\", "\\") for shown in ("c<b>[red]$x$", "d\\udcff"))
+    assert [one["label"] for one in json.loads(said.out)["networks"]] == [*names[:3], "d\\udcff", names[4]]
+    for run in runs:
+        for more in ([], ["--json"]):
+            assert watched(capfd, [*EVAL, run, *more]).code == 0

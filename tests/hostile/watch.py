@@ -38,8 +38,8 @@ def watched(capfd, args) -> Said:
     assert growth < _MOST_MEMORY_GROWTH_KIB, f"{args} took {growth / 2**20:.1f} GiB"
     assert code in DOCUMENTED, said
     both = said.out + said.err
-    assert "Traceback" not in both, both
-    assert "RESNET_DEBUG" not in both, both
+    assert "Traceback (most recent call last)" not in both, both
+    assert "; RESNET_DEBUG=1 shows where" not in both, both
     control = sorted({c for c in both if not c.isprintable() and c not in "\n\N{NO-BREAK SPACE}"})
     assert not control, (args, control)
     assert len(said.errors) == (code != 0), said

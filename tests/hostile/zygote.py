@@ -146,7 +146,8 @@ def _nobody(_):
     from resnet_cli.cli.app import run
 
     # a whole run and a refused one, so that nothing remains to be imported
-    train = "train --recipe demo --arch resnet --depth 8 --limit-train 100 --limit-test 20 --epochs 1 --device cpu --out".split()
+    tiny = ["--depth", "8", "--limit-train", "100", "--limit-test", "20", "--epochs", "1", "--device", "cpu"]
+    train = ["train", "--recipe", "demo", "--arch", "resnet", *tiny, "--out"]
     with (
         tempfile.TemporaryDirectory() as folder,
         open(os.devnull, "w") as nowhere,

@@ -1,0 +1,221 @@
+"""Every option of every command, with whatever a shell can pass: a valid result, or one line that names the option."""
+
+import functools
+import importlib.util
+import re
+import string
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from watch import watched
+
+from resnet_cli.config import RunConfig
+from resnet_cli.data.digits import load_digits
+from resnet_cli.model import CifarNet, build_model
+from resnet_cli.recipes import make_config
+from resnet_cli.session import train
+
+NUM_GENERATED = 12
+
+
+def _reference():
+    """docs/commands.py, which reads the options off the commands' own signatures."""
+    path = Path(__file__).parents[2] / "docs" / "commands.py"
+    spec = importlib.util.spec_from_file_location("docs_commands", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+REFERENCE = _reference()
+COMMANDS = {
+    path.removeprefix("resnet "): list(REFERENCE._parameters(command.callback))
+    for path, command in REFERENCE._commands("resnet", REFERENCE.app)
+}
+OPTIONS = [
+    pytest.param(command, parameter, id=f"{command} {parameter.kind if parameter.is_argument else parameter.names[0]}")
+    for command, parameters in COMMANDS.items()
+    for parameter in parameters
+]
+# A line that is right, to which the option under test is added; files are those of the fixture `here`.
+VALID = {
+    "train": ["--arch", "plain", "--depth", "8", "--recipe", "demo"],
+    "eval": ["weights.pt", "--arch", "plain", "--dataset", "digits", "--limit-test", "10", "--device", "cpu"],
+    "compare": ["runs"],
+    "plot": ["runs"],
+    "gradflow": ["--depth", "8", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    "reproduce": [],
+    "data fetch": ["digits"],
+    "data verify": ["digits"],
+    "data show": ["digits"],
+}
+# where another line must stand for the option to make sense
+VALID_WITH = {
+    ("train", "--from"): [],
+    ("eval", "--which"): ["runs/run", "--device", "cpu"],
+    ("gradflow", "--runs"): ["--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    ("gradflow", "--at"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
+}
+# what a message may call the option beside its name: a field of the configuration of each run
+ALSO = {"--seeds": ["seed"], "--depths": ["depth"]}
+PATH_KINDS = ("PATH", "FILE", "RUN")
+
+_ANY = [
+    "", " ", "0", "-1", "nan", "--", "-", "--help", "-q", "=", ",", "none", "$HOME", "%s%n", "[red]x[/red]", "[/]",
+    "<b>", "'", "\\", "\x1b[31m", "\x9b31m", "a\nb", "\u202e", "\U0001f600", "\udcff", "b" * 70_000,
+]  # fmt: skip
+_NUMBERS = [
+    "-0", "1", "2", "8", "20", "1.5", "1e3", "1e400", "-1e400", "inf", "-inf", "9" * 30, "-" + "9" * 30, "9" * 5000,
+    str(2**31), str(2**63), "0x10", "1_000", "٣", "½", "１２", "1e", "+", "true", "None", "\t1",
+]  # fmt: skip
+_LISTS = [
+    *_NUMBERS, "1,", ",1", "1,2", "20,56", "8,14,20", "8,8,8", "0.5,0.5,0.5", "nan,nan,nan", "all", "auto", "1epoch",
+    "0min", "9" * 400 + "min", "-test_loss", "test_accuracy_pct", "1 > 0", "1 < 0", "(" * 200, "1/0 > 0",
+    "plain-8.test_loss > 0", "plain-8.nothing > 0", "9" * 400 + " > 1", "A", "b", "resnet", "demo", "fig1",
+]  # fmt: skip
+_PATHS = [
+    ".", "runs", "runs/run", "runs/run/run.json/x", "weights.pt", "weights.pt/x", "missing", "missing/deep/er.md",
+    "x.png", "x.md", "x.xyz", "n" * 300, "n" * 300 + ".md", "/dev/null", "/dev/null/x.png", "/dev/zero", "/dev/stdin",
+    "/proc/self/mem", "C:\\x", "http://x", "~",
+]  # fmt: skip
+
+
+def odd_values(parameter):
+    """What is tried for an option, by what it takes."""
+    if parameter.kind == "":  # a flag
+        return ["", "1", "false", "\x1b[31m", "\udcff"]
+    if parameter.kind in ("N", "X"):
+        return [*_ANY, *_NUMBERS]
+    if is_path(parameter):
+        return [*_ANY, *_PATHS]
+    return [*_ANY, *(_LISTS if is_free_text(parameter) else ["auto", "cuda", "mps", "test", "CPU", "digits ", "A,B"])]
+
+
+def is_path(parameter):
+    return parameter.kind in PATH_KINDS or (parameter.is_argument and parameter.kind != "DATASET")
+
+
+def is_free_text(parameter):
+    return " " not in parameter.kind and parameter.kind != "DATASET"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with a complete run and a bare weight file."""
+    folder = tmp_path_factory.mktemp("here")
+    train(make_config("demo", arch="plain", depth=8, epochs=1, limit_train=130, limit_test=40), folder / "runs" / "run")
+    torch.save(CifarNet(8, "none").state_dict(), folder / "weights.pt")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trained_drawn_or_downloaded(here, monkeypatch):
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("RESNET_DATA", str(here / "data"))
+    # built once: that takes longer than a line takes to be refused
+    monkeypatch.setattr("resnet_cli.cli.app.app", _COMMAND)
+    monkeypatch.setattr("resnet_cli.cli.train._run", lambda *_, **__: None)
+    monkeypatch.setattr("resnet_cli.cli.reproduce._reproduce", lambda *_, **__: None)
+    monkeypatch.setattr("resnet_cli.analysis.figures.draw_or_explain", lambda *_, **__: ([], []))
+    monkeypatch.setattr("resnet_cli.data.digits.load_digits", _load_digits)
+    # a valid depth is built in its place by the least
+    monkeypatch.setattr(
+        "resnet_cli.model.build_model", lambda arch, _, *rest, **more: build_model(arch, 8, *rest, **more)
+    )
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", _no_network)
+
+
+def _no_network(*_, **__):
+    raise OSError(101, "Network is unreachable")
+
+
+_COMMAND = typer.main.get_command(REFERENCE.app)
+_load_digits = functools.cache(load_digits)
+
+
+def check(capfd, command, parameter, value):
+    """Run `command` with `value` for `parameter`; None: with nothing after the option."""
+    name = parameter.names[0]
+    args = [*command.split(), *VALID_WITH.get((command, name), VALID[command])]
+    if parameter.is_argument:
+        args = [part for part in args if part != VALID[command][0]] + [value]
+    elif value is None:
+        args += [name]
+    elif parameter.kind == "":
+        args += [f"{name}={value}"]
+    else:
+        args += [name, value]
+    said = watched(capfd, args)
+    assert said.code in (0, 2) or (command, name, said.code) in OTHER_CODES, (args, said)
+    if said.code in (1, 2):
+        assert names(said.errors[0], parameter, value), (args, said.errors[0])
+
+
+# Codes beside 0 and 2: a check that does not hold, and a file that the system does not let one write.
+OTHER_CODES = {("compare", "--assert", 3), ("compare", "--out", 1), ("gradflow", "--plot", 1)}
+
+
+def names(line, parameter, value):
+    """Whether a line says which option is meant: by its name, the field of the configuration, or the path it gave."""
+    called = [*parameter.names, *ALSO.get(parameter.names[0], ())]
+    field = parameter.names[0].lstrip("-").replace("-", "_")
+    if field in RunConfig.__struct_fields__:
+        called.append(field)
+    if parameter.is_argument:
+        called = [parameter.kind, parameter.kind.rstrip(".").strip("[]")]
+    if is_path(parameter):
+        called.append(shown(str(Path(value or ""))))
+    return any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", line) for name in called)
+
+
+def shown(text):
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def test_every_command_is_known_here():
+    assert VALID.keys() == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_line_that_options_are_added_to_is_right(capfd, command):
+    assert watched(capfd, [*command.split(), *VALID[command]]).code == 0
+
+
+@pytest.mark.parametrize(("command", "parameter"), OPTIONS)
+def test_an_odd_value_gives_a_result_or_a_line_that_names_the_option(capfd, command, parameter):
+    for value in odd_values(parameter):
+        if not (parameter.is_argument and value.startswith("-")):  # that would be an option
+            check(capfd, command, parameter, value)
+    if not parameter.is_argument and parameter.kind != "":
+        check(capfd, command, parameter, None)
+
+
+# a shell passes no NUL; bytes that are no UTF-8 arrive as lone surrogates
+_ARGUMENT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40) | st.text(
+    string.digits + "-+.,e_ " + "\udc80\udcff", max_size=12
+)
+
+
+@pytest.mark.parametrize(("command", "parameter"), OPTIONS)
+@settings(
+    max_examples=NUM_GENERATED,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(value=st.integers().map(str) | st.floats().map(str) | _ARGUMENT.filter(lambda text: not text.startswith("/")))
+def test_a_generated_value_gives_a_result_or_a_line_that_names_the_option(capfd, command, parameter, value):
+    assume(not (parameter.is_argument and value.startswith("-")))
+    check(capfd, command, parameter, value)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_that_does_not_exist_is_named(capfd, command):
+    for name in ("--lrr", "--x\x1b[31m", "-Z", "--arch=", "--\udcff", "--" + "o" * 5000):
+        said = watched(capfd, [*command.split(), *VALID[command], name])
+        assert said.code == 2
+        assert shown(name).rstrip("=")[:40] in said.errors[0]
