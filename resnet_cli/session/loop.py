@@ -93,7 +93,7 @@ class Session:
         after = {**environment, **{name: made.value for name, made in decisions.items()}}
         changed = [f"{name} {before.get(name)} → {after[name]}" for name in after if after[name] != before.get(name)]
         if changed:
-            self.reporter.note(f"not bit-identical to an uninterrupted run: {', '.join(changed)}")
+            self.reporter.note(f"the end may differ in the last bits from an uninterrupted run: {', '.join(changed)}")
 
     def _resume(self) -> None:
         from resnet_cli.checkpoint import load_state

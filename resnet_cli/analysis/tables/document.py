@@ -1,12 +1,13 @@
 """The comparison of runs as plain data: one row per network, the gaps between networks, and what to know about them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resnet_cli.analysis.frames import Group, Run, Study, run_row
 from resnet_cli.analysis.paper import Published, published
 from resnet_cli.analysis.stats import estimate
 from resnet_cli.analysis.tables.gaps import Network, amplification_rows, depth_gap_rows, gap_rows
+from resnet_cli.analysis.tables.provenance import provenance_notes
 from resnet_cli.errors import UsageError
 
 SCHEMA_VERSION = 1
@@ -36,9 +37,6 @@ _DERIVED = (
 
 NETWORK_COLUMNS = (*_FIRST, *_SECOND, *(name for name in _DERIVED if name not in _FIRST))
 """Keys of a row of `networks`, in order: what `--sort`, `--assert` and the CSV columns name."""
-
-_MUST_AGREE = {"device": "device", "device_name": "hardware", "precision": "precision", "compile": "compilation",
-               "torch": "torch version"}  # fmt: skip
 
 
 def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
@@ -79,7 +77,7 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
             ("gaps", gap_rows), ("depth_gaps", depth_gap_rows), ("amplification", amplification_rows),
         ):  # fmt: skip
             document[name] += [{**place, **row} for row in make(networks)]
-        document["notes"] += [f"{names[group]}: {note}" for note in _notes(networks)]
+        document["notes"] += [f"{names[group]}: {note}" for note in (*provenance_notes(runs), *_notes(networks))]
     return document
 
 
@@ -161,15 +159,10 @@ def _sorted(rows: list[Row], column: str | None, is_descending: bool) -> list[Ro
 
 
 def _notes(networks: Sequence[Network]) -> list[str]:
-    rows = [row for network in networks for row in network.rows]
     notes = []
-    for name, words in _MUST_AGREE.items():
-        counts = _counts(row[name] for row in rows)
-        if len(counts) > 1:
-            found = ", ".join(f"{value} ({n} run{'s' if n > 1 else ''})" for value, n in counts.items())
-            notes.append(f"{words} differs between runs: {found}")
     for network in networks:
-        repeated = [str(seed) for seed, n in _counts(row["seed"] for row in network.rows).items() if n > 1]
+        seeds = [row["seed"] for row in network.rows]
+        repeated = [str(seed) for seed in sorted(set(seeds)) if seeds.count(seed) > 1]
         if repeated:
             notes.append(
                 f"{network.name} has several runs of seed {', '.join(repeated)}; each counts, and none is paired"
@@ -179,11 +172,3 @@ def _notes(networks: Sequence[Network]) -> list[str]:
             if 0 < measured < n:
                 notes.append(f"{network.name} has {measure} in {measured} of {n} runs only; its mean is over these")
     return notes
-
-
-def _counts(values: Iterable[Any]) -> Mapping[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        name = "not recorded" if value is None else str(value)
-        counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items()))

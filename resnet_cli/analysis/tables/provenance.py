@@ -1,0 +1,64 @@
+"""In what the runs of a group differ beside their configuration: machine, versions, and how they were computed."""
+
+from collections.abc import Iterable, Sequence
+
+from resnet_cli.analysis.frames import Run
+from resnet_cli.errors import RunFileError
+from resnet_cli.rundir import RunRecord, Sitting
+from resnet_cli.rundir_reading import cut
+
+# What may change the last bits of a result, and the words for it.
+_MUST_AGREE = {
+    "device": "device", "device_name": "hardware", "cpu_capability": "CPU instruction set", "precision": "precision",
+    "compile": "compilation", "threads": "number of threads", "deterministic": "deterministic kernels",
+    "torch": "torch version", "cuda": "CUDA version", "cudnn": "cuDNN version", "python": "python version",
+    "tool_version": "version of this tool",
+}  # fmt: skip
+_MAX_LENGTH = 60
+_MAX_CHANGES = 4
+
+
+def provenance_notes(runs: Sequence[Run]) -> list[str]:
+    """One line for each thing in which `runs`, all of one group, differ, or that changed while one was trained.
+
+    A run that was continued under other circumstances is counted under all of them, in order:
+    `torch version differs between runs: 2.10.0 (2 runs), 2.10.0 → 2.11.0 (1 run)`.
+    """
+    notes = []
+    told: list[list[RunRecord | Sitting]] = []
+    for run in runs:
+        told.append([run.record])
+        try:
+            told[-1] += run.dir.read_sittings()
+        except RunFileError as error:
+            notes.append(f"{error}, so nobody knows whether {run.dir.path} was continued elsewhere")
+    for name, words in _MUST_AGREE.items():
+        histories = [_history(_fact(source, name) for source in sources) for sources in told]
+        counts = {history: histories.count(history) for history in sorted(set(histories))}
+        if len(counts) > 1 or any(len(history) > 1 for history in counts):
+            found = ", ".join(f"{_shown(history)} ({n} run{'s' if n > 1 else ''})" for history, n in counts.items())
+            notes.append(f"{words} differs between runs: {found}" if len(counts) > 1 else f"{words} changed: {found}")
+    return notes
+
+
+def _fact(source: RunRecord | Sitting, name: str) -> str:
+    if name == "tool_version":
+        return cut(source.tool_version, _MAX_LENGTH)
+    decision = source.decisions.get(name)
+    value = decision.value if decision else source.environment.get(name)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "not recorded" if value is None else cut(str(value), _MAX_LENGTH)
+
+
+def _history(values: Iterable[str]) -> tuple[str, ...]:
+    """The values without those that equal the one before them."""
+    changes: list[str] = []
+    for value in values:
+        if changes[-1:] != [value]:
+            changes.append(value)
+    return tuple(changes)
+
+
+def _shown(history: tuple[str, ...]) -> str:
+    return " → ".join([*history[:_MAX_CHANGES], *["…"] * (len(history) > _MAX_CHANGES)])
