@@ -45,9 +45,10 @@ def root(
 
 
 def _register() -> None:
-    from resnet_cli.cli import compare, data, evaluate, gradflow, plot, reproduce, train
+    from resnet_cli.cli import bench, compare, data, evaluate, gradflow, plot, reproduce, train
 
     app.command("train", help=train.HELP)(train.command)
+    app.command("bench", help=bench.HELP)(bench.command)
     app.command("eval", help=evaluate.HELP)(evaluate.command)
     app.command("compare", help=compare.HELP)(compare.command)
     app.command("plot", help=plot.HELP)(plot.command)

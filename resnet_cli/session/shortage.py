@@ -20,7 +20,7 @@ def explained(run: RunDir, config: RunConfig) -> Iterator[None]:
             hint="mend it and give the same command again",
         ) from error
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
             f"out of memory with batches of {config.batch_size} images",
@@ -28,7 +28,8 @@ def explained(run: RunDir, config: RunConfig) -> Iterator[None]:
         ) from error
 
 
-def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether Python or PyTorch said with `error` that memory is short."""
     # by its name, since a run that another process holds is refused without importing torch
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

@@ -209,7 +209,7 @@ def pages():
 
 class TestHelp:
     def test_the_program_has_the_commands_of_its_design(self):
-        assert {"train", "eval", "compare", "plot", "gradflow", "reproduce", "data"} <= set(COMMANDS)
+        assert {"train", "bench", "eval", "compare", "plot", "gradflow", "reproduce", "data"} <= set(COMMANDS)
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_it_is_there_without_importing_torch(self, pages, command):

@@ -44,6 +44,7 @@ OPTIONS = [
 # A line that is right, to which the option under test is added; files are those of the fixture `here`.
 VALID = {
     "train": ["--arch", "plain", "--depth", "8", "--recipe", "demo"],
+    "bench": ["--recipe", "demo"],
     "eval": ["weights.pt", "--arch", "plain", "--dataset", "digits", "--limit-test", "10", "--device", "cpu"],
     "compare": ["runs"],
     "plot": ["runs"],
@@ -119,6 +120,7 @@ def nothing_is_trained_drawn_or_downloaded(here, monkeypatch):
     # built once: that takes longer than a line takes to be refused
     monkeypatch.setattr("resnet_cli.cli.app.app", _COMMAND)
     monkeypatch.setattr("resnet_cli.cli.train._run", lambda *_, **__: None)
+    monkeypatch.setattr("resnet_cli.cli.bench._bench", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.reproduce._reproduce", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.analysis.figures.draw_or_explain", lambda *_, **__: ([], []))
     monkeypatch.setattr("resnet_cli.data.digits.load_digits", _load_digits)

@@ -1,0 +1,194 @@
+"""`resnet bench` says what a recipe will cost, in a table and as JSON, and leaves nothing behind."""
+
+import json
+import socket
+
+import pytest
+
+from resnet_cli import bench as bench_module
+from resnet_cli.bench import Timing
+from resnet_cli.cli import bench as command_module
+from resnet_cli.cli import output as output_module
+from resnet_cli.cli import reproduce
+from resnet_cli.cli.app import run as resnet
+from resnet_cli.cli.bench import milliseconds
+from resnet_cli.rundir import Decision
+
+FAST = ["bench", "--recipe", "demo", "--device", "cpu", "--compile", "off"]
+STEADY = Timing((0.2, 0.1, 0.21), eval_seconds_per_image=0.001, compile_seconds=0.0)
+
+
+@pytest.fixture(autouse=True)
+def small_matrices(monkeypatch):
+    monkeypatch.setitem(bench_module._MATRIX_SIZES, "cpu", 64)
+
+
+@pytest.fixture
+def timing(monkeypatch):
+    """Call it with the timing that every network shall have; without: a steady one."""
+
+    def set_up(timing=STEADY):
+        monkeypatch.setattr(bench_module, "measure", lambda *_, **__: timing)
+
+    set_up()
+    return set_up
+
+
+def document(capsys, *arguments):
+    assert resnet([*FAST, *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("timing")
+class TestResult:
+    def test_the_table_has_a_row_a_network_and_says_what_was_decided_and_why(self, capsys):
+        assert resnet([*FAST, "--steps", "3"]) == 0
+        out = capsys.readouterr().out
+        lines = out.splitlines()
+        assert lines[0].startswith("demo: 10 epochs with batches of 128")
+        rows = {line.split()[0]: line for line in lines[2:6]}
+        assert list(rows) == ["plain-20", "resnet-20", "plain-56", "resnet-56"]
+        cells = rows["plain-20"].split()
+        assert cells[1:3] == ["200", "100–210"]
+        assert cells[3] == "640"  # 128 images in 0.2 s
+        assert " 40 s " in rows["plain-20"]  # 14,370 / 640 + 17,970 * 0.001
+        assert "together 2 min 42 s: one run of each" in out
+        assert "device cpu: asked for" in lines
+        assert "compile off: asked for" in lines
+        assert any(line.startswith("matrix peak ") and "64×64 matrices in fp32" in line for line in lines)
+        assert "\x1b" not in out
+
+    def test_a_narrow_terminal_wraps_and_loses_no_digit(self, capsys, monkeypatch):
+        monkeypatch.setattr(output_module, "_PIPE_WIDTH", 50)
+        assert resnet([*FAST, "--arch", "plain", "--depth", "8"]) == 0
+        out = capsys.readouterr().out
+        assert "…" not in out
+        assert max(map(len, out.splitlines())) <= 50
+
+    def test_json_has_everything_in_units_that_need_no_reading(self, capsys):
+        result = document(capsys, "--depth", "8", "--arch", "plain")
+        assert result["schema_version"] == 1
+        assert (result["recipe"], result["dataset"]) == ("demo", "digits")
+        (row,) = result["networks"]
+        assert row["network"] == "plain-8"
+        assert (row["arch"], row["depth"], row["shortcut"], row["batch_size"]) == ("plain", 8, "none", 128)
+        assert (row["num_epochs"], row["num_train_images"], row["num_eval_images"]) == (10, 14_370, 17_970)
+        assert (row["step_seconds"], row["step_seconds_min"], row["step_seconds_max"]) == (0.2, 0.1, 0.21)
+        assert row["num_timed_steps"] == 3
+        assert row["peak_memory_bytes"] > 0
+        peak = result["matrix_peak"]
+        assert peak["precision"] == "fp32"
+        assert row["flops_per_second"] == pytest.approx(6 * row["macs"] * 128 / 0.2)
+        assert row["matrix_peak_fraction"] == pytest.approx(row["flops_per_second"] / peak["flops_per_second"])
+        assert row["decisions"]["compile"] == {"value": "off", "reason": "asked for"}
+
+    def test_totals_are_the_sums_of_their_parts(self, capsys, timing):
+        timing(STEADY._replace(compile_seconds=30.0))
+        result = document(capsys)
+        for row in result["networks"]:
+            parts = row["train_seconds"] + row["eval_seconds"]
+            assert row["total_seconds"] == pytest.approx(parts + row["compile_seconds"])
+            assert row["epoch_seconds"] == pytest.approx(parts / row["num_epochs"])
+        assert result["total_seconds"] == pytest.approx(sum(row["total_seconds"] for row in result["networks"]))
+
+    def test_quiet_leaves_the_result_alone(self, capsys):
+        assert resnet([*FAST, "--quiet"]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        assert "together" in captured.out
+
+    def test_a_noisy_machine_is_warned_of_also_when_quiet(self, capsys, timing):
+        timing(STEADY._replace(step_seconds=(0.1, 0.1, 0.31)))
+        assert resnet([*FAST, "--arch", "plain", "--depth", "8", "--quiet"]) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("warning: plain-8: the slowest step took 3.1 times the median")
+
+    def test_what_differs_between_networks_is_said_for_each(self, capsys, monkeypatch, timing):
+        timing(STEADY._replace(compile_seconds=84.0))
+        real = bench_module.plan_of
+
+        def plan_of(config, dataset):
+            plan = real(config, dataset)
+            value = "on" if config.depth == 56 else "off"
+            return plan._replace(decisions={**plan.decisions, "compile": Decision(value, f"depth {config.depth}")})
+
+        monkeypatch.setattr(bench_module, "plan_of", plan_of)
+        assert resnet([*FAST, "--arch", "resnet"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert "compile off for resnet-20: depth 20" in lines
+        assert "compile on for resnet-56: depth 56" in lines
+        assert "—" in next(line for line in lines if line.startswith("resnet-20"))
+        assert "1 min 24 s" in next(line for line in lines if line.startswith("resnet-56"))
+
+    @pytest.mark.parametrize(
+        ("arguments", "networks"),
+        [
+            (["--depth", "8"], ["plain-8", "resnet-8"]),
+            (["--arch", "resnet"], ["resnet-20", "resnet-56"]),
+            (["--shortcut", "B", "--depth", "14"], ["plain-14", "resnet-14-B"]),
+        ],
+    )
+    def test_what_is_not_chosen_is_taken_from_the_study(self, capsys, arguments, networks):
+        assert [row["network"] for row in document(capsys, *arguments)["networks"]] == networks
+
+    def test_options_change_the_recipe(self, capsys):
+        options = ["--arch", "plain", "--depth", "8", "--recipe", "he2015", "--dataset", "digits", "--epochs", "3"]
+        assert resnet(["bench", *options, "--batch-size", "64", "--precision", "bf16", "--json"]) == 2
+        assert "--val-size 5000 does not fit" in capsys.readouterr().err
+        options[5] = "report2025"
+        assert (
+            resnet(["bench", *options, "--batch-size", "64", "--precision", "bf16", "--device", "cpu", "--json"]) == 0
+        )
+        result = json.loads(capsys.readouterr().out)
+        (row,) = result["networks"]
+        assert (result["dataset"], row["num_epochs"], row["batch_size"]) == ("digits", 3, 64)
+        assert result["matrix_peak"]["precision"] == "bf16"
+
+
+def test_the_networks_are_those_that_reproduce_trains(monkeypatch):
+    seen = []
+    monkeypatch.setattr(reproduce, "_reproduce", lambda configs, *_: seen.append(configs))
+    monkeypatch.setattr(command_module, "_bench", lambda configs, *_: seen.append(configs))
+    for recipe in ("demo", "report2025", "he2015"):
+        assert resnet(["reproduce", "--recipe", recipe]) == 0
+        assert resnet(["bench", "--recipe", recipe]) == 0
+        assert seen[-1] == seen[-2]
+
+
+def test_a_real_measurement_writes_no_file_and_needs_no_network(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("RESNET_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    assert resnet([*FAST, "--depth", "8", "--steps", "1", "--dataset", "cifar10", "--batch-size", "8"]) == 0
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()[2:4]] == ["plain-8", "resnet-8"]
+    assert "timing resnet-8: 4 steps of 4 steps" in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--depth", "55"], "use --depth 50 or 56"),
+        (["--arch", "plain", "--shortcut", "B"], "--shortcut B does not fit a plain network"),
+        (["--recipe", "he2016"], "recipe 'he2016' is not known"),
+        (["--steps", "0"], "--steps"),
+        (["--batch-size", "1"], "batch_size must be between"),
+        (["--precision", "fp16"], "--precision fp16 needs a CUDA device"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert resnet([*FAST, *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("error: ") == 1
+    assert message in captured.err
+
+
+def test_milliseconds_have_three_digits():
+    assert [milliseconds(s) for s in (0.00421, 0.0421, 0.421, 4.21, 0.00999, 0.0999)] == [
+        "4.21", "42.1", "421", "4,210", "9.99", "99.9",
+    ]  # fmt: skip
