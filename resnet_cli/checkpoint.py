@@ -11,10 +11,13 @@ from torch import Tensor
 
 from resnet_cli.engine import Engine
 from resnet_cli.errors import RunFileError
+from resnet_cli.rundir_reading import read_bytes
 from resnet_cli.seal import is_intact, read_metadata, sealed
 
 FORMAT = "resnet-cli checkpoint"
 VERSION = 2  # 1 had no checksum
+# The deepest network, of 1202 layers, takes 160 MB with its momentum.
+_MAX_BYTES = 2**30
 
 
 def dump_state(engine: Engine, extra: dict[str, Any]) -> bytes:
@@ -58,7 +61,7 @@ def load_state(engine: Engine, path: Path) -> dict[str, Any]:
         RunFileError: the file is damaged or belongs to another configuration; the engine is unusable then.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, _MAX_BYTES)
         tensors = load(data)
         metadata = read_metadata(data)
         state = json.loads(metadata["state"])

@@ -18,6 +18,7 @@ from resnet_cli.errors import InputError, UsageError
 from resnet_cli.progress import Progress, silent
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import Predictions, RunDir, RunRecord
+from resnet_cli.session.memory import memory_explained
 from resnet_cli.weights import Network, WeightFile, read_weights
 
 Which = Literal["last", "best"]
@@ -338,12 +339,13 @@ def _predict(
 ) -> Predictions:
     model = subject.file.build(network).to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pieces, done = [], 0
-    for piece in evaluate_batches(
-        model, DeviceImages.on(plan.device, images), normalizer, plan, batch_size=options.batch_size
-    ):
-        pieces.append(piece)
-        done += piece.num_examples
-        progress("evaluating", done, len(images), "images")
+    with memory_explained(options.batch_size):
+        for piece in evaluate_batches(
+            model, DeviceImages.on(plan.device, images), normalizer, plan, batch_size=options.batch_size
+        ):
+            pieces.append(piece)
+            done += piece.num_examples
+            progress("evaluating", done, len(images), "images")
     logits = merge(pieces).logits.numpy()
     num_bad = int((~np.isfinite(logits)).any(axis=1).sum())
     if num_bad:

@@ -11,6 +11,7 @@ from resnet_cli.errors import InputError, UsageError
 from resnet_cli.progress import Progress, silent
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir, RunRecord
+from resnet_cli.session.memory import memory_explained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,14 +108,15 @@ def profile(
         model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
         if subject.weights is not None:
             model.load_state_dict(_weights_of(subject.weights, subject.config, len(dataset.classes)))
-        rows = measure_gradflow(
-            model.to(plan.device),
-            DeviceImages.on(plan.device, dataset.train),
-            Normalizer.for_dataset(dataset, config.normalization, plan.device),
-            num_batches=num_batches,
-            batch_size=batch_size,
-            seed=config.seed,
-        )
+        with memory_explained(batch_size):
+            rows = measure_gradflow(
+                model.to(plan.device),
+                DeviceImages.on(plan.device, dataset.train),
+                Normalizer.for_dataset(dataset, config.normalization, plan.device),
+                num_batches=num_batches,
+                batch_size=batch_size,
+                seed=config.seed,
+            )
         identity = {
             "label": subject.label,
             "network": config.network,

@@ -1,6 +1,7 @@
 """Drives an engine, saves its state, and writes what it yields into the run directory."""
 
 import math
+import os
 import time
 import uuid
 from pathlib import Path
@@ -99,7 +100,7 @@ class Session:
         from resnet_cli.checkpoint import load_state
 
         self.run.remove_leftovers()
-        if self.run.checkpoint_path.is_file():
+        if os.path.lexists(self.run.checkpoint_path):  # what is no file is refused, not trained over
             extra = load_state(self.engine, self.run.checkpoint_path)
             self.best, self.best_num_wrong = extra["best"], extra["best_num_wrong"]
         self.run.truncate_to_epoch(self.engine.epochs_done)

@@ -85,8 +85,15 @@ _PATHS = [
 ]  # fmt: skip
 
 
+def chosen_values(parameter):
+    """What is tried for an option; None: nothing after it."""
+    if parameter.is_argument:
+        return [value for value in odd_values(parameter) if not value.startswith("-")]  # that would be an option
+    return [*odd_values(parameter), *([None] if parameter.kind else [])]
+
+
 def odd_values(parameter):
-    """What is tried for an option, by what it takes."""
+    """Values for an option, by what it takes."""
     if parameter.kind == "":  # a flag
         return ["", "1", "false", "\x1b[31m", "\udcff"]
     if parameter.kind in ("N", "X"):
@@ -189,11 +196,8 @@ def test_the_line_that_options_are_added_to_is_right(capfd, command):
 
 @pytest.mark.parametrize(("command", "parameter"), OPTIONS)
 def test_an_odd_value_gives_a_result_or_a_line_that_names_the_option(capfd, command, parameter):
-    for value in odd_values(parameter):
-        if not (parameter.is_argument and value.startswith("-")):  # that would be an option
-            check(capfd, command, parameter, value)
-    if not parameter.is_argument and parameter.kind != "":
-        check(capfd, command, parameter, None)
+    for value in chosen_values(parameter):
+        check(capfd, command, parameter, value)
 
 
 # a shell passes no NUL; bytes that are no UTF-8 arrive as lone surrogates

@@ -5,6 +5,8 @@ import hashlib
 import io
 import os
 import random
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 import tiny_cifar
+from damage import damages_of_a_file
 from hostile_archives import hostile_archives
 from hostile_pickles import as_legacy, as_raw, as_zip, bombs, executing, unusual
 from PIL import Image
@@ -25,13 +28,15 @@ from resnet_cli.data.imagefolder import load_imagefolder
 from resnet_cli.data.pickles import read_pickle
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine
-from resnet_cli.errors import InputError
+from resnet_cli.errors import InputError, StoppedError
 from resnet_cli.recipes import make_config
-from resnet_cli.session import train
+from resnet_cli.rundir import RunDir
+from resnet_cli.session import SilentReporter, train
 from resnet_cli.weights import read_weights
 
 CANARY = Path("/tmp/resnet-cli-canary")  # noqa: S108 (what the hostile files would make)
 HOSTILE = executing(CANARY) | unusual() | bombs()
+CHECKPOINT = "checkpoints/resume.safetensors"
 TINY = tiny_cifar.TinyCifar()
 ARCHIVES = hostile_archives(TINY.files, outside="/tmp/resnet-cli-outside")  # noqa: S108
 
@@ -91,6 +96,93 @@ class TestArchives:
         assert os.listdir(tmp_path / "data") == [archive.name]
 
 
+# What reads a dataset itself (`reproduce` starts `train`); runs would go into the current folder.
+ON_DATA = {
+    "data verify": ["data", "verify", "cifar10"],
+    "data show": ["data", "show", "cifar10"],
+    "train": ["train", "--arch", "plain", "--depth", "8", "--dataset", "cifar10", "--device", "cpu"],
+    "gradflow": ["gradflow", "--depth", "8", "--dataset", "cifar10", "--device", "cpu"],
+}
+
+
+class TestCommands:
+    """What no reader lets through is one line and exit code 2 wherever it is read."""
+
+    @pytest.mark.parametrize("command", ON_DATA)
+    def test_hostile_batches_are_refused(self, command, tmp_path, monkeypatch, capfd):
+        folder = tmp_path / "data" / TINY.spec.folder
+        TINY.unpack(folder)
+        for name, data in HOSTILE.items():
+            md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+            # its checksum is right, and it may be as large as a real one
+            batch = msgspec.structs.replace(TINY.spec.train[0], md5=md5, num_images=10_000)
+            spec = msgspec.structs.replace(TINY.spec, train=(batch, *TINY.spec.train[1:]))
+            monkeypatch.setitem(cifar.SPECS, "cifar10", spec)
+            (folder / batch.name).write_bytes(data)
+            said = watched(capfd, [*ON_DATA[command], "--data-dir", folder.parent])
+            assert_refused(said, f"{folder}: {batch.name} is not a CIFAR file: ", name)
+
+    @pytest.mark.parametrize("command", [*ON_DATA, "data fetch"])
+    def test_hostile_archives_are_refused(self, command, tmp_path, monkeypatch, capfd):
+        (tmp_path / "data").mkdir()
+        archive = tmp_path / "data" / TINY.spec.archive
+        for name, data in ARCHIVES.items():
+            published_as(data, monkeypatch)
+            archive.write_bytes(data)
+            said = watched(
+                capfd, [*(ON_DATA.get(command) or ["data", "fetch", "cifar10"]), "--data-dir", archive.parent]
+            )
+            assert_refused(said, archive, name)
+            assert os.listdir(archive.parent) == [archive.name]
+
+    @pytest.mark.parametrize("pack", [as_raw, as_zip, as_legacy])
+    def test_training_does_not_go_on_from_a_hostile_checkpoint(self, pack, unfinished, tmp_path, capfd):
+        for name, data in HOSTILE.items():
+            path = pack(data, unfinished.checkpoint_path)
+            assert_refused(watched(capfd, [*UNFINISHED, "--out", unfinished.path]), path, name)
+
+    @pytest.mark.parametrize("what", damages_of_a_file(CHECKPOINT))
+    def test_training_does_not_go_on_from_what_is_no_checkpoint(self, what, unfinished, capfd):
+        before = unfinished.metrics_path.read_bytes()
+        damages_of_a_file(CHECKPOINT)[what](unfinished.path, random.Random(0))  # noqa: S311
+        assert_refused(watched(capfd, [*UNFINISHED, "--out", unfinished.path]), unfinished.checkpoint_path, what)
+        assert unfinished.metrics_path.read_bytes() == before
+
+
+def assert_refused(said, path, name):
+    assert said.code == 2, (name, said)
+    assert str(path) in said.errors[0], (name, said)
+    # what comes before it is progress: the disk was read, and nothing was printed as a result
+    assert said.out == ""
+    assert said.err.splitlines()[-1:] == said.errors
+
+
+UNFINISHED = ["train", "--recipe", "demo", "--arch", "plain", "--depth", "8", "--device", "cpu", "--epochs", "2",
+              "--limit-train", "130", "--limit-test", "20"]  # fmt: skip
+
+
+class StopAfterTheFirstEpoch(SilentReporter):
+    def epoch(self, metrics):
+        if metrics["epoch"] == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was stopped after the first of two epochs."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    config = make_config("demo", arch="plain", depth=8, device="cpu", epochs=2, limit_train=130, limit_test=20)
+    with pytest.raises(StoppedError):
+        train(config, out, reporter=StopAfterTheFirstEpoch())
+    return out
+
+
+@pytest.fixture
+def unfinished(stopped, tmp_path):
+    """A copy of it."""
+    return RunDir(shutil.copytree(stopped, tmp_path / "run"))
+
+
 def published_as(data, monkeypatch):
     """An archive that was published so: its checksum is right."""
     spec = msgspec.structs.replace(TINY.spec, size=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -104,8 +196,6 @@ class Target:
     data: bytes
     read: Callable[[bytes], object]
     """Given other bytes: returns what it makes of them or raises `InputError`."""
-    num_flips: int
-    num_cuts: int
     is_sealed: bool
     """Whether a checksum covers every byte, so that no change whatever may pass."""
     unchanged: Callable[[object], bool] = lambda _: True
@@ -154,27 +244,30 @@ def targets(tmp_path_factory):
     members = parse_archive(TINY.archive)
     checkpoint, weights = folder / "resume.safetensors", folder / "last.safetensors"
     return {
-        "archive, verified": Target(TINY.archive, file_reader(archive, load_archive), 200, 20, True),
-        "batch, verified": Target(batch, file_reader(batches / "data_batch_1", load_batches), 100, 10, True),
-        "archive, parsed": Target(TINY.archive, parse_archive, 200, 20, False, lambda read: read == members),
-        "batch, parsed": Target(batch, lambda data: read_pickle(data, "batch"), 200, 10, False),
+        "archive, verified": Target(TINY.archive, file_reader(archive, load_archive), True),
+        "batch, verified": Target(batch, file_reader(batches / "data_batch_1", load_batches), True),
+        "archive, parsed": Target(TINY.archive, parse_archive, False, lambda read: read == members),
+        "batch, parsed": Target(batch, lambda data: read_pickle(data, "batch"), False),
         "checkpoint": Target(
             run.checkpoint_path.read_bytes(), file_reader(checkpoint, lambda: load_state(engine, checkpoint)),
-            150, 20, True,
+            True,
         ),
         "weights": Target(
-            run.last_weights_path.read_bytes(), file_reader(weights, lambda: read_weights(weights)), 100, 10, True
+            run.last_weights_path.read_bytes(), file_reader(weights, lambda: read_weights(weights)), True
         ),
         "predictions": Target(
             run.predictions_path.read_bytes(), file_reader(run.predictions_path, run.read_predictions),
-            100, 10, False, same_predictions,
+            False, same_predictions,
         ),
     }  # fmt: skip
 
 
-NAMES = [
-    "archive, verified", "batch, verified", "archive, parsed", "batch, parsed", "checkpoint", "weights", "predictions",
-]  # fmt: skip
+# Flipped bits and truncations of each file.
+DAMAGE = {
+    "archive, verified": (200, 20), "batch, verified": (100, 10), "archive, parsed": (200, 20),
+    "batch, parsed": (200, 10), "checkpoint": (150, 20), "weights": (100, 10), "predictions": (100, 10),
+}  # fmt: skip
+NUM_FLIPS, NUM_CUTS = map(sum, zip(*DAMAGE.values(), strict=True))
 
 
 @pytest.fixture
@@ -198,14 +291,16 @@ def outcome(target, data):
 
 class TestDamage:
     def test_there_is_enough(self, targets):
-        assert sum(target.num_flips for target in targets.values()) >= 1000
-        assert sum(target.num_cuts for target in targets.values()) >= 100
-        assert sorted(targets) == sorted(NAMES)
+        assert NUM_FLIPS >= 1000
+        assert NUM_CUTS >= 100
+        assert targets.keys() == DAMAGE.keys()
 
-    @pytest.mark.parametrize("target", NAMES, indirect=True)
-    def test_a_flipped_bit_is_refused_where_there_is_a_checksum_and_read_as_data_elsewhere(self, target, request):
+    @pytest.mark.parametrize(("target", "num_flips"), [(n, f) for n, (f, _) in DAMAGE.items()], indirect=["target"])
+    def test_a_flipped_bit_is_refused_where_there_is_a_checksum_and_read_as_data_elsewhere(
+        self, target, num_flips, request
+    ):
         rng = random.Random(request.node.name)  # noqa: S311 (damage, not a secret)
-        for _ in range(target.num_flips):
+        for _ in range(num_flips):
             at = rng.randrange(len(target.data))
             damaged = bytearray(target.data)
             damaged[at] ^= 1 << rng.randrange(8)
@@ -221,10 +316,10 @@ class TestDamage:
             damaged[at] ^= 1 << rng.randrange(8)
             assert outcome(target, bytes(damaged)) == "refused", f"byte {at}"
 
-    @pytest.mark.parametrize("target", NAMES, indirect=True)
-    def test_a_file_that_is_cut_off_is_refused(self, target, request):
+    @pytest.mark.parametrize(("target", "num_cuts"), [(n, c) for n, (_, c) in DAMAGE.items()], indirect=["target"])
+    def test_a_file_that_is_cut_off_is_refused(self, target, num_cuts, request):
         rng = random.Random(request.node.name)  # noqa: S311 (damage, not a secret)
-        for length in [0, len(target.data) - 1, *(rng.randrange(len(target.data)) for _ in range(target.num_cuts - 2))]:
+        for length in [0, len(target.data) - 1, *(rng.randrange(len(target.data)) for _ in range(num_cuts - 2))]:
             assert outcome(target, target.data[:length]) == "refused", f"{length} of {len(target.data)} bytes"
 
     def test_a_damaged_cache_of_decoded_images_is_made_anew(self, tmp_path, monkeypatch):

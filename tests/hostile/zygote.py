@@ -8,6 +8,7 @@ The process computes nothing itself and runs one thread, so that its children ca
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -128,9 +129,10 @@ def _slow_save(stall):
 
 def _slow_evaluation(stall):
     """A batch of the second epoch's evaluation stalls."""
-    import resnet_cli.engine
+    from resnet_cli.engine import Engine
 
-    evaluate_batches, seen = resnet_cli.engine.evaluate_batches, []
+    module = sys.modules[Engine.__module__]
+    evaluate_batches, seen = module.evaluate_batches, []
 
     def stalling(*args, **fields):
         seen.append(args)
@@ -138,7 +140,14 @@ def _slow_evaluation(stall):
             stall()
         return evaluate_batches(*args, **fields)
 
-    resnet_cli.engine.evaluate_batches = stalling
+    module.evaluate_batches = stalling
+
+
+def _little_memory(_):
+    """The process may take 200 MiB more than it has, of which its threads and libraries take a part."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + 200 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _nobody(_):
@@ -168,7 +177,9 @@ def _stall(marker):
         time.sleep(0.01)
 
 
-PREPARATIONS = {"slow save": _slow_save, "slow evaluation": _slow_evaluation, "nobody": _nobody}
+PREPARATIONS = {
+    "slow save": _slow_save, "slow evaluation": _slow_evaluation, "little memory": _little_memory, "nobody": _nobody,
+}  # fmt: skip
 
 
 def _serve():

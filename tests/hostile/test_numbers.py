@@ -1,0 +1,80 @@
+"""A loss that is not finite and a batch that does not fit: said in one line, and never worked around in silence."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.numpy import load_file
+from watch import watched
+
+from resnet_cli.model import CifarNet
+from resnet_cli.rundir import RunDir
+
+TRAIN = ["train", "--recipe", "demo", "--arch", "plain", "--depth", "8", "--device", "cpu", "--limit-test", "40"]
+ABSURD_LR = ["--limit-train", "200", "--lr", "1e4", "--epochs", "10", "--save-every", "1steps"]
+
+
+def test_a_run_with_an_absurd_learning_rate_stops_at_its_step_and_is_in_no_mean(zygote, tmp_path, make_run, capfd):
+    run = RunDir(tmp_path / "diverged")
+    code, output = zygote.run(*TRAIN, *ABSURD_LR, "--out", run.path)
+    assert code == 4
+    step = run.read_divergence().step
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert f"error: training diverged: the loss was not finite at step {step} (epoch " in line
+    assert "lr 10000" in line
+    assert run.read_metrics()["step"].max() <= step
+    # what is kept is the state before that step or an earlier one
+    kept = load_file(run.checkpoint_path)
+    assert all(abs(values).max() < float("inf") for values in kept.values())
+
+    make_run(tmp_path / "good", arch="plain", depth=8, recipe="demo", dataset="digits", accuracy=91.0)
+    document = json.loads(watched(capfd, ["compare", tmp_path, "--json"]).out)
+    assert [(row["n"], row["test_accuracy_pct"]) for row in document["networks"]] == [(1, 91.0)]
+    assert [(one["path"], one["status"]) for one in document["skipped"]] == [(str(run.path), "diverged")]
+    table = watched(capfd, ["compare", tmp_path]).out
+    assert "diverged" in table
+    assert f"step {step}, at lr 10000" in " ".join(table.split())
+
+
+GRADFLOW = ["gradflow", "--depth", "8", "--device", "cpu", "--batches", "1"]
+
+
+def assert_short_of_memory(zygote, batch_size, *args):
+    code, output = zygote.run(*args, prepare="little memory")
+    assert code == 1, output
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert line == output.splitlines()[-1]
+    assert f"error: out of memory with batches of {batch_size} images; a smaller --batch-size needs less" in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says in /proc how much memory a process has")
+class TestTooLittleMemory:
+    def test_training_says_so_with_its_batch_size_and_changes_nothing(self, zygote, tmp_path):
+        out = tmp_path / "run"
+        command = [*TRAIN, "--limit-train", "1400", "--batch-size", "1400", "--epochs", "1", "--out", out]
+        assert_short_of_memory(zygote, 1400, *command)
+        assert RunDir(out).status() == "incomplete"
+        assert RunDir(out).read_record().config.batch_size == 1400
+        # where there is memory, the same command goes on
+        code, output = zygote.run(*command)
+        assert code == 0, output
+
+    def test_measuring_gradients_says_so(self, zygote):
+        assert_short_of_memory(zygote, 1400, *GRADFLOW, "--batch-size", 1400)
+
+    @pytest.mark.parametrize(
+        "error",
+        [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: 2 GB")],
+        ids=["Python", "GPU", "CPU"],
+    )
+    def test_evaluation_says_so_whoever_noticed(self, tmp_path, monkeypatch, capfd, error):
+        def fail(*_, **__):
+            raise error
+
+        torch.save(CifarNet(8, "none").state_dict(), tmp_path / "weights.pt")
+        monkeypatch.setattr("resnet_cli.evaluation.evaluate_batches", fail)
+        command = ["eval", tmp_path / "weights.pt", "--arch", "plain", "--dataset", "digits", "--device", "cpu"]
+        said = watched(capfd, [*command, "--batch-size", "64"])
+        assert said.code == 1
+        assert said.errors == ["error: out of memory with batches of 64 images; a smaller --batch-size needs less"]
