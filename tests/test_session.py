@@ -1,5 +1,6 @@
 """A run can be stopped anywhere and ends as if it had not been; a directory is never taken by mistake."""
 
+import json
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from resnet_cli.errors import (
 )
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
+from resnet_cli.seal import read_metadata
 from resnet_cli.session import SilentReporter, default_out, train
 
 # what depends on the clock or the process, not on the numbers
@@ -104,8 +106,9 @@ def test_a_run_without_momentum_can_be_stopped_and_continued_too(tmp_path):
     assert_same_numbers(train(config, tmp_path / "halves").run, whole)
 
 
-def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path):
-    config = config_for(compile="on", epochs=2, depth=8, limit_train=200)
+@pytest.mark.parametrize("arch", ["plain", "resnet"])
+def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, arch):
+    config = config_for(arch=arch, compile="on", epochs=2, depth=8, limit_train=200)
     whole = train(config, tmp_path / "whole").run
     with pytest.raises(StoppedError):
         train(config, tmp_path / "halves", reporter=StopAt(1))
@@ -143,6 +146,19 @@ def test_a_run_without_a_checkpoint_starts_again_without_duplicate_rows(tmp_path
         train(config, tmp_path / "run", options=never, reporter=Crash())
     assert RunDir(tmp_path / "run").read_metrics()["epoch"].tolist() == [1, 2]
     assert_same_numbers(train(config, tmp_path / "run").run, straight["resnet"])
+
+
+def test_checkpoints_can_be_saved_every_few_epochs(tmp_path):
+    run, saved = RunDir(tmp_path / "run"), []
+
+    class Watch(SilentReporter):
+        def epoch(self, metrics):
+            state = read_metadata(run.checkpoint_path.read_bytes())["state"] if run.checkpoint_path.exists() else "{}"
+            saved.append(json.loads(state).get("epochs_done"))
+
+    options = RunOptions(save_every=SaveEvery(2, "epochs"))
+    train(config_for(epochs=5), run.path, options=options, reporter=Watch())
+    assert saved == [None, 2, 2, 4, 5]
 
 
 def test_checkpoints_can_be_saved_by_the_minute(tmp_path):

@@ -48,12 +48,30 @@ def test_a_preempted_run_saves_its_last_step_long_before_it_is_killed(subject, z
     assert [sitting.step for sitting in run.read_sittings()] == [0, int(step)]
 
 
+@pytest.mark.parametrize("stalled_in", ["slow save", "slow evaluation"])
+def test_a_preempted_run_that_is_too_slow_to_save_is_killed_and_loses_only_what_came_after_the_last_save(
+    subject, zygote, stalled_in
+):
+    out = subject.new_out()
+    pid = zygote.start(*subject.command(out), prepare=stalled_in)
+    wait_until(lambda: zygote.is_stalled(pid))
+    saved = sameness.step_of(RunDir(out))
+    os.kill(pid, signal.SIGTERM)
+    time.sleep(0.3)  # in place of the scheduler's half minute
+    assert zygote.kill(pid)
+    assert sameness.step_of(RunDir(out)) == saved > 0
+    run = finish(subject, zygote, out)
+    assert [sitting.step for sitting in run.read_sittings()] == [0, saved]
+
+
 @pytest.mark.parametrize(
     ("stalled_in", "number", "code"),
     [
         ("slow save", signal.SIGTERM, -signal.SIGTERM),
         ("slow save", signal.SIGINT, 130),
+        ("slow save", signal.SIGUSR1, -signal.SIGUSR1),
         ("slow evaluation", signal.SIGTERM, -signal.SIGTERM),
+        ("slow evaluation", signal.SIGINT, 130),
     ],
 )
 def test_a_second_signal_ends_a_process_that_is_slow_at_once_and_the_run_goes_on(

@@ -1,0 +1,105 @@
+"""The same run again, in other processes, has one checksum; what was decided once is not decided anew in silence."""
+
+import json
+
+import pytest
+import sameness
+import torch
+from zygote import wait_until
+
+from resnet_cli.rundir import RunDir
+from resnet_cli.text import json_text
+
+TRAIN = ["train", "--recipe", "demo", "--depth", 8, "--device", "cpu", "--limit-train", 200, "--limit-test", 40]
+NUM_RUNS = 5
+MISSING_DEVICE = "cuda" if torch.backends.mps.is_available() else "mps"  # no machine has both
+
+
+@pytest.mark.parametrize("arch", ["plain", "resnet"])
+def test_five_runs_of_a_seed_and_a_copy_from_the_record_of_one_have_one_checksum(zygote, tmp_path, arch):
+    # benchmarks/reproducibility.py does the same in fresh processes, and with torch.compile
+    command = [*TRAIN, "--arch", arch, "--epochs", 2, "--augment", "crop-flip", "--gradflow-every", 1]
+    outs = [tmp_path / str(number) for number in range(NUM_RUNS)]
+    for out in outs:
+        code, output = zygote.run(*command, "--out", out)
+        assert code == 0, output
+    code, output = zygote.run("train", "--from", outs[0], "--out", tmp_path / "copy")
+    assert code == 0, output
+    checksums = {sameness.together(RunDir(out)) for out in [*outs, tmp_path / "copy"]}
+    assert len(checksums) == 1
+    first, copy = RunDir(outs[0]).read_record(), RunDir(tmp_path / "copy").read_record()
+    assert (copy.config, copy.decisions) == (first.config, first.decisions)
+    assert copy.run_id != first.run_id
+
+    code, output = zygote.run(*command, "--seed", 1, "--out", tmp_path / "other")
+    assert code == 0, output
+    assert sameness.together(RunDir(tmp_path / "other")) not in checksums
+
+
+@pytest.fixture
+def stopped(zygote, tmp_path):
+    """A command whose run was killed in its second epoch, and that run."""
+    command = [*TRAIN, "--arch", "plain", "--epochs", 3, "--save-every", "1steps", "--out", tmp_path / "run"]
+    pid = zygote.start(*command, prepare="slow evaluation")
+    wait_until(lambda: zygote.is_stalled(pid))
+    zygote.kill(pid)
+    return command, RunDir(tmp_path / "run")
+
+
+def rewrite(run, change):
+    record = json.loads(run.record_path.read_text())
+    change(record)
+    run.record_path.write_text(json_text(record))
+
+
+def error_of(output):
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_a_run_begun_on_another_device_asks_for_an_option_before_it_goes_on_here(zygote, stopped):
+    command, run = stopped
+    rewrite(run, lambda record: record["decisions"]["device"].update(value=MISSING_DEVICE))
+    before = sameness.step_of(run)
+    code, output = zygote.run(*command)
+    assert code == 2
+    assert f"its numbers would change: --device {MISSING_DEVICE}" in error_of(output)
+    assert "--accept-changes" in error_of(output)
+    assert sameness.step_of(run) == before
+    assert len(run.read_sittings()) == 1
+
+    code, output = zygote.run(*command, "--accept-changes")
+    assert code == 0, output
+    assert f"the end may differ in the last bits from an uninterrupted run: device {MISSING_DEVICE} → cpu" in output
+    assert [sitting.decisions["device"].value for sitting in run.read_sittings()] == ["cpu", "cpu"]
+    assert run.status() == "complete"
+
+
+def test_a_run_continued_with_another_version_says_so(zygote, stopped):
+    command, run = stopped
+    rewrite(run, lambda record: record["environment"].update(torch="2.0.0"))
+    code, output = zygote.run(*command)
+    assert code == 0, output
+    assert "the end may differ in the last bits from an uninterrupted run: torch 2.0.0 → " in output
+
+
+def test_a_run_goes_on_with_its_own_number_of_threads(zygote, stopped):
+    command, run = stopped
+    rewrite(run, lambda record: record["decisions"]["threads"].update(value="2"))
+    rewrite(run, lambda record: record["environment"].update(num_threads=2))
+    code, output = zygote.run(*command)  # of one thread, were it a new run
+    assert code == 0, output
+    assert "may differ" not in output
+    assert run.read_sittings()[1].environment["num_threads"] == 2
+
+
+def test_a_copy_of_a_run_that_this_machine_cannot_repeat_is_refused_until_that_is_accepted(zygote, stopped, tmp_path):
+    _, run = stopped
+    rewrite(run, lambda record: record["decisions"]["device"].update(value=MISSING_DEVICE))
+    copy = ["train", "--from", run.path, "--out", tmp_path / "copy"]
+    code, output = zygote.run(*copy)
+    assert code == 2
+    assert f"--device {MISSING_DEVICE}" in error_of(output)
+    assert not (tmp_path / "copy").exists()
+    code, output = zygote.run(*copy, "--accept-changes")
+    assert code == 0, output
