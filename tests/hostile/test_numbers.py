@@ -15,7 +15,7 @@ TRAIN = ["train", "--recipe", "demo", "--arch", "plain", "--depth", "8", "--devi
 ABSURD_LR = ["--limit-train", "200", "--lr", "1e4", "--epochs", "10", "--save-every", "1steps"]
 
 
-def test_a_run_with_an_absurd_learning_rate_stops_at_its_step_and_is_in_no_mean(zygote, tmp_path, make_run, capfd):
+def test_a_run_that_diverges_stops_at_its_step_and_is_in_no_mean(zygote, tmp_path, make_run, capfd):
     run = RunDir(tmp_path / "diverged")
     code, output = zygote.run(*TRAIN, *ABSURD_LR, "--out", run.path)
     assert code == 4
