@@ -208,3 +208,5 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str | None = None
     """Where the dataset lies; None: `$RESNET_DATA`, else the user's cache folder."""
     save_every: SaveEvery = SaveEvery(1, "epochs")
+    cuda_graph: bool = True
+    """Launch a whole step as one CUDA graph, on a GPU."""

@@ -17,11 +17,11 @@ from resnet_cli.rundir import Decision
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Compiling pays on a CPU when what it saves in the planned run exceeds what it costs. Rough
-# figures, measured on two cores of a Xeon: eager training runs at about 60 GFLOP/s, compiled
-# steps take a sixth less time, and compiling takes about 1.5 s a weighted layer.
-_CPU_FLOPS = 60e9
-_COMPILE_GAIN = 1 / 6
+# Compiling pays on a CPU when what it saves in the planned run exceeds what it costs. Rough figures, measured on two
+# cores of a Xeon (benchmarks/results/cpu_variants.txt): an eager step reaches about 200 GFLOP/s, a compiled one takes
+# a ninth less time, and compiling takes about 1.5 s a weighted layer.
+_CPU_FLOPS = 200e9
+_COMPILE_GAIN = 1 / 9
 _COMPILE_SECONDS_PER_LAYER = 1.5
 
 
@@ -33,6 +33,8 @@ class DevicePlan(NamedTuple):
     """`fp32`, `tf32`, `bf16` or `fp16`."""
     compile: bool
     deterministic: bool
+    cuda_graph: bool
+    """Whether a whole training step is launched as one CUDA graph."""
     decisions: dict[str, Decision]
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -41,7 +43,13 @@ class DevicePlan(NamedTuple):
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
 
-def decide(config: RunConfig, *, planned_macs: float = 0.0, recorded: dict[str, Decision] | None = None) -> DevicePlan:
+def decide(
+    config: RunConfig,
+    *,
+    planned_macs: float = 0.0,
+    recorded: dict[str, Decision] | None = None,
+    cuda_graph: bool = True,
+) -> DevicePlan:
     """Decide how `config` is computed on this machine and set the process up for it.
 
     What changes the last bits of a result (device, precision, compilation, threads) is decided
@@ -51,17 +59,18 @@ def decide(config: RunConfig, *, planned_macs: float = 0.0, recorded: dict[str, 
         config: device, precision, compile and deterministic as they were asked for.
         planned_macs: forward multiply-accumulates of all training images of the run.
         recorded: the decisions of an earlier sitting of the same run, which are kept.
+        cuda_graph: whether steps may be recorded as CUDA graphs, which changes no number.
 
     Raises:
         UsageError: this machine cannot do what was asked; the message names the option.
         CannotContinueError: this machine cannot do what was recorded.
     """
     if recorded is None:
-        return _decide(config, planned_macs)
+        return _decide(config, planned_macs, cuda_graph)
     try:
         # as if it had been asked for: what cannot be done is refused, nothing is chosen
         asked = {name: recorded[name].value for name in ("device", "precision", "compile")}
-        plan = _decide(msgspec.structs.replace(config, **asked), planned_macs)
+        plan = _decide(msgspec.structs.replace(config, **asked), planned_macs, cuda_graph)
         num_threads = int(recorded["threads"].value)
     except UsageError as error:
         raise CannotContinueError(
@@ -77,7 +86,7 @@ def decide(config: RunConfig, *, planned_macs: float = 0.0, recorded: dict[str, 
     return plan._replace(decisions={**plan.decisions, **kept})
 
 
-def _decide(config: RunConfig, planned_macs: float) -> DevicePlan:
+def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DevicePlan:
     device, why_device = _device(config.device)
     precision, why_precision = _precision(config.precision, device)
     compile_step, why_compile = _compile(config, device, planned_macs)
@@ -89,8 +98,21 @@ def _decide(config: RunConfig, planned_macs: float) -> DevicePlan:
         "memory_format": Decision("channels_last", "the layout that convolution kernels prefer"),
         "allocator": _keep_freed_memory() if device.type == "cpu" else Decision("default", "not a CPU run"),
     }
+    if device.type == "cuda":
+        is_graphed, why_graphed = _cuda_graph(precision, cuda_graph)
+        decisions["cuda_graph"] = Decision("on" if is_graphed else "off", why_graphed)
+    else:
+        is_graphed = False
     _set_up(device, precision, deterministic=config.deterministic)
-    return DevicePlan(device, precision, compile_step, config.deterministic, decisions)
+    return DevicePlan(device, precision, compile_step, config.deterministic, is_graphed, decisions)
+
+
+def _cuda_graph(precision: str, is_wanted: bool) -> tuple[bool, str]:
+    if not is_wanted:
+        return False, "asked for"
+    if precision == "fp16":
+        return False, "the scale of an fp16 loss changes between steps"
+    return True, "one launch a step"
 
 
 def _device(asked: str) -> tuple[torch.device, str]:

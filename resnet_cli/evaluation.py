@@ -13,7 +13,7 @@ from resnet_cli.config import Arch, DatasetName, Device, Precision, Shortcut
 from resnet_cli.data import Dataset, Images, Source, load_dataset, load_source, prepare
 from resnet_cli.data.batches import DeviceImages, Normalizer
 from resnet_cli.device import DevicePlan, decide
-from resnet_cli.engine import EVAL_BATCH_SIZE, evaluate_batches, merge
+from resnet_cli.engine import EVAL_BATCH_SIZE, Predictor, evaluate_batches, merge
 from resnet_cli.errors import InputError, UsageError
 from resnet_cli.progress import Progress, silent
 from resnet_cli.recipes import make_config
@@ -340,9 +340,8 @@ def _predict(
     model = subject.file.build(network).to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pieces, done = [], 0
     with memory_explained(options.batch_size):
-        for piece in evaluate_batches(
-            model, DeviceImages.on(plan.device, images), normalizer, plan, batch_size=options.batch_size
-        ):
+        predictor = Predictor(model, normalizer, plan)
+        for piece in evaluate_batches(predictor, DeviceImages.on(plan.device, images), options.batch_size):
             pieces.append(piece)
             done += piece.num_examples
             progress("evaluating", done, len(images), "images")

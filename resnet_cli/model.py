@@ -40,7 +40,7 @@ class Block(nn.Module):
 
     def branch(self, x: Tensor) -> Tensor:
         """F(x), before the addition; (N, C, H, W)."""
-        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return self.bn2(self.conv2(out))  # type: ignore[no-any-return]
 
     def skip(self, x: Tensor) -> Tensor:
@@ -54,9 +54,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C_in, H, W) to (N, C_out, H/stride, W/stride)."""
-        if self.shortcut == "none":
-            return F.relu(self.branch(x))
-        return F.relu(self.branch(x) + self.skip(x))
+        out = self.branch(x)
+        if self.shortcut != "none":
+            out += self.skip(x)
+        return F.relu(out, inplace=True)
 
 
 class CifarNet(nn.Module):
@@ -83,7 +84,7 @@ class CifarNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised images (N, 3, H, W)."""
-        x = F.relu(self.bn1(self.conv1(x)))  # (N, 16, 32, 32)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # (N, 16, 32, 32)
         x = self.layer1(x)  # (N, 16, 32, 32)
         x = self.layer2(x)  # (N, 32, 16, 16)
         x = self.layer3(x)  # (N, 64, 8, 8)

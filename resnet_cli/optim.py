@@ -33,18 +33,28 @@ def lr_at(step: int, config: RunConfig, num_train: int) -> float:
     return config.lr * config.lr_decay**passed
 
 
-def build_optimizer(model: nn.Module, config: RunConfig, *, fused: bool) -> torch.optim.SGD:
+def build_optimizer(model: nn.Module, config: RunConfig, device: torch.device) -> torch.optim.SGD:
     """SGD with momentum; weight decay on all parameters, BN and biases included, as He et al. trained.
 
     Args:
         model: already on its device and in its memory format.
         config: gives lr, momentum and weight decay.
-        fused: update all parameters in one kernel; same arithmetic, fewer launches.
+        device: on CPU and CUDA all parameters are updated in one kernel. On CUDA the learning rate lives there too,
+            as float32, so that a recorded step reads what `set_lr` wrote last.
     """
     return torch.optim.SGD(
         model.parameters(),
-        lr=config.lr,
+        lr=torch.tensor(config.lr, device=device) if device.type == "cuda" else config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        fused=fused,
+        fused=device.type in ("cpu", "cuda"),
     )
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of the next step."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

@@ -9,7 +9,8 @@ from resnet_cli.data import load_dataset
 from resnet_cli.data.batches import DeviceImages, Normalizer, crop_and_flip, plan_epoch
 from resnet_cli.data.dataset import Images
 from resnet_cli.device import decide
-from resnet_cli.engine import Engine, EpochRecord, Evaluation, Tick, evaluate, merge
+from resnet_cli.engine import Engine, EpochRecord, Tick, evaluate, merge
+from resnet_cli.engine.inference import EvaluatedBatch
 from resnet_cli.errors import DivergedError
 from resnet_cli.model import build_model, weighted_layers
 from resnet_cli.optim import lr_at
@@ -71,7 +72,7 @@ def test_a_tick_comes_after_every_step_and_every_evaluated_batch():
     ticks = [event for event in events if isinstance(event, Tick)]
     assert [(t.phase, t.done, t.total, t.step) for t in ticks] == [
         ("train", 128, 300, 1), ("train", 256, 300, 2), ("train", 300, 300, 3),
-        ("evaluate", 300, 300, 3), ("evaluate", 70, 70, 3),
+        ("evaluate", 250, 300, 3), ("evaluate", 300, 300, 3), ("evaluate", 70, 70, 3),
     ]  # fmt: skip
     assert isinstance(events[-1], EpochRecord)
 
@@ -117,10 +118,14 @@ def test_counts_do_not_depend_on_the_evaluation_batch_size():
 
 
 def test_a_partial_last_batch_counts_by_its_images_and_not_as_a_whole_batch():
-    pieces = [Evaluation(500, 100, 50.0, torch.zeros(500, 2)), Evaluation(1, 1, 9.0, torch.zeros(1, 2))]
-    whole = merge(pieces)
-    assert whole.error_pct == 100 * 101 / 501
-    assert whole.loss == 59 / 501
+    right, wrong = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 9.0]])
+    labels = torch.zeros(501, dtype=torch.int64)
+    whole = merge([EvaluatedBatch(right.repeat(500, 1), labels[:500]), EvaluatedBatch(wrong, labels[500:])])
+    assert whole.num_examples == 501
+    assert whole.error_pct == 100 * 1 / 501
+    assert whole.accuracy_pct == 100 * 500 / 501
+    losses = [F.cross_entropy(logits, labels[:1]).item() for logits in (right, wrong)]
+    assert whole.loss == pytest.approx((500 * losses[0] + losses[1]) / 501, rel=1e-6)
 
 
 def test_evaluation_leaves_the_network_as_it_was():

@@ -36,7 +36,7 @@ def test_a_deep_network_of_he2015_starts_at_a_tenth_for_400_steps():
 def test_one_step_is_sgd_with_momentum_and_weight_decay_on_every_parameter():
     config = make_config("report2025", arch="resnet", depth=8, lr=0.5)
     model = build_model("resnet", 8)
-    optimizer = build_optimizer(model, config, fused=True)
+    optimizer = build_optimizer(model, config, torch.device("cpu"))
     weights = {name: p.detach().clone() for name, p in model.named_parameters()}
     velocity = {name: torch.zeros_like(p) for name, p in weights.items()}
     for _ in range(2):

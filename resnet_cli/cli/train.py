@@ -202,6 +202,10 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=_RUN, help="Start afresh; removes only what this tool wrote.")
     ] = False,
+    cuda_graph: Annotated[
+        bool,
+        typer.Option(rich_help_panel=_MACHINE, help="On a GPU: launch a whole step as one graph. Same numbers."),
+    ] = True,
     json: Json = False,
     accept_changes: Annotated[
         bool,
@@ -224,7 +228,9 @@ def command(
         "precision": precision, "compile": compile_mode, "deterministic": deterministic or None,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
-    options = RunOptions(data_dir=str(data_dir) if data_dir else None, save_every=SaveEvery.parse(save_every))
+    options = RunOptions(
+        data_dir=str(data_dir) if data_dir else None, save_every=SaveEvery.parse(save_every), cuda_graph=cuda_graph
+    )
     how: dict[str, Any] = {"overwrite": overwrite, "accept_changes": accept_changes}
     if from_run is None:
         config = _config(given)

@@ -55,7 +55,10 @@ class Session:
 
         model = self._model_record()
         check_space(self.run, model.parameters)
-        plan = decide(self.config, planned_macs=self._planned_images() * model.macs, recorded=decisions)
+        plan = decide(
+            self.config, planned_macs=self._planned_images() * model.macs, recorded=decisions,
+            cuda_graph=self.options.cuda_graph,
+        )  # fmt: skip
         environment = describe_environment(plan)
         self.engine = Engine(self.config, self.dataset, plan)
         if earlier is None:

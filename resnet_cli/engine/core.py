@@ -1,24 +1,23 @@
-"""Training step, epoch and evaluation of one network: yields records, touches no files."""
+"""A run of epochs on one network: yields records, touches no files."""
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_cli.config import RunConfig
-from resnet_cli.data.batches import DeviceImages, EpochPlan, Normalizer, crop_and_flip, plan_epoch
+from resnet_cli.data.batches import DeviceImages, Normalizer, plan_epoch
 from resnet_cli.data.dataset import Dataset
 from resnet_cli.device import DevicePlan, peak_memory_bytes
+from resnet_cli.engine.graphs import Graphed
+from resnet_cli.engine.inference import Evaluation, Predictor, evaluate_batches, merge
+from resnet_cli.engine.step import EpochSums, SumsReader, TrainStep
 from resnet_cli.errors import DivergedError
 from resnet_cli.model import CifarNet, build_model, weighted_layers
-from resnet_cli.optim import build_optimizer, lr_at, steps_per_epoch, total_steps
-
-EVAL_BATCH_SIZE = 500
-_POLL_EVERY_STEPS = 50  # how often a GPU is asked for its loss; asking waits for it
+from resnet_cli.optim import build_optimizer, lr_at, set_lr, steps_per_epoch, total_steps
 
 
 class Tick(NamedTuple):
@@ -52,30 +51,6 @@ class EpochRecord(NamedTuple):
     """Number of wrong answers on the set that `best` is chosen on: validation if there is one, else test."""
 
 
-class Evaluation(NamedTuple):
-    """Sums over a labelled set; divide once at the end."""
-
-    num_examples: int
-    num_wrong: int
-    loss_sum: float
-    logits: Tensor  # (N, classes) float32 on the CPU, in dataset order
-
-    @property
-    def loss(self) -> float:
-        """Mean cross-entropy in nats."""
-        return self.loss_sum / self.num_examples
-
-    @property
-    def error_pct(self) -> float:
-        """Wrong answers in per cent."""
-        return 100.0 * self.num_wrong / self.num_examples
-
-    @property
-    def accuracy_pct(self) -> float:
-        """Right answers in per cent."""
-        return 100.0 * (self.num_examples - self.num_wrong) / self.num_examples
-
-
 class Engine:
     """One run's network, optimizer and data on a device.
 
@@ -97,9 +72,8 @@ class Engine:
         self.normalizer = Normalizer.for_dataset(dataset, config.normalization, device)
         model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
         self.model: CifarNet = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(self.model, config, fused=device.type in ("cpu", "cuda"))
+        self.optimizer = build_optimizer(self.model, config, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
-        self._compiled = torch.compile(self.model, dynamic=False) if plan.compile else self.model
         self.num_train = len(self.train_images)
         self.steps_per_epoch = steps_per_epoch(self.num_train, config.batch_size)
         self.total_steps = total_steps(config, self.num_train)
@@ -110,6 +84,23 @@ class Engine:
         self.train_seconds = 0.0
         self.sums = EpochSums(device)
         self.gradflow_values: Tensor | None = None  # (layers, 3) float64 on the CPU
+        self._build_steps()
+
+    def _build_steps(self) -> None:
+        predict = Predictor(self.model, self.normalizer, self.plan)
+        self._eval_batch_size = predict.batch_size
+        # a partial batch is not worth a compilation, nor a graph, of its own
+        step = self._partial_step = self._step_of(self.model)
+        if self.plan.compile:
+            step = self._step_of(torch.compile(self.model, dynamic=False))
+        self._full_step: Callable[[Tensor, Tensor, Tensor], Tensor] = step
+        self._predict: Callable[[Tensor], Tensor] = predict
+        if self.plan.cuda_graph:
+            self._full_step = Graphed(step, self.config.batch_size, parameters=list(self.model.parameters()))
+            self._predict = Graphed(predict, predict.batch_size)
+
+    def _step_of(self, network: Callable[[Tensor], Tensor]) -> TrainStep:
+        return TrainStep(network, self.optimizer, self.scaler, self.train_images, self.normalizer, self.plan, self.sums)
 
     @property
     def is_finished(self) -> bool:
@@ -139,42 +130,35 @@ class Engine:
         )
         total = min(self.num_train, (last - first) * self.config.batch_size)
         self.model.train()
+        self.sums.step.fill_(self.step)
+        reader = SumsReader(self.sums)
         while self.step < last:
             started = time.perf_counter()
             start = (self.step - first) * self.config.batch_size
             chosen = slice(start, min(start + self.config.batch_size, self.num_train))
-            self._train_step(plan, chosen)
+            set_lr(self.optimizer, lr_at(self.step, self.config, self.num_train))
+            step = self._full_step if chosen.stop - start == self.config.batch_size else self._partial_step
+            step(plan.order[chosen], plan.shift[chosen], plan.flip[chosen])
+            self.step += 1
+            self.sums.num_seen += chosen.stop - start
             if self.step == last and self._is_due(self.config.gradflow_every, epoch):
                 self.gradflow_values = self._measure_gradflow()
-            polled = self.plan.device.type == "cpu" or self.step % _POLL_EVERY_STEPS == 0 or self.step == last
-            loss, error_pct = (self.check_finite(), self.sums.error_pct) if polled else (None, None)
+            if self.step == last:
+                self.check_finite()  # waits for a GPU
+            seen = reader.poll(self.step)
+            if seen and seen.is_bad:
+                self.check_finite()
             self.train_seconds += time.perf_counter() - started
+            loss, error_pct = (seen.loss, seen.error_pct) if seen else (None, None)
             yield Tick("train", epoch, min(chosen.stop, total), total, self.step, loss, error_pct)
 
-    def _train_step(self, plan: EpochPlan, chosen: slice) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr_at(self.step, self.config, self.num_train)
-        order = plan.order[chosen]
-        pixels, labels = self.train_images.pixels[order], self.train_images.labels[order]
-        images = self.normalizer(crop_and_flip(pixels, plan.shift[chosen], plan.flip[chosen]))
-        # the partial batch at the end of an epoch is not worth a compilation of its own
-        network = self._compiled if len(labels) == self.config.batch_size else self.model
-        with self.plan.autocast():
-            logits = network(images).float()
-        loss = F.cross_entropy(logits, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if self.scaler.is_enabled():
-            self.scaler.unscale_(self.optimizer)  # gradflow reads true gradients
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.sums.add(loss.detach(), logits.detach(), labels, self.step)
-        self.step += 1
-
     def check_finite(self) -> float:
-        """Mean training loss of the epoch so far; raises `DivergedError` when a loss was not finite."""
-        step = int(self.sums.first_bad_step)
-        if step < _NEVER:
+        """Mean training loss of the epoch so far; raises `DivergedError` when a loss was not finite.
+
+        Waits for the device.
+        """
+        if self.sums.is_bad:
+            step = int(self.sums.first_bad_step)
             lr = lr_at(step, self.config, self.num_train)
             raise DivergedError(
                 f"training diverged: the loss was not finite at step {step} (epoch {self.epochs_done + 1}, lr {lr:g})",
@@ -188,7 +172,7 @@ class Engine:
         state += [
             buffer for values in self.optimizer.state.values() if (buffer := values.get("momentum_buffer")) is not None
         ]
-        return all(bool(torch.isfinite(value).all()) for value in state if value.is_floating_point())
+        return bool(torch.stack([torch.isfinite(value).all() for value in state if value.is_floating_point()]).all())
 
     # ------------------------------------------------------------- end of epoch
 
@@ -228,15 +212,16 @@ class Engine:
         record = EpochRecord(metrics, self._gradflow_rows(epoch), test.logits, (val or test).num_wrong)
         self.epochs_done = epoch
         self.train_seconds = 0.0
-        self.sums = EpochSums(self.plan.device)
+        self.sums.reset()
         self.gradflow_values = None
         return record
 
     def _evaluate(self, images: DeviceImages) -> Generator[Tick, None, Evaluation]:
         pieces = []
-        for piece in evaluate_batches(self.model, images, self.normalizer, self.plan):
+        done = 0
+        for piece in evaluate_batches(self._predict, images, self._eval_batch_size):
             pieces.append(piece)
-            done = sum(p.num_examples for p in pieces)
+            done += piece.num_examples
             yield Tick("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
         return merge(pieces)
 
@@ -280,77 +265,3 @@ class Engine:
                 }
             )
         return rows
-
-
-_NEVER = 2**62  # no run is this long
-
-
-class EpochSums:
-    """Loss and errors of an epoch's training steps, summed on the device without waiting for it."""
-
-    def __init__(self, device: torch.device) -> None:
-        # MPS has no float64
-        self.loss_sum = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        self.num_wrong = torch.zeros((), dtype=torch.int64, device=device)
-        self.first_bad_step = torch.full((), _NEVER, dtype=torch.int64, device=device)
-        self.num_seen = 0
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, step: int) -> None:
-        """Add one step: mean loss (), logits (B, classes), labels (B,)."""
-        self.loss_sum += loss * len(labels)
-        self.num_wrong += (logits.argmax(dim=1) != labels).sum()
-        bad = torch.where(torch.isfinite(loss), _NEVER, step)
-        self.first_bad_step = torch.minimum(self.first_bad_step, bad)
-        self.num_seen += len(labels)
-
-    @property
-    def loss(self) -> float:
-        """Mean loss over the images seen."""
-        return float(self.loss_sum) / max(self.num_seen, 1)
-
-    @property
-    def error_pct(self) -> float:
-        """Wrong answers in per cent of the images seen."""
-        return 100.0 * int(self.num_wrong) / max(self.num_seen, 1)
-
-
-@torch.no_grad()
-def evaluate_batches(
-    model: CifarNet,
-    images: DeviceImages,
-    normalizer: Normalizer,
-    plan: DevicePlan,
-    *,
-    batch_size: int = EVAL_BATCH_SIZE,
-) -> Iterator[Evaluation]:
-    """Evaluate `model` in eval mode without augmentation, one `Evaluation` a batch, in order."""
-    for start in range(0, len(images), batch_size):
-        model.eval()
-        labels = images.labels[start : start + batch_size]
-        with plan.autocast():
-            logits = model(normalizer(images.pixels[start : start + batch_size])).float()
-        loss_sum = F.cross_entropy(logits, labels, reduction="none").cpu().double().sum().item()
-        num_wrong = int((logits.argmax(dim=1) != labels).sum())
-        yield Evaluation(len(labels), num_wrong, loss_sum, logits.cpu())
-
-
-def merge(pieces: list[Evaluation]) -> Evaluation:
-    """One `Evaluation` of several consecutive ones."""
-    return Evaluation(
-        sum(p.num_examples for p in pieces),
-        sum(p.num_wrong for p in pieces),
-        sum(p.loss_sum for p in pieces),
-        torch.cat([p.logits for p in pieces]),
-    )
-
-
-def evaluate(
-    model: CifarNet,
-    images: DeviceImages,
-    normalizer: Normalizer,
-    plan: DevicePlan,
-    *,
-    batch_size: int = EVAL_BATCH_SIZE,
-) -> Evaluation:
-    """Evaluate `model` on all `images`; counts do not depend on `batch_size`."""
-    return merge(list(evaluate_batches(model, images, normalizer, plan, batch_size=batch_size)))
