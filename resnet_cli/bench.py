@@ -15,6 +15,7 @@ from resnet_cli.config import RunConfig
 from resnet_cli.data import Dataset, Images, Source, prepare
 from resnet_cli.device import DevicePlan, decide, peak_memory_bytes
 from resnet_cli.engine import Engine, EpochRecord, Tick
+from resnet_cli.engine.graphs import NUM_WARMUP_CALLS
 from resnet_cli.errors import OutOfMemoryError
 from resnet_cli.model import CifarNet, count_macs, count_parameters
 from resnet_cli.optim import steps_per_epoch, total_steps
@@ -24,8 +25,8 @@ from resnet_cli.session.shortage import is_out_of_memory
 
 Clock = Callable[[], float]
 
-NUM_WARMUP_STEPS = 3  # the first compiles or chooses kernels, the next fill caches
-NUM_EVAL_BATCHES = 4  # the first of them is warm-up
+NUM_WARMUP_STEPS = NUM_WARMUP_CALLS + 1  # the first compiles or chooses kernels, the last records a CUDA graph
+NUM_EVAL_BATCHES = 3  # timed, after those of the warm-up
 NUM_PRODUCTS = 10  # of matrices, for the peak
 NOISY = 1.5  # the slowest step over the median one, from which on the times are in doubt
 
@@ -238,6 +239,7 @@ def measure(
     short = msgspec.structs.replace(
         config, epochs=None, steps=steps, milestones=(), lr=0.0, warmup_steps=0, clean_train_every=0, gradflow_every=0
     )
+    num_warmup_batches = NUM_WARMUP_STEPS if plan.cuda_graph else 1
     first = "compiling" if plan.compile else "warming up"
     progress(f"{first} {config.network}", 0, needed, "steps")
     step_seconds: list[float] = []
@@ -249,9 +251,9 @@ def measure(
             step_seconds.append(piece.seconds)
             label = "timing" if len(step_seconds) >= NUM_WARMUP_STEPS else first
             progress(f"{label} {config.network}", len(step_seconds), needed, "steps")
-        if len(step_seconds) == needed and len(batches) >= NUM_EVAL_BATCHES:
+        if len(step_seconds) == needed and len(batches) >= num_warmup_batches + NUM_EVAL_BATCHES:
             break
-    return summarize(step_seconds, batches, is_compiled=plan.compile)
+    return summarize(step_seconds, batches, num_warmup_batches, is_compiled=plan.compile)
 
 
 class Piece(NamedTuple):
@@ -282,16 +284,20 @@ def timed(
         before = clock()
 
 
-def summarize(step_seconds: list[float], batches: list[Piece], *, is_compiled: bool) -> Timing:
+def summarize(
+    step_seconds: list[float], batches: list[Piece], num_warmup_batches: int = 1, *, is_compiled: bool
+) -> Timing:
     """Separate warm-up from what repeats.
 
     Args:
         step_seconds: of whole training batches, warm-up first.
-        batches: evaluated ones; the first is warm-up.
+        batches: evaluated ones, warm-up first.
+        num_warmup_batches: how many of them are that; where there are no more, the last one counts.
         is_compiled: whether the excess of the warm-up is compilation.
     """
     warmup, steps = step_seconds[:NUM_WARMUP_STEPS], step_seconds[NUM_WARMUP_STEPS:]
-    per_image = statistics.median(batch.seconds / batch.num_images for batch in batches[1:])
+    timed_batches = batches[num_warmup_batches:] or batches[-1:]
+    per_image = statistics.median(batch.seconds / batch.num_images for batch in timed_batches)
     excess = sum(warmup) - len(warmup) * statistics.median(steps)
     excess += batches[0].seconds - batches[0].num_images * per_image
     return Timing(tuple(steps), per_image, max(excess, 0.0) if is_compiled else 0.0)

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from contextlib import AbstractContextManager
+from importlib import metadata
 from typing import NamedTuple
 
 import msgspec
@@ -219,14 +220,12 @@ def peak_memory_bytes(device: torch.device) -> int | None:
 
 def describe_environment(plan: DevicePlan) -> dict[str, str | int | bool | None]:
     """Versions and hardware for run.json."""
-    import torchvision
-
     is_cuda = plan.device.type == "cuda"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
+        "torchvision": metadata.version("torchvision"),  # importing it takes a second
         "cuda": torch.version.cuda if is_cuda else None,
         "cudnn": str(torch.backends.cudnn.version()) if is_cuda else None,  # type: ignore[no-untyped-call]
         "device_name": torch.cuda.get_device_name(plan.device) if is_cuda else _cpu_name(),

@@ -42,13 +42,19 @@ def build_optimizer(model: nn.Module, config: RunConfig, device: torch.device) -
         device: on CPU and CUDA all parameters are updated in one kernel. On CUDA the learning rate lives there too,
             as float32, so that a recorded step reads what `set_lr` wrote last.
     """
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         model.parameters(),
         lr=torch.tensor(config.lr, device=device) if device.type == "cuda" else config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         fused=device.type in ("cpu", "cuda"),
     )
+    if config.momentum > 0:
+        # as the first step would make them, but also where a scaler skips that step: the fused kernel would leave
+        # them uninitialised then
+        for parameter in model.parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter).detach()
+    return optimizer
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

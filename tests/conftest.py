@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,6 +21,9 @@ from resnet_cli.rundir import (
     RunRecord,
     Summary,
 )
+
+# cuBLAS reads it once a process, whichever test comes first
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 _TIME = "2026-01-02T03:04:05Z"
 _CLASSES = {"cifar100": 100}

@@ -110,17 +110,23 @@ class TestTiming:
         assert piece.seconds == 9
 
     def test_warm_up_is_left_out_and_its_excess_is_compilation_where_there_is_any(self):
-        steps = [30.0, 2.0, 2.5, *[2.0, 1.0, 4.0]]
+        steps = [30.0, 2.0, 2.5, 2.0, *[2.0, 1.0, 4.0]]
         batches = [Piece("evaluate", 500, 11.0), Piece("evaluate", 500, 5.0), Piece("evaluate", 200, 2.0)]
         compiled = summarize(steps, batches, is_compiled=True)
         assert compiled.step_seconds == (2.0, 1.0, 4.0)
         assert compiled.eval_seconds_per_image == pytest.approx(0.01)
-        assert compiled.compile_seconds == pytest.approx(34.5 - 3 * 2.0 + 11.0 - 5.0)
+        assert compiled.compile_seconds == pytest.approx(36.5 - 4 * 2.0 + 11.0 - 5.0)
         assert summarize(steps, batches, is_compiled=False) == compiled._replace(compile_seconds=0.0)
 
     def test_a_quick_warm_up_gives_no_negative_compilation(self):
-        timing = summarize([1.0] * 3 + [2.0], [Piece("evaluate", 1, 1.0), Piece("evaluate", 1, 1.0)], is_compiled=True)
+        timing = summarize([1.0] * NUM_WARMUP_STEPS + [2.0], [Piece("evaluate", 1, 1.0), Piece("evaluate", 1, 1.0)], is_compiled=True)
         assert timing.compile_seconds == 0
+
+    def test_batches_that_are_recorded_first_are_left_out_unless_there_are_no_others(self):
+        batches = [Piece("evaluate", 1, seconds) for seconds in (9.0, 8.0, 7.0, 6.0, 1.0)]
+        steps = [1.0] * (NUM_WARMUP_STEPS + 1)
+        assert summarize(steps, batches, 4, is_compiled=False).eval_seconds_per_image == 1.0
+        assert summarize(steps, batches[:4], 4, is_compiled=False).eval_seconds_per_image == 6.0
 
 
 class TestCost:
@@ -176,7 +182,7 @@ def test_compilation_is_decided_as_a_run_decides_it(tmp_path, monkeypatch, field
     config = digits(**{"compile": "auto", **fields})
     asked = []
 
-    def note(config, *, planned_macs, recorded=None):
+    def note(config, *, planned_macs, recorded=None, cuda_graph=True):
         asked.append((config, planned_macs, recorded))
         raise AskedError
 

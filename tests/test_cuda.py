@@ -26,7 +26,8 @@ def results(engine):
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 @pytest.mark.parametrize("compile_mode", ["off", "on"])
-def test_a_graph_computes_what_single_launches_compute(precision, compile_mode):
+def test_a_graph_computes_what_single_launches_compute(monkeypatch, precision, compile_mode):
+    monkeypatch.setattr("resnet_cli.engine.inference._GPU_EVAL_BATCH_SIZE", 16)  # so that there are whole batches
     fields = {"precision": precision, "compile": compile_mode, "augment": "crop-flip", "milestones": (1, 2)}
     losses, gradflow = results(engine_for(**fields, gradflow_every=1))
     expected, expected_gradflow = results(engine_for(**fields, gradflow_every=1, cuda_graph=False))
@@ -53,11 +54,12 @@ def test_a_gpu_agrees_with_the_cpu_within_rounding():
 
 
 def test_nothing_inside_an_epoch_waits_for_the_gpu():
-    engine = engine_for(epochs=2)
+    engine = engine_for(epochs=2, batch_size=4)  # 125 steps an epoch: the sums are read in between
     events = engine.run()
     for event in events:
         if isinstance(event, EpochRecord):
             break
+    next(events)  # the plan of an epoch is copied before its first step
     torch.cuda.set_sync_debug_mode("error")
     try:
         while engine.step < engine.total_steps - 1:

@@ -119,7 +119,8 @@ class TestRecording:
 
         graph.replay = replay
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
-        monkeypatch.setattr(torch.cuda, "graph", contextlib.nullcontext)
+        monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: contextlib.nullcontext())
+        monkeypatch.setattr("resnet_cli.engine.graphs._stream", lambda: None)
         return graph
 
     def test_a_replay_sets_the_gradients_to_where_the_record_left_them(self, graph):

@@ -143,21 +143,22 @@ class Engine:
             self.sums.num_seen += chosen.stop - start
             if self.step == last and self._is_due(self.config.gradflow_every, epoch):
                 self.gradflow_values = self._measure_gradflow()
-            if self.step == last:
-                self.check_finite()  # waits for a GPU
             seen = reader.poll(self.step)
-            if seen and seen.is_bad:
-                self.check_finite()
             self.train_seconds += time.perf_counter() - started
+            if self.step == last or (seen and seen.is_bad):
+                self.check_finite()
             loss, error_pct = (seen.loss, seen.error_pct) if seen else (None, None)
             yield Tick("train", epoch, min(chosen.stop, total), total, self.step, loss, error_pct)
 
     def check_finite(self) -> float:
         """Mean training loss of the epoch so far; raises `DivergedError` when a loss was not finite.
 
-        Waits for the device.
+        Waits for the device, which is time that training takes.
         """
-        if self.sums.is_bad:
+        started = time.perf_counter()
+        is_bad = self.sums.is_bad
+        self.train_seconds += time.perf_counter() - started
+        if is_bad:
             step = int(self.sums.first_bad_step)
             lr = lr_at(step, self.config, self.num_train)
             raise DivergedError(

@@ -4,6 +4,7 @@ Not measured on a GPU. The recipe (side stream for the warm-up, no gradients bef
 fixed addresses) is that of PyTorch's notes on CUDA graphs, "whole-network capture".
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -31,10 +32,13 @@ def record_cuda(body: Callable[[], Tensor], parameters: Sequence[nn.Parameter]) 
     """
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=_stream()):
             result = body()
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
+        cause = error.__context__ or error  # the end of a failed capture fails too
+        reason = str(cause).partition("\n")[0]
         raise ResnetError(f"no CUDA graph could be made: {reason}", hint="--no-cuda-graph does without") from error
     gradients = [parameter.grad for parameter in parameters]
 
@@ -48,10 +52,16 @@ def record_cuda(body: Callable[[], Tensor], parameters: Sequence[nn.Parameter]) 
     return replay
 
 
+@functools.cache
+def _stream() -> torch.cuda.Stream:
+    # one for ever: libraries keep a workspace for each stream that they have seen
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call,no-any-return,unused-ignore]
+
+
 @contextmanager
 def side_stream() -> Iterator[None]:
-    """What runs before a capture runs on a stream of its own."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    """What runs before a capture runs on the stream of the capture."""
+    stream = _stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         yield

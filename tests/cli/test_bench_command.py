@@ -165,7 +165,7 @@ def test_a_real_measurement_writes_no_file_and_needs_no_network(tmp_path, monkey
     assert resnet([*FAST, "--depth", "8", "--steps", "1", "--dataset", "cifar10", "--batch-size", "8"]) == 0
     captured = capsys.readouterr()
     assert [line.split()[0] for line in captured.out.splitlines()[2:4]] == ["plain-8", "resnet-8"]
-    assert "timing resnet-8: 4 steps of 4 steps" in captured.err
+    assert "timing resnet-8: 5 steps of 5 steps" in captured.err
     assert list(tmp_path.iterdir()) == []
 
 
