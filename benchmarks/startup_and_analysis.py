@@ -1,0 +1,123 @@
+"""How long the commands take that compute no network: help, `resnet compare` of many runs, `resnet plot` of a study.
+
+    python benchmarks/startup_and_analysis.py [--starts 15] [--runs 1000] [--repeats 5]
+
+Every time is that of a whole fresh process, from its start to its end; the median of several, after one that is not
+counted. `resnet --help` and `--version` take turns with `python -c pass`, the part of them that is Python's own.
+The runs are generated (`generated_runs.py`): 200 epochs of the report's four networks, in turn, as the package writes
+them; the four that are plotted have gradient norms of every layer and epoch and predictions, so that every figure is
+drawn. `compare` reads what a run is and how it ended, `plot` its epochs too. Memory is the highest resident memory of
+the process.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from processes import RESNET, ROOT, Finished, run
+
+sys.path.insert(0, str(ROOT))
+
+from generated_runs import generate
+from where import command_line, where
+
+from resnet_cli.analysis.figures import KINDS
+
+START_SECONDS = 0.25
+COMPARE_SECONDS, COMPARE_BYTES = 5.0, 500e6
+PLOT_SECONDS = 10.0
+
+
+def main() -> None:
+    options = _options()
+    print(f"{command_line()}\n")
+    with tempfile.TemporaryDirectory() as name:
+        lines = _starts(options.starts)
+        lines += _compare(Path(name, "many"), options.runs, options.repeats)
+        lines += _plot(Path(name, "study"), Path(name, "figures"), options.repeats)
+    _print_table(lines)
+    print(f"\n{where()}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--starts", type=int, default=15, help="processes of each command that only starts")
+    parser.add_argument("--runs", type=int, default=1000, help="run directories to compare")
+    parser.add_argument("--repeats", type=int, default=5, help="processes of compare and of plot")
+    return parser.parse_args()
+
+
+Line = tuple[str, str, str, str]
+
+
+def _starts(count: int) -> list[Line]:
+    commands = {
+        "python -c pass": (sys.executable, "-c", "pass"),
+        "resnet --version": (*RESNET, "--version"),
+        "resnet --help": (*RESNET, "--help"),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(count + 1):
+        for name, command in commands.items():
+            finished = run(*command)
+            if number:
+                seconds[name].append(finished.seconds)
+    goals = {"python -c pass": None, "resnet --version": START_SECONDS, "resnet --help": START_SECONDS}
+    return [_line(name, seconds[name], goals[name], "s", digits=3) for name in commands]
+
+
+def _compare(folder: Path, num_runs: int, repeats: int) -> list[Line]:
+    generate(folder, num_runs)
+    told = json.loads(run(*RESNET, "compare", str(folder), "--json").stdout)
+    assert sum(network["n"] for network in told["networks"]) == num_runs, "a run was left out"
+    done = [run(*RESNET, "compare", str(folder)) for _ in range(repeats)]
+    name = f"resnet compare, {num_runs:,} runs"
+    return [
+        _line(name, [one.seconds for one in done], COMPARE_SECONDS, "s", digits=2),
+        _memory(name, done, COMPARE_BYTES),
+    ]
+
+
+def _plot(folder: Path, out: Path, repeats: int) -> list[Line]:
+    generate(folder, 4, gradflow=True, predictions=True)
+    command = (*RESNET, "plot", str(folder), "--kind", "all", "--out", str(out))
+    run(*command)
+    drawn = {path.stem for path in out.iterdir()}
+    assert drawn == set(KINDS), f"figures not drawn: {set(KINDS) - drawn}"
+    done = [run(*command) for _ in range(repeats)]
+    name = f"resnet plot --kind all, 4 runs, {len(drawn)} figures"
+    return [
+        _line(name, [one.seconds for one in done], PLOT_SECONDS, "s", digits=2),
+        _memory(name, done, None),
+    ]
+
+
+def _memory(name: str, done: Sequence[Finished], goal: float | None) -> Line:
+    peaks = [one.peak_bytes / 1e6 for one in done]
+    return _line(f"{name}, memory", peaks, goal and goal / 1e6, "MB", digits=0)
+
+
+def _line(name: str, values: Sequence[float], goal: float | None, unit: str, *, digits: int) -> Line:
+    median = statistics.median(values)
+    measured = f"{median:.{digits}f} {unit} ({min(values):.{digits}f} to {max(values):.{digits}f}, {len(values)} times)"
+    if goal is None:
+        return name, measured, "", ""
+    return name, measured, f"≤ {goal:g} {unit}", "reached" if median <= goal else "missed"
+
+
+def _print_table(lines: Sequence[Line]) -> None:
+    rows = [("what", "median (range)", "goal", ""), *lines]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    main()
+    print(f"{time.monotonic() - started:.0f} s")
