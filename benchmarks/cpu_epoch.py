@@ -10,7 +10,9 @@ compiles, is not counted; its time is printed apart.
 import argparse
 import datetime
 import multiprocessing
+import resource
 import statistics
+import sys
 import time
 from multiprocessing.connection import Connection
 
@@ -58,11 +60,12 @@ def ours(pipe: Connection, args: argparse.Namespace) -> None:
 
 
 def serve(pipe: Connection, epoch: object) -> None:
-    """Run an epoch and send its seconds whenever asked."""
+    """Run an epoch and send its seconds whenever asked; at the end the peak memory in bytes."""
     while pipe.recv():
         started = time.perf_counter()
         epoch()
         pipe.send(time.perf_counter() - started)
+    pipe.send(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # Linux counts KiB
 
 
 def main() -> None:
@@ -75,6 +78,7 @@ def main() -> None:
     parser.add_argument("--compile", default="on", choices=["on", "off"])
     args = parser.parse_args()
 
+    print(f"python benchmarks/cpu_epoch.py {' '.join(sys.argv[1:])}")
     context = multiprocessing.get_context("spawn")
     pipes = {}
     for side in (textbook, ours):
@@ -93,6 +97,7 @@ def main() -> None:
         print(f"pair {pair + 1}: " + "  ".join(f"{side} {times[side][-1]:.1f} s" for side in pipes), flush=True)
     for pipe in pipes.values():
         pipe.send(False)
+    memory = pipes["ours"].recv()
 
     import torch
 
@@ -103,7 +108,8 @@ def main() -> None:
     for side in pipes:
         print(f"{side:9} median {statistics.median(times[side]):7.1f} s   first epoch {first[side]:7.1f} s")
     print(f"textbook ÷ ours: median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
-    print(f"{datetime.date.today()}, {_cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"peak resident memory of ours {memory / 2**20:.0f} MiB, its images included")
+    print(f"{datetime.date.today()}, {_cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
 
 
 if __name__ == "__main__":

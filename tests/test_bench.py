@@ -119,7 +119,9 @@ class TestTiming:
         assert summarize(steps, batches, is_compiled=False) == compiled._replace(compile_seconds=0.0)
 
     def test_a_quick_warm_up_gives_no_negative_compilation(self):
-        timing = summarize([1.0] * NUM_WARMUP_STEPS + [2.0], [Piece("evaluate", 1, 1.0), Piece("evaluate", 1, 1.0)], is_compiled=True)
+        timing = summarize(
+            [1.0] * NUM_WARMUP_STEPS + [2.0], [Piece("evaluate", 1, 1.0), Piece("evaluate", 1, 1.0)], is_compiled=True
+        )
         assert timing.compile_seconds == 0
 
     def test_batches_that_are_recorded_first_are_left_out_unless_there_are_no_others(self):

@@ -1,0 +1,170 @@
+"""Does speed change results? Training curves against the textbook's arithmetic, and accuracy over seeds.
+
+    python benchmarks/agreement.py curves [--steps 40]
+    python benchmarks/agreement.py accuracy --data-dir DIR [--seeds 3] [--epochs 6]
+
+`curves`: ResNet-20 and Plain-20 take the same steps from the same weights on the same batches in several ways. The
+reference is the default memory layout, eager, without fusion; printed is the largest relative difference of the
+training loss: of the first step, of the first ten, of all. The last way is the reference itself in one thread, which
+changes the order of summation and nothing else: training amplifies rounding, whatever its origin, and at the report's
+learning rate without bound, so that no way can be asked to differ less than that one.
+
+`accuracy`: ResNet-8 on 10,000 of the images in DIR (a folder as for `--dataset imagefolder`), by the textbook trainer
+and by ours, eager and compiled: test accuracy, mean ± standard deviation over seeds, and the 95 % interval of the
+difference (Welch).
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from textbook import Textbook, network
+from where import command_line, where
+
+from resnet_cli.config import RunConfig
+from resnet_cli.data import Dataset, Images, Source, load_dataset, prepare
+from resnet_cli.data.batches import Normalizer, crop_and_flip, plan_epoch
+from resnet_cli.device import decide
+from resnet_cli.engine import Engine, EpochRecord, Tick
+from resnet_cli.model import build_model
+from resnet_cli.recipes import make_config
+
+BATCH_SIZE = 128
+
+
+def main() -> None:
+    """Print one of the two."""
+    args = _options()
+    print(f"{command_line()}\n")
+    if args.what == "curves":
+        _curves(args.steps)
+    else:
+        _accuracy(args)
+    print(f"\n{where()}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["curves", "accuracy"])
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--data-dir", type=Path)
+    return parser.parse_args()
+
+
+# ------------------------------------------------------------------------ curves
+
+
+def _curves(num_steps: int) -> None:
+    print("largest relative difference of the loss")
+    print(f"{'':44}{'first step':>12}{'first 10':>12}{f'all {num_steps}':>12}")
+    dataset = _random_dataset(num_steps)
+    for lr in (0.001, 0.1):
+        for arch in ("plain", "resnet"):
+            fields = {"arch": arch, "depth": 20, "device": "cpu", "epochs": 1, "lr": lr, "milestones": ()}
+            ways = {
+                "eager": make_config(**fields, compile="off"),
+                "compiled": make_config(**fields, compile="on"),
+                "bf16, on request only": make_config(**fields, compile="off", precision="bf16"),
+            }
+            reference = _reference(ways["eager"], dataset)
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            one_thread = _reference(ways["eager"], dataset)
+            torch.set_num_threads(threads)
+            found = {name: _ours(config, dataset) for name, config in ways.items()}
+            for name, losses in {**found, "the reference in one thread": one_thread}.items():
+                apart = np.abs(losses - reference) / np.abs(reference)
+                columns = "".join(f"{value:12.1e}" for value in (apart[0], apart[:10].max(), apart.max()))
+                print(f"{f'lr {lr}, {arch}-20, {name}':44}{columns}")
+
+
+def _random_dataset(num_steps: int) -> Dataset:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, num_steps * BATCH_SIZE)
+    # labels that can be learned: the brightness of the image
+    noise = rng.integers(0, 128, (len(labels), 32, 32, 3))
+    train = Images((noise + 12 * labels[:, None, None, None]).astype(np.uint8), labels)
+    classes = tuple("0123456789")
+    source = Source(
+        name="cifar10", display_name="random", classes=classes, train=train, test=train.take(np.arange(100))
+    )
+    return prepare(source)
+
+
+def _ours(config: RunConfig, dataset: Dataset) -> np.ndarray:
+    """Loss of each step, from the running mean that the engine yields."""
+    sums = [0.0]
+    for event in Engine(config, dataset, decide(config)).run():
+        if isinstance(event, Tick) and event.phase == "train":
+            sums.append(event.running_loss * event.done)
+    return np.diff(sums) / BATCH_SIZE
+
+
+def _reference(config: RunConfig, dataset: Dataset) -> np.ndarray:
+    """Loss of each step on the same batches, eager and in the default layout."""
+    device = torch.device("cpu")
+    model = network(config.arch, config.depth)
+    weights = build_model(config.arch, config.depth, seed=config.seed).state_dict()
+    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=False
+    )
+    normalizer = Normalizer.for_dataset(dataset, config.normalization, device)
+    pixels, labels = torch.from_numpy(dataset.train.pixels), torch.from_numpy(dataset.train.labels)
+    plan = plan_epoch(len(labels), config.augment, seed=config.seed, epoch=1, device=device)
+    losses = []
+    for chosen in torch.arange(len(labels)).split(BATCH_SIZE):
+        order = plan.order[chosen]
+        images = normalizer(crop_and_flip(pixels[order], plan.shift[chosen], plan.flip[chosen])).contiguous()
+        loss = F.cross_entropy(model(images), labels[order])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return np.array(losses)
+
+
+# ---------------------------------------------------------------------- accuracy
+
+
+def _accuracy(args: argparse.Namespace) -> None:
+    milestone = max(args.epochs * 2 // 3, 1)
+    fields = {
+        "arch": "resnet", "depth": 8, "device": "cpu", "dataset": "imagefolder", "limit_train": 10_000,
+        "limit_test": 5_000, "epochs": args.epochs, "milestones": (milestone,), "clean_train_every": 0,
+    }  # fmt: skip
+    dataset = load_dataset(make_config(**fields), args.data_dir)
+
+    def ours(compile_mode: str) -> Callable[[int], float]:
+        def train(seed: int) -> float:
+            config = make_config(**fields, compile=compile_mode, seed=seed)
+            events = Engine(config, dataset, decide(config)).run()
+            return [e.metrics["test_accuracy_pct"] for e in events if isinstance(e, EpochRecord)][-1]
+
+        return train
+
+    def textbook(seed: int) -> float:
+        torch.manual_seed(seed)
+        images = [(part.pixels, part.labels) for part in (dataset.train, dataset.test)]
+        trainer = Textbook("resnet", 8, *images, "cpu", milestones=(milestone,))
+        return [trainer.epoch() for _ in range(args.epochs)][-1]
+
+    ways = {"textbook": textbook, "ours, eager": ours("off"), "ours, compiled": ours("on")}
+    found = {name: np.array([way(seed) for seed in range(args.seeds)]) for name, way in ways.items()}
+    print(f"\nresnet-8, 10,000 of the images, {args.epochs} epochs, {args.seeds} seeds: test accuracy, %")
+    for name, values in found.items():
+        line = f"{name:16}{values.mean():7.2f} ± {values.std(ddof=1):.2f}"
+        if name != "textbook":
+            interval = stats.ttest_ind(values, found["textbook"], equal_var=False).confidence_interval(0.95)
+            line += f"   difference from the textbook's: [{interval.low:+.2f}, {interval.high:+.2f}] at 95 %"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

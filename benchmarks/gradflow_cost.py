@@ -1,0 +1,62 @@
+"""What recording gradient flow every epoch costs, as a share of an epoch.
+
+    python benchmarks/gradflow_cost.py [--depth 56] [--repeats 20]
+
+The norms are measured once an epoch, on the step that is taken anyway, and their rows are appended to gradflow.csv and
+synced. Both are timed by themselves, since a thousandth part of an epoch would drown in the noise of the rest.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from where import command_line, where
+
+from resnet_cli.bench import random_dataset
+from resnet_cli.device import decide
+from resnet_cli.engine import Engine, Tick
+from resnet_cli.recipes import make_config
+from resnet_cli.rundir import RunDir
+
+
+def main() -> None:
+    """Print the two costs and their share of an epoch."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="resnet", choices=["plain", "resnet"])
+    parser.add_argument("--depth", type=int, default=56)
+    parser.add_argument("--repeats", type=int, default=20)
+    args = parser.parse_args()
+    print(command_line())
+    config = make_config(arch=args.arch, depth=args.depth, device="cpu", compile="off", lr=0.0, gradflow_every=1)
+    engine = Engine(config, random_dataset(config), decide(config))
+    steps = iter(event for event in engine.run() if isinstance(event, Tick))
+    next(steps)
+    step = median_seconds(lambda: next(steps), 8)
+    measure = median_seconds(engine._measure_gradflow, args.repeats)
+    engine.gradflow_values = engine._measure_gradflow()
+    rows = engine._gradflow_rows(1)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDir(Path(folder))
+        write = median_seconds(lambda: run.append_gradflow(rows), args.repeats)
+    epoch = step * engine.steps_per_epoch
+    print(f"{config.network}: a step {1e3 * step:.0f} ms, the steps of an epoch {epoch:.0f} s")
+    print(f"norms of {len(rows)} layers {1e3 * measure:.1f} ms, rows {1e3 * write:.1f} ms, once an epoch")
+    print(f"share of an epoch: {(measure + write) / epoch:.4%} (goal: at most 2 %)")
+    print(f"\n{where()}")
+
+
+def median_seconds(function: Callable[[], object], repeats: int) -> float:
+    """Median of `repeats` calls."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    main()
