@@ -1,6 +1,5 @@
 """What a run costs on this machine: a few steps and evaluated batches of it, timed on random images and scaled."""
 
-import contextlib
 import math
 import statistics
 import time
@@ -16,12 +15,11 @@ from resnet_cli.data import Dataset, Images, Source, prepare
 from resnet_cli.device import DevicePlan, decide, peak_memory_bytes
 from resnet_cli.engine import Engine, EpochRecord, Tick
 from resnet_cli.engine.graphs import NUM_WARMUP_CALLS
-from resnet_cli.errors import OutOfMemoryError
 from resnet_cli.model import CifarNet, count_macs, count_parameters
 from resnet_cli.optim import steps_per_epoch, total_steps
 from resnet_cli.progress import Progress, silent
 from resnet_cli.rundir import Decision
-from resnet_cli.session.shortage import is_out_of_memory
+from resnet_cli.session.memory import memory_explained
 
 Clock = Callable[[], float]
 
@@ -182,7 +180,7 @@ def bench(configs: list[RunConfig], *, num_steps: int = 10, progress: Progress =
     costs = []
     for config in configs:
         plan = plan_of(config, dataset)
-        with _explained(config):
+        with memory_explained(config.batch_size, config.network):
             timing = measure(config, dataset, plan, num_steps=num_steps, progress=progress)
         costs.append(_cost(config, dataset, plan, timing))
     progress("measuring the matrix peak", 0, NUM_PRODUCTS, "products")
@@ -359,16 +357,3 @@ def _cost(config: RunConfig, dataset: Dataset, plan: DevicePlan, timing: Timing)
         timing=timing,
         peak_memory_bytes=peak_memory_bytes(plan.device),
     )
-
-
-@contextlib.contextmanager
-def _explained(config: RunConfig) -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(
-            f"out of memory: {config.network} with batches of {config.batch_size} images does not fit here",
-            hint="a smaller --batch-size needs less, but is another experiment",
-        ) from error

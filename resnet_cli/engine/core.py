@@ -150,8 +150,8 @@ class Engine:
             loss, error_pct = (seen.loss, seen.error_pct) if seen else (None, None)
             yield Tick("train", epoch, min(chosen.stop, total), total, self.step, loss, error_pct)
 
-    def check_finite(self) -> float:
-        """Mean training loss of the epoch so far; raises `DivergedError` when a loss was not finite.
+    def check_finite(self) -> None:
+        """Raise `DivergedError` when a loss of the epoch so far was not finite.
 
         Waits for the device, which is time that training takes.
         """
@@ -165,7 +165,6 @@ class Engine:
                 f"training diverged: the loss was not finite at step {step} (epoch {self.epochs_done + 1}, lr {lr:g})",
                 hint="a smaller --lr or --warmup-steps may help",
             )
-        return self.sums.loss
 
     def is_finite(self) -> bool:
         """Whether weights, running statistics and momentum are all finite, so that the state is worth saving."""
