@@ -1,7 +1,8 @@
 """Does speed change results? Training curves against the textbook's arithmetic, and accuracy over seeds.
 
     python benchmarks/agreement.py curves [--steps 40]
-    python benchmarks/agreement.py accuracy --data-dir DIR [--seeds 3] [--epochs 6]
+    python benchmarks/agreement.py accuracy --data-dir DIR [--seeds 3] [--first-seed 0] [--epochs 6]
+    python benchmarks/agreement.py pooled FILE FILE
 
 `curves`: ResNet-20 and Plain-20 take the same steps from the same weights on the same batches in several ways. The
 reference is the default memory layout, eager, without fusion; printed is the largest relative difference of the
@@ -12,6 +13,8 @@ learning rate without bound, so that no way can be asked to differ less than tha
 `accuracy`: ResNet-8 on 10,000 of the images in DIR (a folder as for `--dataset imagefolder`), by the textbook trainer
 and by ours, eager and compiled: test accuracy, mean ± standard deviation over seeds, and the 95 % interval of the
 difference (Welch).
+
+`pooled`: the same of the rows that several runs of `accuracy` printed, apart and together.
 """
 
 import argparse
@@ -34,6 +37,7 @@ from resnet_cli.model import build_model
 from resnet_cli.recipes import make_config
 
 BATCH_SIZE = 128
+WAYS = ("textbook", "ours, eager", "ours, compiled")
 
 
 def main() -> None:
@@ -42,16 +46,20 @@ def main() -> None:
     print(f"{command_line()}\n")
     if args.what == "curves":
         _curves(args.steps)
-    else:
+    elif args.what == "accuracy":
         _accuracy(args)
+    else:
+        _pooled(args.files)
     print(f"\n{where()}")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["curves", "accuracy"])
+    parser.add_argument("what", choices=["curves", "accuracy", "pooled"])
+    parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--data-dir", type=Path)
     return parser.parse_args()
@@ -155,15 +163,38 @@ def _accuracy(args: argparse.Namespace) -> None:
         trainer = Textbook("resnet", 8, *images, "cpu", milestones=(milestone,))
         return [trainer.epoch() for _ in range(args.epochs)][-1]
 
-    ways = {"textbook": textbook, "ours, eager": ours("off"), "ours, compiled": ours("on")}
-    found = {name: np.array([way(seed) for seed in range(args.seeds)]) for name, way in ways.items()}
+    ways = dict(zip(WAYS, (textbook, ours("off"), ours("on")), strict=True))
     print(f"\nresnet-8, 10,000 of the images, {args.epochs} epochs, {args.seeds} seeds: test accuracy, %")
-    for name, values in found.items():
+    print(f"{'':16}{''.join(f'{name:>16}' for name in ways)}", flush=True)
+    rows = []
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        rows.append([way(seed) for way in ways.values()])
+        print(f"seed {seed:<11}{''.join(f'{value:16.2f}' for value in rows[-1])}", flush=True)
+    print()
+    _summarize(np.array(rows))
+
+
+def _summarize(rows: np.ndarray) -> None:
+    """Print mean, deviation and interval of the columns textbook, eager and compiled of (seeds, 3) accuracies."""
+    textbook = rows[:, 0]
+    for name, values in zip(WAYS, rows.T, strict=True):
         line = f"{name:16}{values.mean():7.2f} ± {values.std(ddof=1):.2f}"
         if name != "textbook":
-            interval = stats.ttest_ind(values, found["textbook"], equal_var=False).confidence_interval(0.95)
+            interval = stats.ttest_ind(values, textbook, equal_var=False).confidence_interval(0.95)
             line += f"   difference from the textbook's: [{interval.low:+.2f}, {interval.high:+.2f}] at 95 %"
         print(line)
+
+
+def _pooled(paths: list[Path]) -> None:
+    rows = []
+    for path in paths:
+        found = [line.split()[2:] for line in path.read_text().splitlines() if line.startswith("seed ")]
+        rows.append(np.array(found, dtype=float))
+        print(f"{path.name}, {len(found)} seeds")
+        _summarize(rows[-1])
+        print()
+    print(f"together, {sum(map(len, rows))} seeds")
+    _summarize(np.concatenate(rows))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python benchmarks/cpu_variants.py [--arch resnet] [--depth 20] [--steps 12] [--rounds 3]
 
-Each row is a process of its own: two steps to warm up, then `--steps` timed ones on a batch of 128 random images,
-forward, backward and update without augmentation. A round visits all rows; printed are medians over the rounds, and
-what share of the matrix peak (the best of ten products of two 2048×2048 matrices in fp32, measured first) a step
-reaches when it computes three times the multiply-accumulates of a forward pass.
+Each row is a process of its own (two, where it says so): two steps to warm up, then `--steps` timed ones on a batch of
+128 random images, forward, backward and update without augmentation. A round visits all rows; printed are medians over
+the rounds, and what share of the matrix peak (the best of ten products of two 2048×2048 matrices in fp32, measured
+first) a step reaches when it computes three times the multiply-accumulates of a forward pass.
 """
 
 import argparse
@@ -15,10 +15,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from where import command_line, where
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,13 +33,19 @@ VARIANTS: dict[str, tuple[list[str], dict[str, str]]] = {
     "+ channels last, fused SGD, in place": (["ours"], {}),
     "+ freed memory is kept (ours, eager)": (["ours", "keep"], {}),
     "+ compiled as a whole (ours, compiled)": (["ours", "keep", "whole"], {}),
+    "compiled, freed memory is not kept": (["ours", "whole"], {}),
+    "compiled, nothing computed twice": (["ours", "keep", "whole", "save-all"], {}),
     "eager, one thread": (["ours", "keep", "one-thread"], {}),
+    "eager, two such processes at once": (["ours", "keep", "one-thread", "two"], {}),
     "eager, threads bound to cores": (["ours", "keep"], {"OMP_PROC_BIND": "true"}),
     "eager, threads wait passively": (["ours", "keep"], {"OMP_WAIT_POLICY": "passive"}),
     "eager, huge pages": (["ours", "keep"], {"THP_MEM_ALLOC_ENABLE": "1"}),
     "compiled, huge pages": (["ours", "keep", "whole"], {"THP_MEM_ALLOC_ENABLE": "1"}),
     "compiled, NCHW": (["ours", "keep", "whole", "nchw"], {}),
+    "compiled, PyTorch's batch normalisation": (["ours", "keep", "whole", "their-norm"], {}),
     "compiled block by block": (["ours", "keep", "blocks"], {}),
+    "the same, cut before the last ReLU": (["ours", "keep", "regions"], {}),
+    "the same, PyTorch's batch normalisation": (["ours", "keep", "regions", "their-norm"], {}),
     "bf16, eager (other results)": (["ours", "keep", "bf16"], {}),
     "bf16, compiled (other results)": (["ours", "keep", "whole", "bf16"], {}),
 }
@@ -86,13 +95,22 @@ def _options() -> argparse.Namespace:
 
 
 def in_a_process(args: argparse.Namespace, variant: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """What `measure` gives in a fresh process."""
+    """What `measure` gives in a fresh process; in two at once, milliseconds of a step of either, so of half of both."""
     command = [sys.executable, __file__, "--arch", args.arch, "--depth", str(args.depth), "--steps", str(args.steps),
                "--variant", *variant]  # fmt: skip
     full = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    done = subprocess.run(command, env=full, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    count = 2 if "two" in variant else 1
+    started = [
+        subprocess.Popen(command, env=full, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(count)
+    ]
+    found: list[dict[str, float]] = [json.loads(one.communicate()[0].splitlines()[-1]) for one in started]
+    # they start together, and medians over steps ignore the few that one of them takes alone
+    return {
+        "ms": statistics.mean(one["ms"] for one in found) / count,
+        "mib": sum(one["mib"] for one in found),
+        "first": max(one["first"] for one in found),
+    }
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
@@ -101,23 +119,29 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
     from textbook import network
 
-    from resnet_cli.device import _keep_freed_memory
+    from resnet_cli.device import _keep_freed_memory, _save_memory_when_compiling
     from resnet_cli.model import build_model
+    from resnet_cli.norm import BatchNorm2d
 
     words = set(args.variant)
     if "keep" in words:
         _keep_freed_memory()
+    if words & {"whole", "blocks", "regions"} and "save-all" not in words:
+        _save_memory_when_compiling()
     if "one-thread" in words:
         torch.set_num_threads(1)
     is_ours = "ours" in words
     layout = torch.channels_last if is_ours and "nchw" not in words else torch.contiguous_format
     model = build_model(args.arch, args.depth) if is_ours else network(args.arch, args.depth)
     model = model.to(memory_format=layout)
-    if "blocks" in words:
-        for stage in (model.layer1, model.layer2, model.layer3):
-            for block in stage:
-                block.compile(dynamic=False)
+    if "their-norm" in words:
+        BatchNorm2d.forward = torch.nn.BatchNorm2d.forward
     forward = torch.compile(model, dynamic=False) if "whole" in words else model
+    if "blocks" in words:
+        for block in blocks_of(model):
+            block.compile(dynamic=False)
+    if "regions" in words:
+        forward = compiled_regions(model)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True if is_ours else None
     )
@@ -140,6 +164,41 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     times = [step() for _ in range(args.steps)]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"ms": 1e3 * statistics.median(times), "mib": memory, "first": first}
+
+
+def blocks_of(model: Any) -> list[Any]:
+    """The residual or plain blocks in order."""
+    return [block for stage in (model.layer1, model.layer2, model.layer3) for block in stage]
+
+
+def compiled_regions(model: Any) -> Callable[[Tensor], Tensor]:
+    """Our network compiled in pieces, each from one ReLU behind an addition to the next addition.
+
+    A piece that ended with its ReLU would keep, for its own backward pass, which elements that ReLU let through: one
+    bool an element, which Inductor's C++ packs and unpacks one by one. Begun with it, it keeps the ReLU's result, which
+    the convolution behind needs anyway.
+    """
+
+    @torch.compile(dynamic=False)
+    def stem(images: Tensor) -> Tensor:
+        return model.bn1(model.conv1(images))
+
+    @torch.compile(dynamic=False)
+    def body(block: Any, total: Tensor) -> Tensor:
+        x = F.relu(total)
+        return block.branch(x) + block.skip(x) if block.shortcut != "none" else block.branch(x)
+
+    @torch.compile(dynamic=False)
+    def head(total: Tensor) -> Tensor:
+        return model.fc(F.relu(total).mean(dim=(2, 3)))
+
+    def forward(images: Tensor) -> Tensor:
+        total = stem(images)
+        for block in blocks_of(model):
+            total = body(block, total)
+        return head(total)
+
+    return forward
 
 
 if __name__ == "__main__":

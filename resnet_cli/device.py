@@ -105,6 +105,8 @@ def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceP
     else:
         is_graphed = False
     _set_up(device, precision, deterministic=config.deterministic)
+    if compile_step and device.type == "cpu":
+        _save_memory_when_compiling()
     return DevicePlan(device, precision, compile_step, config.deterministic, is_graphed, decisions)
 
 
@@ -192,6 +194,19 @@ def _set_up(device: torch.device, precision: str, *, deterministic: bool) -> Non
         deterministic != torch.are_deterministic_algorithms_enabled()
     ):  # the call loads the compiler, which takes a second
         torch.use_deterministic_algorithms(deterministic)
+
+
+def _save_memory_when_compiling() -> None:
+    """Let the compiler recompute ReLUs for the backward pass, and compile that before activations are there.
+
+    Costs no measurable time: see docs/performance.md. A version of PyTorch without these settings does without.
+    """
+    from torch._functorch import config as settings
+
+    wanted = {"ban_recompute_materialized_backward": False, "force_non_lazy_backward_lowering": True}
+    for name, value in wanted.items():
+        if hasattr(settings, name):
+            setattr(settings, name, value)
 
 
 def _keep_freed_memory() -> Decision:

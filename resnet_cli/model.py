@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet_cli.config import Arch, Shortcut, check_depth
+from resnet_cli.norm import BatchNorm2d
 from resnet_cli.seeding import derive_seed
 
 STAGE_CHANNELS = (16, 32, 64)
@@ -22,15 +23,15 @@ class Block(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = BatchNorm2d(out_channels)
         self.shortcut = shortcut
         self.new_channels = out_channels - in_channels
         self.downsample: nn.Module | None = None
         if shortcut == "B" and self.changes_shape:
             self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), BatchNorm2d(out_channels)
             )
 
     @property
@@ -76,7 +77,7 @@ class CifarNet(nn.Module):
         self.shortcut = shortcut
         blocks_per_stage = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, STAGE_CHANNELS[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(STAGE_CHANNELS[0])
+        self.bn1 = BatchNorm2d(STAGE_CHANNELS[0])
         self.layer1 = _stage(16, 16, 1, blocks_per_stage, shortcut)
         self.layer2 = _stage(16, 32, 2, blocks_per_stage, shortcut)
         self.layer3 = _stage(32, 64, 2, blocks_per_stage, shortcut)
