@@ -19,8 +19,8 @@ from resnet_cli.rundir import Decision
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Compiling pays on a CPU when what it saves in the planned run exceeds what it costs. Rough figures, measured on two
-# cores of a Xeon: an eager step reaches about 200 GFLOP/s (benchmarks/results/scaling.txt), a compiled one takes a
-# seventh less time (cpu_variants.txt), and compiling takes about 1.5 s a weighted layer.
+# cores of a Xeon: an eager step reaches about 200 GFLOP/s (benchmarks/results/scaling.txt), a compiled one takes at
+# least a seventh less time (cpu_variants.txt), and compiling takes about 1.5 s a weighted layer.
 _CPU_FLOPS = 200e9
 _COMPILE_GAIN = 1 / 7
 _COMPILE_SECONDS_PER_LAYER = 1.5
