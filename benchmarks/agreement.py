@@ -41,7 +41,7 @@ WAYS = ("textbook", "ours, eager", "ours, compiled")
 
 
 def main() -> None:
-    """Print one of the two."""
+    """Print one of the three."""
     args = _options()
     print(f"{command_line()}\n")
     if args.what == "curves":

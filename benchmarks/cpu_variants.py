@@ -175,7 +175,7 @@ def compiled_regions(model: Any) -> Callable[[Tensor], Tensor]:
     """Our network compiled in pieces, each from one ReLU behind an addition to the next addition.
 
     A piece that ended with its ReLU would keep, for its own backward pass, which elements that ReLU let through: one
-    bool an element, which Inductor's C++ packs and unpacks one by one. Begun with it, it keeps the ReLU's result, which
+    bool an element, which Inductor's C++ reads back one by one. Begun with it, it keeps the ReLU's result, which
     the convolution behind needs anyway.
     """
 
