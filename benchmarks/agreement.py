@@ -30,9 +30,9 @@ from where import command_line, where
 
 from resnet_cli.config import RunConfig
 from resnet_cli.data import Dataset, Images, Source, load_dataset, prepare
-from resnet_cli.data.batches import Normalizer, crop_and_flip, plan_epoch
+from resnet_cli.data.batches import Normalizer, crop_and_flip, draw_epoch
 from resnet_cli.device import decide
-from resnet_cli.engine import Engine, EpochRecord, Tick
+from resnet_cli.engine import Engine, EpochRecord, StepEvent
 from resnet_cli.model import build_model
 from resnet_cli.recipes import make_config
 
@@ -109,7 +109,7 @@ def _ours(config: RunConfig, dataset: Dataset) -> np.ndarray:
     """Loss of each step, from the running mean that the engine yields."""
     sums = [0.0]
     for event in Engine(config, dataset, decide(config)).run():
-        if isinstance(event, Tick) and event.phase == "train":
+        if isinstance(event, StepEvent) and event.phase == "train":
             sums.append(event.running_loss * event.done)
     return np.diff(sums) / BATCH_SIZE
 
@@ -125,7 +125,7 @@ def _reference(config: RunConfig, dataset: Dataset) -> np.ndarray:
     )
     normalizer = Normalizer.for_dataset(dataset, config.normalization, device)
     pixels, labels = torch.from_numpy(dataset.train.pixels), torch.from_numpy(dataset.train.labels)
-    plan = plan_epoch(len(labels), config.augment, seed=config.seed, epoch=1, device=device)
+    plan = draw_epoch(len(labels), config.augment, seed=config.seed, epoch=1, device=device)
     losses = []
     for chosen in torch.arange(len(labels)).split(BATCH_SIZE):
         order = plan.order[chosen]

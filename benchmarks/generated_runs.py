@@ -18,8 +18,8 @@ from resnet_cli import __version__
 from resnet_cli.analysis.paper import published
 from resnet_cli.config import RunConfig
 from resnet_cli.recipes import make_config
-from resnet_cli.rundir import DatasetRecord, Decision, ModelRecord, Predictions, RunDir, RunRecord, Sitting, Summary
-from resnet_cli.runpage import run_page
+from resnet_cli.rundir import Attempt, DatasetRecord, Decision, ModelRecord, Predictions, RunDir, RunRecord, Summary
+from resnet_cli.rundir.page import run_page
 
 NETWORKS = (("plain", 20), ("resnet", 20), ("plain", 56), ("resnet", 56))
 
@@ -81,8 +81,8 @@ def _write(run: RunDir, config: RunConfig, *, gradflow: bool, predictions: bool)
     )  # fmt: skip
     run.path.mkdir(parents=True)
     run.create(record)
-    run.append_sitting(
-        Sitting(
+    run.append_attempt(
+        Attempt(
             started_at=started.isoformat(), argv=argv, tool_version=__version__, step=0, environment=_ENVIRONMENT,
             decisions=_DECISIONS,
         )

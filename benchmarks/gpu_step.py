@@ -25,7 +25,7 @@ from textbook import network
 from resnet_cli.config import RunConfig
 from resnet_cli.data import Dataset, Images, Source, prepare
 from resnet_cli.device import decide
-from resnet_cli.engine import Engine, Tick
+from resnet_cli.engine import Engine, StepEvent
 from resnet_cli.recipes import make_config
 
 WAYS = [
@@ -126,7 +126,7 @@ def config_of(arch: str, depth: int, precision: str, compile_mode: str) -> RunCo
     )  # fmt: skip
 
 
-def our_steps(config: RunConfig, dataset: Dataset, graph: bool) -> Iterator[Tick]:
+def our_steps(config: RunConfig, dataset: Dataset, graph: bool) -> Iterator[StepEvent]:
     """Our steps, crop, flip and normalisation included; the evaluations between epochs are left out."""
     engine = Engine(config, dataset, decide(config, cuda_graph=graph))
     while True:

@@ -17,7 +17,7 @@ from where import command_line, where
 
 from resnet_cli.bench import random_dataset
 from resnet_cli.device import decide
-from resnet_cli.engine import Engine, Tick
+from resnet_cli.engine import Engine, StepEvent
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
 
@@ -32,7 +32,7 @@ def main() -> None:
     print(command_line())
     config = make_config(arch=args.arch, depth=args.depth, device="cpu", compile="off", lr=0.0, gradflow_every=1)
     engine = Engine(config, random_dataset(config), decide(config))
-    steps = iter(event for event in engine.run() if isinstance(event, Tick))
+    steps = iter(event for event in engine.run() if isinstance(event, StepEvent))
     next(steps)
     step = median_seconds(lambda: next(steps), 8)
     measure = median_seconds(engine._measure_gradflow, args.repeats)

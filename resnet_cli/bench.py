@@ -12,14 +12,14 @@ import torch
 
 from resnet_cli.config import RunConfig
 from resnet_cli.data import Dataset, Images, Source, prepare
-from resnet_cli.device import DevicePlan, decide, peak_memory_bytes
-from resnet_cli.engine import Engine, EpochRecord, Tick
+from resnet_cli.device import DeviceSetup, decide, peak_memory_bytes
+from resnet_cli.engine import Engine, EpochRecord, StepEvent
 from resnet_cli.engine.graphs import NUM_WARMUP_CALLS
 from resnet_cli.model import CifarNet, count_macs, count_parameters
 from resnet_cli.optim import steps_per_epoch, total_steps
-from resnet_cli.progress import Progress, silent
 from resnet_cli.rundir import Decision
-from resnet_cli.session.memory import memory_explained
+from resnet_cli.util.progress import Progress, silent
+from resnet_cli.util.resources import translate_errors
 
 Clock = Callable[[], float]
 
@@ -180,7 +180,7 @@ def bench(configs: list[RunConfig], *, num_steps: int = 10, progress: Progress =
     costs = []
     for config in configs:
         plan = plan_of(config, dataset)
-        with memory_explained(config.batch_size, config.network):
+        with translate_errors(batch_size=config.batch_size, network=config.network):
             timing = measure(config, dataset, plan, num_steps=num_steps, progress=progress)
         costs.append(_cost(config, dataset, plan, timing))
     progress("measuring the matrix peak", 0, NUM_PRODUCTS, "products")
@@ -208,7 +208,7 @@ def random_dataset(config: RunConfig) -> Dataset:
     return prepare(source, val_size=config.val_size, seed=config.seed)
 
 
-def plan_of(config: RunConfig, dataset: Dataset) -> DevicePlan:
+def plan_of(config: RunConfig, dataset: Dataset) -> DeviceSetup:
     """The plan that a run of `config` on data of this size would decide on; raises `UsageError`."""
     # as a session counts: a partial batch is a whole one
     num_images = total_steps(config, len(dataset.train)) * config.batch_size
@@ -216,7 +216,7 @@ def plan_of(config: RunConfig, dataset: Dataset) -> DevicePlan:
 
 
 def measure(
-    config: RunConfig, dataset: Dataset, plan: DevicePlan, *, num_steps: int, progress: Progress = silent
+    config: RunConfig, dataset: Dataset, plan: DeviceSetup, *, num_steps: int, progress: Progress = silent
 ) -> Timing:
     """Time training steps and evaluated batches of `config` as its own engine makes them.
 
@@ -264,7 +264,7 @@ class Piece(NamedTuple):
 
 
 def timed(
-    events: Iterable[Tick | EpochRecord], *, synchronize: Callable[[], None], clock: Clock = time.perf_counter
+    events: Iterable[StepEvent | EpochRecord], *, synchronize: Callable[[], None], clock: Clock = time.perf_counter
 ) -> Iterator[Piece]:
     """How long the engine took from each event to the next tick, without the time that the caller takes.
 
@@ -275,7 +275,7 @@ def timed(
     """
     seen, before = 0, clock()
     for event in events:
-        if isinstance(event, Tick):
+        if isinstance(event, StepEvent):
             synchronize()
             yield Piece(event.phase, event.done - seen, clock() - before)
             seen = event.done % event.total  # another set follows the last image of one
@@ -307,7 +307,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def matrix_peak(
-    plan: DevicePlan, *, size: int | None = None, num_products: int = NUM_PRODUCTS, clock: Clock = time.perf_counter
+    plan: DeviceSetup, *, size: int | None = None, num_products: int = NUM_PRODUCTS, clock: Clock = time.perf_counter
 ) -> MatrixPeak:
     """Multiply two random square matrices in the precision of `plan` (with tf32 in fp32 storage), the best of several.
 
@@ -343,7 +343,7 @@ def _macs(config: RunConfig, dataset: Dataset) -> int:
     return count_macs(config.depth, config.shortcut, len(dataset.classes), image_size=dataset.image_size)
 
 
-def _cost(config: RunConfig, dataset: Dataset, plan: DevicePlan, timing: Timing) -> Cost:
+def _cost(config: RunConfig, dataset: Dataset, plan: DeviceSetup, timing: Timing) -> Cost:
     num_train, num_val, num_test = len(dataset.train), len(dataset.val) if dataset.val else 0, len(dataset.test)
     with torch.device("meta"):
         parameters = count_parameters(CifarNet(config.depth, config.shortcut, len(dataset.classes)))

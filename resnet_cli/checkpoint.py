@@ -1,4 +1,4 @@
-"""What resuming needs, as one sealed safetensors file: tensors, and primitives in its metadata."""
+"""What resuming needs, as one with_checksum safetensors file: tensors, and primitives in its metadata."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from resnet_cli.engine import Engine
 from resnet_cli.errors import RunFileError
-from resnet_cli.rundir_reading import read_bytes
-from resnet_cli.seal import is_intact, read_metadata, sealed
+from resnet_cli.util.checksum import has_valid_checksum, read_metadata, with_checksum
+from resnet_cli.util.files import read_bytes
 
 FORMAT = "resnet-cli checkpoint"
 VERSION = 2  # 1 had no checksum
@@ -48,7 +48,7 @@ def dump_state(engine: Engine, extra: dict[str, Any]) -> bytes:
     }
     # safetensors stores rows in order, so channels-last weights are copied to the default layout
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return sealed(save(plain, metadata={"format": FORMAT, "state": json.dumps(primitives)}))
+    return with_checksum(save(plain, metadata={"format": FORMAT, "state": json.dumps(primitives)}))
 
 
 def load_state(engine: Engine, path: Path) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def load_state(engine: Engine, path: Path) -> dict[str, Any]:
             raise RunFileError(
                 f"{path} is not a checkpoint that this version can read", hint="--overwrite starts the run afresh"
             )
-        if not is_intact(data):
+        if not has_valid_checksum(data):
             raise ValueError("it is damaged: its bytes do not have the checksum that they were saved with")
         if state["config"] != engine.config.fingerprint():
             raise RunFileError(f"{path} belongs to another configuration")
@@ -113,6 +113,6 @@ def _like(parameter: Tensor, tensors: dict[str, Tensor], name: str) -> Tensor:
 
 
 def dump_weights(engine: Engine, metadata: dict[str, str]) -> bytes:
-    """The network's weights as a sealed safetensors file with `metadata` (strings)."""
+    """The network's weights as a with_checksum safetensors file with `metadata` (strings)."""
     plain = {name: value.detach().cpu().contiguous() for name, value in engine.model.state_dict().items()}
-    return sealed(save(plain, metadata=metadata))
+    return with_checksum(save(plain, metadata=metadata))

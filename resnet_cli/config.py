@@ -203,7 +203,7 @@ class SaveEvery(msgspec.Struct, frozen=True):
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What may differ between two sittings of one run without changing its numbers."""
+    """What may differ between two attempts of one run without changing its numbers."""
 
     data_dir: str | None = None
     """Where the dataset lies; None: `$RESNET_DATA`, else the user's cache folder."""

@@ -14,7 +14,7 @@ import torch
 
 from resnet_cli.config import RunConfig
 from resnet_cli.errors import CannotContinueError, UsageError
-from resnet_cli.rundir import Decision
+from resnet_cli.rundir.records import Decision
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,7 +26,7 @@ _COMPILE_GAIN = 1 / 7
 _COMPILE_SECONDS_PER_LAYER = 1.5
 
 
-class DevicePlan(NamedTuple):
+class DeviceSetup(NamedTuple):
     """How a run computes. `decisions` says what was chosen and why, for run.json."""
 
     device: torch.device
@@ -50,7 +50,7 @@ def decide(
     planned_macs: float = 0.0,
     recorded: dict[str, Decision] | None = None,
     cuda_graph: bool = True,
-) -> DevicePlan:
+) -> DeviceSetup:
     """Decide how `config` is computed on this machine and set the process up for it.
 
     What changes the last bits of a result (device, precision, compilation, threads) is decided
@@ -59,7 +59,7 @@ def decide(
     Args:
         config: device, precision, compile and deterministic as they were asked for.
         planned_macs: forward multiply-accumulates of all training images of the run.
-        recorded: the decisions of an earlier sitting of the same run, which are kept.
+        recorded: the decisions of an earlier attempt of the same run, which are kept.
         cuda_graph: whether steps may be recorded as CUDA graphs, which changes no number.
 
     Raises:
@@ -87,7 +87,7 @@ def decide(
     return plan._replace(decisions={**plan.decisions, **kept})
 
 
-def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DevicePlan:
+def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceSetup:
     device, why_device = _device(config.device)
     precision, why_precision = _precision(config.precision, device)
     compile_step, why_compile = _compile(config, device, planned_macs)
@@ -107,7 +107,7 @@ def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceP
     _set_up(device, precision, deterministic=config.deterministic)
     if compile_step and device.type == "cpu":
         _save_memory_when_compiling()
-    return DevicePlan(device, precision, compile_step, config.deterministic, is_graphed, decisions)
+    return DeviceSetup(device, precision, compile_step, config.deterministic, is_graphed, decisions)
 
 
 def _cuda_graph(precision: str, is_wanted: bool) -> tuple[bool, str]:
@@ -233,7 +233,7 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
-def describe_environment(plan: DevicePlan) -> dict[str, str | int | bool | None]:
+def describe_environment(plan: DeviceSetup) -> dict[str, str | int | bool | None]:
     """Versions and hardware for run.json."""
     is_cuda = plan.device.type == "cuda"
     return {

@@ -12,13 +12,13 @@ from resnet_cli.analysis.metrics import Metrics, evaluate_predictions
 from resnet_cli.config import Arch, DatasetName, Device, Precision, Shortcut
 from resnet_cli.data import Dataset, Images, Source, load_dataset, load_source, prepare
 from resnet_cli.data.batches import DeviceImages, Normalizer
-from resnet_cli.device import DevicePlan, decide
-from resnet_cli.engine import EVAL_BATCH_SIZE, Predictor, evaluate_batches, merge
+from resnet_cli.device import DeviceSetup, decide
+from resnet_cli.engine import EVAL_BATCH_SIZE, Predictor, combine_batches, evaluate_batches
 from resnet_cli.errors import InputError, UsageError
-from resnet_cli.progress import Progress, silent
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import Predictions, RunDir, RunRecord
-from resnet_cli.session.memory import memory_explained
+from resnet_cli.util.progress import Progress, silent
+from resnet_cli.util.resources import translate_errors
 from resnet_cli.weights import Network, WeightFile, read_weights
 
 Which = Literal["last", "best"]
@@ -87,7 +87,7 @@ class DataUsed(NamedTuple):
     """Whether it is the dataset that the run was trained with; None for a bare weight file."""
 
 
-class Evaluated(NamedTuple):
+class EvalReport(NamedTuple):
     """The result of an evaluation and where it comes from."""
 
     path: Path
@@ -136,7 +136,7 @@ class _Subject(NamedTuple):
 
 def evaluate_saved(
     path: Path, *, which: Which | None = None, options: EvalOptions | None = None, progress: Progress = silent
-) -> Evaluated:
+) -> EvalReport:
     """Evaluate the network saved in a run directory or in a weight file.
 
     Args:
@@ -164,7 +164,7 @@ def evaluate_saved(
     normalization = _normalization(subject, dataset, data, options)
     plan = _plan(subject, network, options)
     predictions = _predict(subject, network, images, _normalizer(normalization, dataset, plan), plan, options, progress)
-    return Evaluated(
+    return EvalReport(
         path=subject.path,
         weights_path=subject.file.path,
         weights_format=subject.file.format,
@@ -307,14 +307,14 @@ def _normalization(subject: _Subject, dataset: Dataset, data: DataUsed, options:
     return NormalizationUsed("channel", dataset.mean, dataset.std, dataset.display_name)
 
 
-def _normalizer(used: NormalizationUsed, dataset: Dataset, plan: DevicePlan) -> Normalizer:
+def _normalizer(used: NormalizationUsed, dataset: Dataset, plan: DeviceSetup) -> Normalizer:
     if used.mean is None or used.std is None:
         return Normalizer.for_dataset(dataset, "pixel-mean", plan.device)
     mean, std = (torch.tensor(values, device=plan.device).view(3, 1, 1) for values in (used.mean, used.std))
     return Normalizer(mean, std)
 
 
-def _plan(subject: _Subject, network: Network, options: EvalOptions) -> DevicePlan:
+def _plan(subject: _Subject, network: Network, options: EvalOptions) -> DeviceSetup:
     trained_with = subject.file.config
     config = make_config(
         arch=network.arch,
@@ -333,19 +333,19 @@ def _predict(
     network: Network,
     images: Images,
     normalizer: Normalizer,
-    plan: DevicePlan,
+    plan: DeviceSetup,
     options: EvalOptions,
     progress: Progress,
 ) -> Predictions:
     model = subject.file.build(network).to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pieces, done = [], 0
-    with memory_explained(options.batch_size):
+    with translate_errors(batch_size=options.batch_size):
         predictor = Predictor(model, normalizer, plan)
         for piece in evaluate_batches(predictor, DeviceImages.on(plan.device, images), options.batch_size):
             pieces.append(piece)
             done += piece.num_examples
             progress("evaluating", done, len(images), "images")
-    logits = merge(pieces).logits.numpy()
+    logits = combine_batches(pieces).logits.numpy()
     num_bad = int((~np.isfinite(logits)).any(axis=1).sum())
     if num_bad:
         raise InputError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from resnet_cli.config import Arch, Shortcut, check_depth
 from resnet_cli.norm import BatchNorm2d
-from resnet_cli.seeding import derive_seed
+from resnet_cli.util.seeding import derive_seed
 
 STAGE_CHANNELS = (16, 32, 64)
 

@@ -26,7 +26,7 @@ from resnet_cli.bench import (
 )
 from resnet_cli.data.digits import load_digits
 from resnet_cli.device import decide
-from resnet_cli.engine import Engine, EpochRecord, Tick
+from resnet_cli.engine import Engine, EpochRecord, StepEvent
 from resnet_cli.errors import OutOfMemoryError
 from resnet_cli.recipes import make_config
 from resnet_cli.session import train
@@ -48,7 +48,7 @@ def digits(**fields):
 
 
 def tick(phase, done, total):
-    return Tick(phase, 1, done, total, 0, None, None)
+    return StepEvent(phase, 1, done, total, 0, None, None)
 
 
 def cost(config, timing, **fields):

@@ -6,7 +6,7 @@ import torch
 from resnet_cli.checkpoint import dump_state, load_state
 from resnet_cli.data import load_dataset
 from resnet_cli.device import decide
-from resnet_cli.engine import Engine, EpochRecord, Tick
+from resnet_cli.engine import Engine, EpochRecord, StepEvent
 from resnet_cli.errors import DivergedError
 from resnet_cli.recipes import make_config
 
@@ -27,7 +27,7 @@ def results(engine):
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 @pytest.mark.parametrize("compile_mode", ["off", "on"])
 def test_a_graph_computes_what_single_launches_compute(monkeypatch, precision, compile_mode):
-    monkeypatch.setattr("resnet_cli.engine.inference._GPU_EVAL_BATCH_SIZE", 16)  # so that there are whole batches
+    monkeypatch.setattr("resnet_cli.engine.evaluate._GPU_EVAL_BATCH_SIZE", 16)  # so that there are whole batches
     fields = {"precision": precision, "compile": compile_mode, "augment": "crop-flip", "milestones": (1, 2)}
     losses, gradflow = results(engine_for(**fields, gradflow_every=1))
     expected, expected_gradflow = results(engine_for(**fields, gradflow_every=1, cuda_graph=False))
@@ -63,7 +63,7 @@ def test_nothing_inside_an_epoch_waits_for_the_gpu():
     torch.cuda.set_sync_debug_mode("error")
     try:
         while engine.step < engine.total_steps - 1:
-            assert isinstance(next(events), Tick)
+            assert isinstance(next(events), StepEvent)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -78,7 +78,7 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path):
     expected, _ = results(engine_for())
     engine, path = engine_for(), tmp_path / "state"
     for event in engine.run():
-        if isinstance(event, Tick) and event.step == 20:
+        if isinstance(event, StepEvent) and event.step == 20:
             path.write_bytes(dump_state(engine, {}))
             break
     again = engine_for()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from resnet_cli.analysis.plausible import check_metrics, check_summary
+from resnet_cli.analysis.validation import check_metrics, check_summary
 from resnet_cli.errors import RunFileError
 from resnet_cli.recipes import recipe_label
 from resnet_cli.rundir import METRICS_COLUMNS, Divergence, RunDir, RunRecord, Status, Summary, find_runs

@@ -137,7 +137,7 @@ def _view(result: "Bench") -> "Group":
     from rich.table import Table
     from rich.text import Text
 
-    from resnet_cli.cli.train_progress import duration
+    from resnet_cli.util.text import duration
 
     table = Table(box=None, pad_edge=False)
     table.add_column("network", no_wrap=True)
@@ -177,7 +177,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def _together(result: "Bench") -> str:
-    from resnet_cli.cli.train_progress import duration
+    from resnet_cli.util.text import duration
 
     what = "one run of each, one after another" if len(result.costs) > 1 else "one run"
     return (

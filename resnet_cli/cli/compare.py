@@ -10,13 +10,14 @@ import msgspec
 import typer
 
 from resnet_cli.cli.options import Json, Quiet, RunPaths
-from resnet_cli.cli.output import Output, printable
+from resnet_cli.cli.output import Output
 from resnet_cli.errors import CheckFailedError, InputError, UsageError
+from resnet_cli.util.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from resnet_cli.analysis.checks import CheckResult
+    from resnet_cli.analysis.assertions import AssertionResult
     from resnet_cli.analysis.tables import Report, Table
 
 OutFormat = Literal["table", "markdown", "latex", "csv", "json"]
@@ -91,14 +92,14 @@ def command(
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """See `HELP`."""
-    from resnet_cli.analysis.checks import parse_check
+    from resnet_cli.analysis.assertions import parse_assertion
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.analysis.tables import check_sort_column, study_document
 
     # whatever is wrong with the command line is told before any run is read
     shown, written = _formats(format, out, json)
     check_sort_column(sort)
-    parsed = [parse_check(text) for text in checks or []]
+    parsed = [parse_assertion(text) for text in checks or []]
 
     output = Output(json=shown == "json", quiet=quiet)
     study = load_study(runs)
@@ -147,7 +148,7 @@ def _write(out: Path, document: Mapping[str, Any], written: OutFormat) -> None:
     from rich.console import Console
 
     from resnet_cli.analysis.tables import layout, render_document
-    from resnet_cli.files import write_atomic
+    from resnet_cli.util.files import write_atomic
 
     if written == "table":
         console = Console(file=StringIO(), width=_FILE_WIDTH, highlight=False, color_system=None)
@@ -169,7 +170,7 @@ def _show_only_skipped(output: Output, document: Mapping[str, Any], shown: OutFo
         output.stderr.print(view)
 
 
-def _report_checks(output: Output, results: Sequence["CheckResult"], shown: OutFormat | None) -> None:
+def _report_checks(output: Output, results: Sequence["AssertionResult"], shown: OutFormat | None) -> None:
     """Say what came of every check, then raise `CheckFailedError` when one does not hold."""
     from rich.text import Text
 
@@ -185,7 +186,7 @@ def _report_checks(output: Output, results: Sequence["CheckResult"], shown: OutF
         raise CheckFailedError(f"{len(failed)} of {len(results)} checks {verb} not hold: {_told(failed[0])}")
 
 
-def _told(result: "CheckResult") -> str:
+def _told(result: "AssertionResult") -> str:
     sides = " against ".join("no value" if side is None else f"{side:.6g}" for side in (result.left, result.right))
     return f"{result.check} ({sides}{f': {result.reason}' if result.reason else ''})"
 

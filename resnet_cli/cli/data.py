@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnet_cli.cli.options import DataDir, Json, Quiet
-from resnet_cli.cli.output import Output, printable
+from resnet_cli.cli.output import Output
 from resnet_cli.config import DatasetName
-from resnet_cli.progress import Progress
+from resnet_cli.util.progress import Progress
+from resnet_cli.util.text import printable
 
 if TYPE_CHECKING:  # numpy and rich's tables would slow every other command down
     from rich.console import Group
@@ -81,7 +82,7 @@ def fetch(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: Q
 
 @app.command("verify", help=VERIFY_HELP)
 def verify(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) -> None:
-    """Check every byte."""
+    """Assertion every byte."""
     out = Output(json=json, quiet=quiet)
     with out.progress() as progress:
         if dataset == "imagefolder":

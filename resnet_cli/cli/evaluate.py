@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_cli.cli.options import DataDir, Json, Quiet
-from resnet_cli.cli.output import Output, printable
+from resnet_cli.cli.output import Output
 from resnet_cli.config import Arch, DatasetName, Device, Precision, Shortcut
 from resnet_cli.errors import UsageError
+from resnet_cli.util.text import printable
 
 if TYPE_CHECKING:
     from resnet_cli.analysis.metrics import Metrics, Proportion
-    from resnet_cli.evaluation import Evaluated
+    from resnet_cli.evaluation import EvalReport
 
 # One string a paragraph: in this markup mode a line break in the source is a line break on the screen.
 HELP = "\n\n".join(
@@ -131,7 +132,7 @@ def _triple(option: str, text: str | None) -> tuple[float, float, float] | None:
     return red, green, blue
 
 
-def _page(result: "Evaluated", width: int) -> RenderableType:
+def _page(result: "EvalReport", width: int) -> RenderableType:
     """Summary, per-class table and confusion matrix on `width` columns."""
     parts: list[RenderableType] = [_summary(result)]
     for title, table in (_per_class(result.metrics), _confusion(result.metrics, width)):
@@ -139,7 +140,7 @@ def _page(result: "Evaluated", width: int) -> RenderableType:
     return Group(*parts)
 
 
-def _summary(result: "Evaluated") -> Table:
+def _summary(result: "EvalReport") -> Table:
     metrics, data, used = result.metrics, result.data, result.normalization
     origin = result.which or f"format {result.weights_format}"
     if result.best_chosen_on:

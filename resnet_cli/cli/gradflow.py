@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnet_cli.cli.options import DataDir, Json, Quiet
-from resnet_cli.cli.output import Output, printable
+from resnet_cli.cli.output import Output
 from resnet_cli.config import Arch, DatasetName, Device
 from resnet_cli.errors import UsageError
+from resnet_cli.util.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,7 @@ def command(
         raise UsageError(f"--at {at} needs a run directory", hint="name one, or leave --at out")
     if plot and plot.suffix.lower() not in _PICTURES:
         raise UsageError(f"--plot {plot}: the file's suffix is none of {', '.join(_PICTURES)}")
-    from resnet_cli.gradflow import Subject, profile, subjects_of_networks, subjects_of_runs
+    from resnet_cli.measure import Subject, profile, subjects_of_networks, subjects_of_runs
 
     subjects: list[Subject]
     if runs:

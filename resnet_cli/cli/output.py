@@ -11,15 +11,12 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from resnet_cli.util.text import printable
+
 SCHEMA_VERSION = 1
 
 # Off a terminal nothing wraps or is cut: a log or a pipe has no width.
 _PIPE_WIDTH = 200
-
-
-def printable(text: str) -> str:
-    """`text` on one line with control characters (terminal escapes among them) shown as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Output:
@@ -44,7 +41,7 @@ class Output:
     def result(self, document: Mapping[str, Any], human: RenderableType | None) -> None:
         """Print the result: `document` as JSON in JSON mode, else `human` (nothing when None)."""
         if self.json:
-            from resnet_cli.text import json_text
+            from resnet_cli.util.text import json_text
 
             is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
             text = json_text({"schema_version": SCHEMA_VERSION, **finite(document)}, ascii_only=not is_unicode)

@@ -12,14 +12,15 @@ import typer
 
 from resnet_cli.analysis.figures import ALL, KINDS, check_kinds
 from resnet_cli.cli.options import Json, Quiet, RunPaths
-from resnet_cli.cli.output import Output, printable
+from resnet_cli.cli.output import Output
 from resnet_cli.config import check_depth
 from resnet_cli.errors import ConfigError, UsageError
+from resnet_cli.util.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from resnet_cli.analysis.figures import Drawn
+    from resnet_cli.analysis.figures import DrawnFigure
     from resnet_cli.analysis.frames import Group
 
 Format = Literal["png", "svg", "pdf"]
@@ -122,7 +123,7 @@ def command(
 
 
 def write_figures(
-    figures: "Sequence[Drawn]", out: Path, suffix: str, groups: "Sequence[Group]", output: Output
+    figures: "Sequence[DrawnFigure]", out: Path, suffix: str, groups: "Sequence[Group]", output: Output
 ) -> list[Path]:
     """Write figures as `<kind><suffix>` into `out`, into a folder of its own for each of several groups.
 
@@ -176,7 +177,7 @@ def _suffix(out: Path, image_format: Format | None, kinds: Sequence[str]) -> str
     return ending
 
 
-def _paths(figures: "Sequence[Drawn]", out: Path, suffix: str, groups: "Sequence[Group]") -> list[Path]:
+def _paths(figures: "Sequence[DrawnFigure]", out: Path, suffix: str, groups: "Sequence[Group]") -> list[Path]:
     if out.suffix.lower() == suffix and not os.path.isdir(out):
         if len(figures) > 1:
             labels = " and ".join(drawn.group.label for drawn in figures)

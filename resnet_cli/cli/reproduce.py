@@ -65,7 +65,7 @@ def command(
 def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, output: Output) -> None:
     from resnet_cli.analysis import tables
     from resnet_cli.cli.compare import ReportView
-    from resnet_cli.reproduce import launch, plan, status_of
+    from resnet_cli.study import launch, plan, status_of
 
     jobs = plan(configs, folder / "runs", status_of)
     todo = [job for job in jobs if job.state in ("todo", "resume")]
@@ -88,7 +88,7 @@ def _write(folder: Path, output: Output) -> tuple[dict[str, Any], list[Path]]:
     from resnet_cli.analysis.figures import draw_or_explain
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.cli.plot import write_figures
-    from resnet_cli.files import write_atomic
+    from resnet_cli.util.files import write_atomic
 
     study = load_study([folder / "runs"], with_metrics=True)
     document = tables.study_document(study)

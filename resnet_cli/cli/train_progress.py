@@ -8,11 +8,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from resnet_cli.cli.output import Output, printable
+from resnet_cli.cli.output import Output
 from resnet_cli.rundir import RunRecord, Summary
+from resnet_cli.util.text import duration, printable
 
 if TYPE_CHECKING:
-    from resnet_cli.engine import Tick
+    from resnet_cli.engine import StepEvent
 
 _SPEED_WINDOW_SECONDS = 10.0
 _BAR_MIN_WIDTH = 100
@@ -75,7 +76,7 @@ class TrainReporter:
             self._task = self._live.add_task("starting", total=None, detail="")
             self._live.start()
 
-    def tick(self, tick: "Tick") -> None:
+    def tick(self, tick: "StepEvent") -> None:
         """Show a step or an evaluated batch."""
         if self._live is None:
             return
@@ -140,14 +141,6 @@ class Speedometer:
         (start, first), seconds = self._points[0], now - self._points[0][0]
         del start
         return (self._images - first) / seconds if seconds > 0 else None
-
-
-def duration(seconds: float) -> str:
-    """`3 h 05 min`, `4 min 10 s` or `12 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from resnet_cli.config import RunConfig
 from resnet_cli.data.dataset import Dataset, Images, Source, prepare
-from resnet_cli.progress import Progress, silent
+from resnet_cli.util.progress import Progress, silent
 
 __all__ = ["Dataset", "Images", "Source", "load_dataset", "load_source", "prepare"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from resnet_cli.config import Augment, Normalization
 from resnet_cli.data.dataset import Dataset, Images
-from resnet_cli.seeding import derive_seed
+from resnet_cli.util.seeding import derive_seed
 
 CROP_PADDING = 4  # pixels on each side, He et al. 2015, section 4.2
 
@@ -28,7 +28,7 @@ class DeviceImages(NamedTuple):
         return cls(torch.from_numpy(images.pixels).to(device), torch.from_numpy(images.labels).to(device))
 
 
-class EpochPlan(NamedTuple):
+class EpochDraws(NamedTuple):
     """The order and the augmentation of one epoch, drawn ahead for all its images."""
 
     order: Tensor  # (N,) int64, indices into the training images
@@ -36,7 +36,7 @@ class EpochPlan(NamedTuple):
     flip: Tensor  # (N,) bool
 
 
-def plan_epoch(num_images: int, augment: Augment, *, seed: int, epoch: int, device: torch.device) -> EpochPlan:
+def draw_epoch(num_images: int, augment: Augment, *, seed: int, epoch: int, device: torch.device) -> EpochDraws:
     """Draw an epoch from (seed, purpose, epoch): the same on every device, whatever was drawn before.
 
     Args:
@@ -59,7 +59,7 @@ def plan_epoch(num_images: int, augment: Augment, *, seed: int, epoch: int, devi
         flip = torch.rand(num_images, generator=generator("flip")) < 0.5
     else:
         flip = torch.zeros(num_images, dtype=torch.bool)
-    return EpochPlan(order.to(device), shift.to(device), flip.to(device))
+    return EpochDraws(order.to(device), shift.to(device), flip.to(device))
 
 
 def crop_and_flip(pixels: Tensor, shift: Tensor, flip: Tensor) -> Tensor:

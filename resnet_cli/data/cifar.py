@@ -15,7 +15,7 @@ from resnet_cli.data.download import download, file_problem
 from resnet_cli.data.locations import data_folder
 from resnet_cli.data.pickles import read_pickle
 from resnet_cli.errors import ConfigError, InputError
-from resnet_cli.progress import Progress, silent
+from resnet_cli.util.progress import Progress, silent
 
 IMAGE_BYTES = 3 * 32 * 32
 # A batch holds, besides the pixels, a file name and one or two labels an image.

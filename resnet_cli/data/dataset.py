@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from resnet_cli.errors import ConfigError
-from resnet_cli.seeding import derive_seed
+from resnet_cli.util.seeding import derive_seed
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Labels = np.ndarray[Any, np.dtype[np.int64]]

@@ -17,8 +17,8 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from resnet_cli.errors import InputError
-from resnet_cli.files import sync_folder
-from resnet_cli.progress import Progress, silent
+from resnet_cli.util.files import sync_folder
+from resnet_cli.util.progress import Progress, silent
 
 TIMEOUT_SECONDS = 30.0  # without a byte
 BACKOFF_SECONDS = (1.0, 3.0, 9.0)  # before each further attempt

@@ -16,8 +16,8 @@ from PIL import Image
 from resnet_cli.data.dataset import Bytes, Images, Source, fingerprint_of
 from resnet_cli.data.locations import cache_folder, named_data_folder
 from resnet_cli.errors import ConfigError, InputError
-from resnet_cli.files import write_atomic
-from resnet_cli.progress import Progress, silent
+from resnet_cli.util.files import write_atomic
+from resnet_cli.util.progress import Progress, silent
 
 IMAGE_SIZE = 32  # height and width in pixels, as in CIFAR
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp"})

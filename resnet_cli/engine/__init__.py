@@ -1,9 +1,16 @@
 """Training step, epoch and evaluation of one network: yields records, touches no files."""
 
-from resnet_cli.engine.core import Engine, EpochRecord, Tick
-from resnet_cli.engine.inference import EVAL_BATCH_SIZE, Evaluation, Predictor, evaluate, evaluate_batches, merge
+from resnet_cli.engine.core import Engine, EpochRecord, StepEvent
+from resnet_cli.engine.evaluate import (
+    EVAL_BATCH_SIZE,
+    EvalCounts,
+    Predictor,
+    combine_batches,
+    evaluate,
+    evaluate_batches,
+)
 
 __all__ = [
-    "EVAL_BATCH_SIZE", "Engine", "EpochRecord", "Evaluation", "Predictor", "Tick",
-    "evaluate", "evaluate_batches", "merge",
+    "EVAL_BATCH_SIZE", "Engine", "EpochRecord", "EvalCounts", "Predictor", "StepEvent",
+    "combine_batches", "evaluate", "evaluate_batches",
 ]  # fmt: skip

@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 
 from resnet_cli.config import RunConfig
-from resnet_cli.data.batches import DeviceImages, Normalizer, plan_epoch
+from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
 from resnet_cli.data.dataset import Dataset
-from resnet_cli.device import DevicePlan, peak_memory_bytes
+from resnet_cli.device import DeviceSetup, peak_memory_bytes
+from resnet_cli.engine.evaluate import EvalCounts, Predictor, combine_batches, evaluate_batches
 from resnet_cli.engine.graphs import Graphed
-from resnet_cli.engine.inference import Evaluation, Predictor, evaluate_batches, merge
-from resnet_cli.engine.step import EpochSums, SumsReader, TrainStep
+from resnet_cli.engine.step import TrainStep
+from resnet_cli.engine.sums import AsyncSumsReader, EpochSums
 from resnet_cli.errors import DivergedError
 from resnet_cli.model import CifarNet, build_model, weighted_layers
 from resnet_cli.optim import build_optimizer, lr_at, set_lr, steps_per_epoch, total_steps
 
 
-class Tick(NamedTuple):
+class StepEvent(NamedTuple):
     """A point between two steps, where a run may be saved or stopped."""
 
     phase: Literal["train", "evaluate"]
@@ -63,7 +64,7 @@ class Engine:
         plan: device and precision.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset, plan: DevicePlan) -> None:
+    def __init__(self, config: RunConfig, dataset: Dataset, plan: DeviceSetup) -> None:
         self.config, self.plan = config, plan
         device = plan.device
         self.train_images = DeviceImages.on(device, dataset.train)
@@ -107,8 +108,8 @@ class Engine:
         """Whether the last epoch is done and evaluated."""
         return self.epochs_done >= self.num_epochs
 
-    def run(self) -> Iterator[Tick | EpochRecord]:
-        """Train to the end; yields a `Tick` after every step and evaluated batch, and a record after every epoch.
+    def run(self) -> Iterator[StepEvent | EpochRecord]:
+        """Train to the end; yields a `StepEvent` after every step and evaluated batch, and a record after every epoch.
 
         Raises:
             DivergedError: a loss was not finite; the message names the step.
@@ -119,19 +120,19 @@ class Engine:
 
     # --------------------------------------------------------------- training
 
-    def _train_epoch(self) -> Iterator[Tick]:
+    def _train_epoch(self) -> Iterator[StepEvent]:
         epoch = self.epochs_done + 1
         first = self.epochs_done * self.steps_per_epoch
         last = min(first + self.steps_per_epoch, self.total_steps)
         if self.step == last:  # resumed in the evaluation
             return
-        plan = plan_epoch(
+        plan = draw_epoch(
             self.num_train, self.config.augment, seed=self.config.seed, epoch=epoch, device=self.plan.device
         )
         total = min(self.num_train, (last - first) * self.config.batch_size)
         self.model.train()
         self.sums.step.fill_(self.step)
-        reader = SumsReader(self.sums)
+        reader = AsyncSumsReader(self.sums)
         while self.step < last:
             started = time.perf_counter()
             start = (self.step - first) * self.config.batch_size
@@ -148,7 +149,7 @@ class Engine:
             if self.step == last or (seen and seen.is_bad):
                 self.check_finite()
             loss, error_pct = (seen.loss, seen.error_pct) if seen else (None, None)
-            yield Tick("train", epoch, min(chosen.stop, total), total, self.step, loss, error_pct)
+            yield StepEvent("train", epoch, min(chosen.stop, total), total, self.step, loss, error_pct)
 
     def check_finite(self) -> None:
         """Raise `DivergedError` when a loss of the epoch so far was not finite.
@@ -176,7 +177,7 @@ class Engine:
 
     # ------------------------------------------------------------- end of epoch
 
-    def _end_epoch(self) -> Generator[Tick, None, EpochRecord]:
+    def _end_epoch(self) -> Generator[StepEvent, None, EpochRecord]:
         epoch = self.epochs_done + 1
         started = time.perf_counter()
         is_last = epoch == self.num_epochs
@@ -216,14 +217,14 @@ class Engine:
         self.gradflow_values = None
         return record
 
-    def _evaluate(self, images: DeviceImages) -> Generator[Tick, None, Evaluation]:
+    def _evaluate(self, images: DeviceImages) -> Generator[StepEvent, None, EvalCounts]:
         pieces = []
         done = 0
         for piece in evaluate_batches(self._predict, images, self._eval_batch_size):
             pieces.append(piece)
             done += piece.num_examples
-            yield Tick("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
-        return merge(pieces)
+            yield StepEvent("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
+        return combine_batches(pieces)
 
     # --------------------------------------------------------------- gradients
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from resnet_cli.data.batches import DeviceImages, Normalizer, plan_epoch
+from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
 from resnet_cli.errors import ConfigError
 from resnet_cli.model import CifarNet, weighted_layers
 
@@ -52,7 +52,7 @@ def measure_gradflow(
         )
     model = copy.deepcopy(model).train()
     layers = weighted_layers(model)
-    order = plan_epoch(len(images), "none", seed=seed, epoch=0, device=images.labels.device).order
+    order = draw_epoch(len(images), "none", seed=seed, epoch=0, device=images.labels.device).order
     norms = torch.empty(num_batches, len(layers), dtype=torch.float64)
     for batch in range(num_batches):
         chosen = order[batch * batch_size : (batch + 1) * batch_size]

@@ -13,7 +13,9 @@ from resnet_cli import __version__
 from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import Dataset
 from resnet_cli.errors import DivergedError, InterruptedByUserError, StoppedError
+from resnet_cli.recipes import recipe_label, train_arguments
 from resnet_cli.rundir import (
+    Attempt,
     DatasetRecord,
     Decision,
     Divergence,
@@ -21,17 +23,16 @@ from resnet_cli.rundir import (
     Predictions,
     RunDir,
     RunRecord,
-    Sitting,
     Summary,
     now,
 )
-from resnet_cli.runpage import run_page
+from resnet_cli.rundir.page import run_page
 from resnet_cli.session.reporter import Reporter, Result
-from resnet_cli.session.shortage import check_space
-from resnet_cli.signals import StopFlag
+from resnet_cli.util.resources import check_disk_space
+from resnet_cli.util.signals import StopFlag
 
 if TYPE_CHECKING:
-    from resnet_cli.engine import EpochRecord, Tick
+    from resnet_cli.engine import EpochRecord, StepEvent
 
 # torch is imported inside functions: a finished run is found, and a wrong one refused, without it.
 
@@ -54,7 +55,8 @@ class Session:
         from resnet_cli.engine import Engine
 
         model = self._model_record()
-        check_space(self.run, model.parameters)
+        # best and last weights, the checkpoint with momentum (twice while it is replaced), tables and predictions
+        check_disk_space(self.run.path, 4 * model.parameters * 6 + 8_000_000)
         plan = decide(
             self.config, planned_macs=self._planned_images() * model.macs, recorded=decisions,
             cuda_graph=self.options.cuda_graph,
@@ -73,8 +75,8 @@ class Session:
             self.record = earlier
             self._resume()
             self._note_changes(environment, plan.decisions)
-        self.run.append_sitting(
-            Sitting(
+        self.run.append_attempt(
+            Attempt(
                 started_at=now(),
                 argv=tuple(argv),
                 tool_version=__version__,
@@ -109,10 +111,10 @@ class Session:
         self.run.truncate_to_epoch(self.engine.epochs_done)
 
     def _train(self, stop: StopFlag) -> None:
-        from resnet_cli.engine import Tick
+        from resnet_cli.engine import StepEvent
 
         for event in self.engine.run():
-            if isinstance(event, Tick):
+            if isinstance(event, StepEvent):
                 self.reporter.tick(event)
                 if stop.signal_name or self._is_save_due(event):
                     self._save()
@@ -134,7 +136,7 @@ class Session:
 
     # ------------------------------------------------------------------ saving
 
-    def _is_save_due(self, tick: "Tick") -> bool:
+    def _is_save_due(self, tick: "StepEvent") -> bool:
         every = self.options.save_every
         if every.unit == "steps":
             return tick.phase == "train" and tick.step % every.amount == 0
@@ -213,7 +215,12 @@ class Session:
             eval_seconds=float(metrics["eval_seconds"].sum()),
             peak_memory_bytes=None if math.isnan(peak) else int(peak),
         )
-        self.run.write_summary(summary, run_page(self.record, summary))
+        location = self.record.dataset.location if self.config.dataset == "imagefolder" else None
+        page = run_page(
+            self.record, summary, recipe=recipe_label(self.config),
+            arguments=train_arguments(self.config, data_dir=location),
+        )  # fmt: skip
+        self.run.write_summary(summary, page)
         return summary
 
     def _planned_images(self) -> int:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from resnet_cli.progress import silent
 from resnet_cli.rundir import RunDir, RunRecord, Summary
+from resnet_cli.util.progress import silent
 
 if TYPE_CHECKING:
-    from resnet_cli.engine import Tick
+    from resnet_cli.engine import StepEvent
 
 
 class Reporter(Protocol):
@@ -22,7 +22,7 @@ class Reporter(Protocol):
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
         """Training starts or, with `epochs_done` or a step behind it, goes on."""
 
-    def tick(self, tick: "Tick") -> None:
+    def tick(self, tick: "StepEvent") -> None:
         """A step or an evaluated batch is done."""
 
     def epoch(self, metrics: dict[str, float | int | None]) -> None:
@@ -40,7 +40,7 @@ class SilentReporter:
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
         """Say nothing."""
 
-    def tick(self, tick: "Tick") -> None:
+    def tick(self, tick: "StepEvent") -> None:
         """Say nothing."""
 
     def epoch(self, metrics: dict[str, float | int | None]) -> None:

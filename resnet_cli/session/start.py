@@ -12,7 +12,7 @@ from resnet_cli.recipes import RECIPES, make_config
 from resnet_cli.rundir import Decision, RunDir, RunRecord
 from resnet_cli.session.loop import Session
 from resnet_cli.session.reporter import Reporter, Result, SilentReporter
-from resnet_cli.session.shortage import explained
+from resnet_cli.util.resources import translate_errors
 
 
 def default_out(config: RunConfig, folder: Path = Path("runs")) -> Path:
@@ -74,7 +74,8 @@ def train(
             f"these have {dataset.fingerprint[:12]}",
             hint="give the original --data-dir, or --overwrite",
         )
-    with explained(run, config), _locked(run):
+    memory_hint = f"a smaller --batch-size needs less, but is another experiment; {run.path} can be resumed elsewhere"
+    with translate_errors(run=run.path, batch_size=config.batch_size, memory_hint=memory_hint), _locked(run):
         # another process may have finished it while this one read the data
         earlier = None if overwrite else _earlier(run, config)
         if earlier and (done := _already_done(run, earlier)):

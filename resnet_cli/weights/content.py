@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from resnet_cli import seal
 from resnet_cli.errors import InputError
+from resnet_cli.util import checksum
 from resnet_cli.weights.pickle_check import NameRefusedError, RefusedError, check_pickle
 
 _MAX_BYTES = 2**31  # a ResNet-1202 with its momentum takes 0.16 GB
@@ -73,8 +73,8 @@ def _parse_safetensors(path: Path, data: bytes) -> Content:
         tensors = load(data)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise _damaged(path, data) from error
-    metadata = seal.read_metadata(data)
-    if seal.KEY in metadata and not seal.is_intact(data):
+    metadata = checksum.read_metadata(data)
+    if checksum.KEY in metadata and not checksum.has_valid_checksum(data):
         raise InputError(
             f"{path} is damaged: its bytes do not have the checksum that they were saved with",
             hint="copy or download it again",

@@ -7,12 +7,12 @@ import msgspec
 import torch
 from torch import Tensor
 
-from resnet_cli import seal
 from resnet_cli.config import Arch, RunConfig, Shortcut
 from resnet_cli.errors import ConfigError, InputError, UsageError
 from resnet_cli.model import CifarNet
+from resnet_cli.util import checksum
+from resnet_cli.weights.architecture import Shape, StateDict, check_tensors, find_architecture, find_state_dict
 from resnet_cli.weights.content import read_content
-from resnet_cli.weights.recognise import Shape, StateDict, check_tensors, find_state_dict, recognise
 
 WeightFormat = Literal["resnet-cli", "akamaster", "chenyaofo", "state-dict"]
 Triple = tuple[float, float, float]
@@ -121,7 +121,7 @@ class WeightFile(NamedTuple):
 
 
 def read_weights(path: Path) -> WeightFile:
-    """Read a weight file and recognise its network by names and shapes.
+    """Read a weight file and find_architecture its network by names and shapes.
 
     Understood are safetensors and PyTorch files (zip and legacy): those of this tool, of
     akamaster/pytorch_resnet_cifar10 and of chenyaofo/pytorch-cifar-models, and other state dicts with
@@ -135,7 +135,7 @@ def read_weights(path: Path) -> WeightFile:
     content = read_content(path)
     _refuse_checkpoint(path, content.metadata)
     found = find_state_dict(path, content.value)
-    shape = recognise(path, found.entries)
+    shape = find_architecture(path, found.entries)
     state_dict = check_tensors(path, found.entries, shape)
     file_format = _format(found, shape, content.metadata)
 
@@ -183,8 +183,8 @@ def _own_metadata(path: Path, metadata: dict[str, str]) -> tuple[RunConfig, tupl
             raise InputError(
                 f"{path} has schema version {version}, newer than {SCHEMA_VERSION}", hint="upgrade this tool"
             )
-        if version != 1 and seal.KEY not in metadata:
-            raise KeyError(seal.KEY)
+        if version != 1 and checksum.KEY not in metadata:
+            raise KeyError(checksum.KEY)
         config = RunConfig.from_dict(msgspec.json.decode(metadata["config"], type=dict[str, Any]))
         mean = msgspec.json.decode(metadata["mean"], type=Triple)
         std = msgspec.json.decode(metadata["std"], type=Triple)

@@ -9,8 +9,8 @@ from resnet_cli.analysis.figures.confusion import confusion_counts
 from resnet_cli.analysis.figures.style import house_style
 from resnet_cli.analysis.frames import load_study
 from resnet_cli.errors import InputError, UsageError
-from resnet_cli.files import write_atomic
 from resnet_cli.rundir import Predictions
+from resnet_cli.util.files import write_atomic
 
 
 @pytest.fixture(autouse=True)

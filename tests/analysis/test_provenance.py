@@ -5,7 +5,7 @@ import pytest
 
 from resnet_cli.analysis.frames import load_study
 from resnet_cli.analysis.tables import study_document
-from resnet_cli.rundir import Sitting
+from resnet_cli.rundir import Attempt
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_whatever_may_change_a_bit_is_noted_and_nothing_else(make_run, tmp_path,
 def continue_elsewhere(run, *, torch="2.11.0", version="0.1.0"):
     record = run.read_record()
     began = {"started_at": record.created_at, "argv": (), "step": 0, "decisions": record.decisions}
-    first = Sitting(tool_version=record.tool_version, environment=record.environment, **began)
-    run.append_sitting(first)
-    run.append_sitting(
+    first = Attempt(tool_version=record.tool_version, environment=record.environment, **began)
+    run.append_attempt(first)
+    run.append_attempt(
         msgspec.structs.replace(first, step=9, tool_version=version, environment={**record.environment, "torch": torch})
     )
 
@@ -53,9 +53,9 @@ def test_a_run_that_was_continued_with_another_version_is_noted(make_run, tmp_pa
 
 def test_a_run_whose_sittings_cannot_be_read_is_counted_with_a_note(make_run, tmp_path):
     run = make_run(tmp_path / "a")
-    run.sittings_path.write_text("nothing\n")
+    run.attempts_path.write_text("nothing\n")
     document = study_document(load_study([tmp_path]))
     assert document["networks"][0]["n"] == 1
     (note,) = document["notes"]
-    assert f"{run.sittings_path} cannot be read: " in note
+    assert f"{run.attempts_path} cannot be read: " in note
     assert f"nobody knows whether {run.path} was continued elsewhere" in note

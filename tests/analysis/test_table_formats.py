@@ -11,7 +11,8 @@ from inline_snapshot import snapshot
 
 from resnet_cli.analysis.frames import load_study
 from resnet_cli.analysis.tables import NETWORK_COLUMNS, render, render_document, study_document
-from resnet_cli.analysis.tables.layout import duration, plus_minus, signed
+from resnet_cli.analysis.tables.layout import plus_minus, signed
+from resnet_cli.util.text import duration
 
 
 def test_csv_has_one_row_per_network_and_nothing_for_what_is_missing(make_study):

@@ -23,8 +23,8 @@ from resnet_cli.evaluation import EvalOptions, evaluate_saved
 from resnet_cli.model import build_model
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
-from resnet_cli.seal import sealed
 from resnet_cli.session import train
+from resnet_cli.util.checksum import with_checksum
 
 DIGITS = ["--dataset", "digits", "--device", "cpu"]
 
@@ -159,7 +159,7 @@ def test_which_says_whose_weights_are_read(copy, document):
     constant = load_file(copy.best_weights_path)
     constant["fc.weight"].zero_()
     constant["fc.bias"].copy_(torch.arange(10.0))
-    copy.best_weights_path.write_bytes(sealed(save(constant, metadata)))
+    copy.best_weights_path.write_bytes(with_checksum(save(constant, metadata)))
     assert [one["num_predicted"] for one in document(copy.path, "--which", "best")["per_class"]] == [0] * 9 + [120]
     assert document(copy.path)["per_class"][9]["num_predicted"] < 120
     assert document(copy.path) == document(copy.path, "--which", "last")

@@ -53,7 +53,7 @@ def test_the_norms_can_be_drawn(tmp_path, capsys, suffix):
 
 def test_the_figure_has_a_line_a_network_and_a_log_axis():
     from resnet_cli.analysis.figures.profile import profile_figure
-    from resnet_cli.gradflow import profile, subjects_of_networks
+    from resnet_cli.measure import profile, subjects_of_networks
 
     subjects = subjects_of_networks(arch=None, depth=8, shortcut=None, seed=0, dataset="digits")
     frame = profile(subjects, num_batches=2, batch_size=32, device="cpu")

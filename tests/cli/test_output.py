@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from resnet_cli.cli import output as output_module
-from resnet_cli.cli.output import Output, finite, printable
+from resnet_cli.cli.output import Output, finite
+from resnet_cli.util.text import printable
 
 TERMINAL_VARIABLES = (
     "NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "JUPYTER_COLUMNS", "LINES",

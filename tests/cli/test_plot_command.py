@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from resnet_cli.cli.app import run
-from resnet_cli.files import write_atomic
+from resnet_cli.util.files import write_atomic
 
 
 @pytest.fixture(autouse=True)

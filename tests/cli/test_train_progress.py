@@ -11,9 +11,10 @@ import pytest
 
 from resnet_cli.cli import train_progress
 from resnet_cli.cli.output import Output
-from resnet_cli.cli.train_progress import Speedometer, TrainReporter, duration, summary_table
-from resnet_cli.engine import Tick
+from resnet_cli.cli.train_progress import Speedometer, TrainReporter, summary_table
+from resnet_cli.engine import StepEvent
 from resnet_cli.recipes import make_config
+from resnet_cli.util.text import duration
 
 OUT = Path("runs/plain-8-seed0")
 
@@ -52,7 +53,7 @@ def terminal(monkeypatch):
 
 def tick(**fields):
     standard = {"phase": "train", "epoch": 1, "done": 0, "total": 2000, "step": 1}
-    return Tick(**{**standard, "running_loss": 1.23456, "running_error_pct": 45.67, **fields})
+    return StepEvent(**{**standard, "running_loss": 1.23456, "running_error_pct": 45.67, **fields})
 
 
 METRICS = {

@@ -6,7 +6,7 @@ import torch
 import torchvision.transforms.functional as TF
 from PIL import Image
 
-from resnet_cli.data.batches import CROP_PADDING, DeviceImages, Normalizer, crop_and_flip, plan_epoch
+from resnet_cli.data.batches import CROP_PADDING, DeviceImages, Normalizer, crop_and_flip, draw_epoch
 from resnet_cli.data.dataset import Images, Source, prepare
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def one_by_one(pixels, shift, flip):
 
 
 def test_crop_and_flip_of_a_batch_equal_torchvision_on_each_image(pixels):
-    plan = plan_epoch(len(pixels), "crop-flip", seed=1, epoch=1, device=CPU)
+    plan = draw_epoch(len(pixels), "crop-flip", seed=1, epoch=1, device=CPU)
     assert plan.flip.any()
     assert not plan.flip.all()
     assert torch.equal(crop_and_flip(pixels, plan.shift, plan.flip), one_by_one(pixels, plan.shift, plan.flip))
@@ -61,19 +61,19 @@ def test_pixel_mean_normalisation_subtracts_the_mean_image_of_the_training_split
 
 
 def test_an_epoch_visits_every_image_once():
-    plan = plan_epoch(1000, "crop-flip", seed=0, epoch=1, device=CPU)
+    plan = draw_epoch(1000, "crop-flip", seed=0, epoch=1, device=CPU)
     assert sorted(plan.order.tolist()) == list(range(1000))
 
 
 def test_an_epoch_is_drawn_from_seed_and_epoch_alone():
     torch.manual_seed(5)
-    first = plan_epoch(100, "crop-flip", seed=0, epoch=7, device=CPU)
+    first = draw_epoch(100, "crop-flip", seed=0, epoch=7, device=CPU)
     torch.rand(3)
-    again = plan_epoch(100, "crop-flip", seed=0, epoch=7, device=CPU)
+    again = draw_epoch(100, "crop-flip", seed=0, epoch=7, device=CPU)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     for other in (
-        plan_epoch(100, "crop-flip", seed=0, epoch=8, device=CPU),
-        plan_epoch(100, "crop-flip", seed=1, epoch=7, device=CPU),
+        draw_epoch(100, "crop-flip", seed=0, epoch=8, device=CPU),
+        draw_epoch(100, "crop-flip", seed=1, epoch=7, device=CPU),
     ):
         assert not torch.equal(first.order, other.order)
         assert not torch.equal(first.shift, other.shift)
@@ -82,7 +82,7 @@ def test_an_epoch_is_drawn_from_seed_and_epoch_alone():
 
 def test_turning_augmentation_off_changes_neither_order_nor_what_stays_on():
     full, crop, none = (
-        plan_epoch(200, augment, seed=0, epoch=1, device=CPU) for augment in ("crop-flip", "crop", "none")
+        draw_epoch(200, augment, seed=0, epoch=1, device=CPU) for augment in ("crop-flip", "crop", "none")
     )
     assert torch.equal(full.order, none.order)
     assert torch.equal(full.shift, crop.shift)
@@ -91,12 +91,12 @@ def test_turning_augmentation_off_changes_neither_order_nor_what_stays_on():
 
 
 def test_without_augmentation_images_come_back_as_they_are(pixels):
-    plan = plan_epoch(len(pixels), "none", seed=0, epoch=1, device=CPU)
+    plan = draw_epoch(len(pixels), "none", seed=0, epoch=1, device=CPU)
     assert torch.equal(crop_and_flip(pixels, plan.shift, plan.flip), pixels)
 
 
 def test_crops_and_flips_are_uniform():
-    plan = plan_epoch(20_000, "crop-flip", seed=0, epoch=1, device=CPU)
+    plan = draw_epoch(20_000, "crop-flip", seed=0, epoch=1, device=CPU)
     counts = torch.bincount(plan.shift[:, 0] * 9 + plan.shift[:, 1], minlength=81)
     expected = 20_000 / 81
     chi_square = ((counts - expected) ** 2 / expected).sum().item()

@@ -12,8 +12,8 @@ import pytest
 from resnet_cli.cli.app import run as resnet
 from resnet_cli.errors import DivergedError, InterruptedByUserError, ResnetError, StoppedError
 from resnet_cli.recipes import make_config
-from resnet_cli.reproduce import Job, launch
 from resnet_cli.rundir import RunDir
+from resnet_cli.study import Job, launch
 
 SMALL = ["--depths", "8,14", "--limit-train", "200", "--limit-test", "50", "--device", "cpu"]
 
@@ -70,7 +70,7 @@ def test_a_diverged_run_is_listed_and_the_others_go_on(tmp_path, capfd, monkeypa
             raise DivergedError("plain-8, seed 0 diverged")
         launch(job, **options)
 
-    monkeypatch.setattr("resnet_cli.reproduce.launch", launch_all_but_plain)
+    monkeypatch.setattr("resnet_cli.study.launch", launch_all_but_plain)
     arguments = ["--depths", "8", "--limit-train", "200", "--limit-test", "50", "--device", "cpu", "--epochs", "1"]
     assert resnet(["reproduce", "--out", str(tmp_path / "study"), *arguments]) == 0
     captured = capfd.readouterr()

@@ -112,7 +112,7 @@ class KilledRun:
     def __init__(self, subject, launcher, found):
         self.subject, self.launcher, self.found = subject, launcher, found
         self.run = RunDir(subject.new_out())
-        self.kills = self.saved = self.sittings = 0
+        self.kills = self.saved = self.attempts = 0
 
     def live(self, seconds):
         """Start or resume it and kill it after `seconds`; returns whether it was killed before it was done."""
@@ -154,7 +154,7 @@ class KilledRun:
         readers = {
             run.record_path: run.read_record, run.metrics_path: run.read_metrics, run.gradflow_path: run.read_gradflow,
             run.summary_path: run.read_summary, run.predictions_path: run.read_predictions,
-            run.sittings_path: run.read_sittings, run.last_weights_path: lambda: read_weights(run.last_weights_path),
+            run.attempts_path: run.read_attempts, run.last_weights_path: lambda: read_weights(run.last_weights_path),
             run.best_weights_path: lambda: read_weights(run.best_weights_path),
         }  # fmt: skip
         tables = {path: read() for path, read in readers.items() if path.exists()}
@@ -171,11 +171,11 @@ class KilledRun:
         self._count(recorded)
 
     def _check_sittings(self):
-        sittings = self.run.read_sittings()
-        assert len(sittings) >= self.sittings
+        attempts = self.run.read_attempts()
+        assert len(attempts) >= self.attempts
         # at most one process has begun since the last look, and it began where the checkpoint of then stands
-        assert all(sitting.step == self.saved for sitting in sittings[self.sittings :])
-        self.sittings = len(sittings)
+        assert all(attempt.step == self.saved for attempt in attempts[self.attempts :])
+        self.attempts = len(attempts)
 
     def _count(self, recorded):
         run, where = self.run, self.found

@@ -36,7 +36,7 @@ def _of_any_file() -> Iterator[Mutation]:
         yield Mutation(f"{file} is missing", lambda run, _, file=file: (run / file).unlink(), file in JSON_FILES)
         for number in (1, 3, 30):
             yield Mutation(f"{file} has {number} flipped bits", flip(file, number), is_refused=False)
-    for file in ("sittings.jsonl", ".lock", ".holder.json", "README.md", WEIGHTS, "checkpoints/resume.safetensors"):
+    for file in ("attempts.jsonl", ".lock", ".holder.json", "README.md", WEIGHTS, "checkpoints/resume.safetensors"):
         for what in ("is a folder", "is a pipe", "links to itself", "links to /dev/zero", "links to a file of /proc"):
             yield Mutation(f"{file} {what}", damages_of_a_file(file)[what], is_refused=False)
     locks = {"links to a good run": link(".lock", "../good-plain/metrics.csv"), **damages_of_a_file(".lock")}

@@ -5,9 +5,9 @@ import json
 
 from safetensors.numpy import load
 
-from resnet_cli.files import temporary_files
 from resnet_cli.rundir import METRICS_COLUMNS, RunDir
-from resnet_cli.seal import read_metadata
+from resnet_cli.util.checksum import read_metadata
+from resnet_cli.util.files import temporary_files
 
 # what depends on the clock or the process, not on the numbers
 CLOCK_COLUMNS = frozenset({"images_per_second", "train_seconds", "eval_seconds", "peak_memory_bytes"})

@@ -80,7 +80,7 @@ def assert_readable(run):
     for path, read in {
         run.record_path: run.read_record, run.metrics_path: run.read_metrics, run.gradflow_path: run.read_gradflow,
         run.summary_path: run.read_summary, run.predictions_path: run.read_predictions,
-        run.sittings_path: run.read_sittings, run.last_weights_path: lambda: read_weights(run.last_weights_path),
+        run.attempts_path: run.read_attempts, run.last_weights_path: lambda: read_weights(run.last_weights_path),
         run.best_weights_path: lambda: read_weights(run.best_weights_path),
     }.items():  # fmt: skip
         if path.exists():
@@ -99,7 +99,7 @@ def assert_survived(snapshots, folder, straight, **fields):
             assert sameness.parts(run) == straight
             assert sameness.leftovers(run) == []
             assert run.read_metrics()["epoch"].tolist() == [1, 2]
-            assert len(run.read_sittings()) >= 1
+            assert len(run.read_attempts()) >= 1
         except Exception as error:
             raise AssertionError(f"not survived: {state}") from error
         shutil.rmtree(out)
@@ -236,8 +236,8 @@ class SavedSteps(SilentReporter):
 
 def test_a_torn_line_of_a_sitting_does_not_spoil_the_next(tmp_path):
     run = train_tiny(tmp_path / "run")
-    (sitting,) = run.read_sittings()
-    whole = run.sittings_path.read_bytes()
-    run.sittings_path.write_bytes(whole + whole[:50])
-    run.append_sitting(sitting)
-    assert run.read_sittings() == [sitting, sitting]
+    (attempt,) = run.read_attempts()
+    whole = run.attempts_path.read_bytes()
+    run.attempts_path.write_bytes(whole + whole[:50])
+    run.append_attempt(attempt)
+    assert run.read_attempts() == [attempt, attempt]

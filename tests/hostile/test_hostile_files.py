@@ -199,7 +199,7 @@ class Target:
     is_sealed: bool
     """Whether a checksum covers every byte, so that no change whatever may pass."""
     unchanged: Callable[[object], bool] = lambda _: True
-    """Whether what was read may pass for what a file that is not sealed holds."""
+    """Whether what was read may pass for what a file that is not with_checksum holds."""
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def test_a_preempted_run_saves_its_last_step_long_before_it_is_killed(subject, z
     (step,) = re.findall(r"error: stopped by SIGTERM at step (\d+) of 18; .* is saved", zygote.output(pid))
     assert sameness.step_of(RunDir(out)) == int(step)
     run = finish(subject, zygote, out)
-    assert [sitting.step for sitting in run.read_sittings()] == [0, int(step)]
+    assert [attempt.step for attempt in run.read_attempts()] == [0, int(step)]
 
 
 @pytest.mark.parametrize("stalled_in", ["slow save", "slow evaluation"])
@@ -61,7 +61,7 @@ def test_a_preempted_run_that_is_too_slow_to_save_is_killed_and_loses_only_what_
     assert zygote.kill(pid)
     assert sameness.step_of(RunDir(out)) == saved > 0
     run = finish(subject, zygote, out)
-    assert [sitting.step for sitting in run.read_sittings()] == [0, saved]
+    assert [attempt.step for attempt in run.read_attempts()] == [0, saved]
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_a_second_signal_ends_a_process_that_is_slow_at_once_and_the_run_goes_on
     assert "Traceback" not in zygote.output(pid)
     assert sameness.step_of(RunDir(out)) == saved > 0
     run = finish(subject, zygote, out)
-    assert [sitting.step for sitting in run.read_sittings()] == [0, saved]
+    assert [attempt.step for attempt in run.read_attempts()] == [0, saved]

@@ -47,7 +47,7 @@ def test_of_four_processes_that_start_at_once_one_trains_and_the_others_name_it(
     assert RunDir(out).status() == "incomplete"
     killed = time.monotonic()
     pid = zygote.start(*subject.command(out))
-    wait_until(lambda: len(RunDir(out).read_sittings()) == 2, 5)
+    wait_until(lambda: len(RunDir(out).read_attempts()) == 2, 5)
     assert time.monotonic() - killed < 5
     assert zygote.wait(pid) == 0
     assert sameness.parts(RunDir(out)) == subject.straight

@@ -8,7 +8,7 @@ import torch
 from zygote import wait_until
 
 from resnet_cli.rundir import RunDir
-from resnet_cli.text import json_text
+from resnet_cli.util.text import json_text
 
 TRAIN = ["train", "--recipe", "demo", "--depth", 8, "--device", "cpu", "--limit-train", 200, "--limit-test", 40]
 NUM_RUNS = 5
@@ -66,12 +66,12 @@ def test_a_run_begun_on_another_device_asks_for_an_option_before_it_goes_on_here
     assert f"its numbers would change: --device {MISSING_DEVICE}" in error_of(output)
     assert "--accept-changes" in error_of(output)
     assert sameness.step_of(run) == before
-    assert len(run.read_sittings()) == 1
+    assert len(run.read_attempts()) == 1
 
     code, output = zygote.run(*command, "--accept-changes")
     assert code == 0, output
     assert f"the end may differ in the last bits from an uninterrupted run: device {MISSING_DEVICE} → cpu" in output
-    assert [sitting.decisions["device"].value for sitting in run.read_sittings()] == ["cpu", "cpu"]
+    assert [attempt.decisions["device"].value for attempt in run.read_attempts()] == ["cpu", "cpu"]
     assert run.status() == "complete"
 
 
@@ -90,7 +90,7 @@ def test_a_run_goes_on_with_its_own_number_of_threads(zygote, stopped):
     code, output = zygote.run(*command)  # of one thread, were it a new run
     assert code == 0, output
     assert "may differ" not in output
-    assert run.read_sittings()[1].environment["num_threads"] == 2
+    assert run.read_attempts()[1].environment["num_threads"] == 2
 
 
 def test_a_copy_of_a_run_that_this_machine_cannot_repeat_is_refused_until_that_is_accepted(zygote, stopped, tmp_path):

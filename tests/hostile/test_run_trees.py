@@ -35,7 +35,7 @@ def put(number, mutation, make_run, base):
     """A damaged run beside the good ones, of a seed of its own."""
     run = Path("runs") / f"m{number:03d}"
     make_run(run, arch="plain", seed=1000 + number, **base)
-    (run / "sittings.jsonl").touch()
+    (run / "attempts.jsonl").touch()
     (run / ".lock").touch()
     mutation.apply(run.absolute(), random.Random(number))  # noqa: S311 (damage, not a secret)
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import resnet_cli.files
+import resnet_cli.util.files
 
 FOLDER = None  # what a snapshot holds in place of a folder's bytes
 
@@ -52,7 +52,7 @@ class WatchedDisk:
         for path in [self.root, *self.root.rglob("*")] if self.root.exists() else []:  # what is there is on the disk
             self._note_synced(path)
         # shadows the builtin in the one module that writes
-        monkeypatch.setattr(resnet_cli.files, "open", self.open_file, raising=False)
+        monkeypatch.setattr(resnet_cli.util.files, "open", self.open_file, raising=False)
 
     # ------------------------------------------------------------------- views
 

@@ -21,34 +21,36 @@ from resnet_cli.errors import InputError, RunFileError, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from resnet_cli.analysis.figures.material import Drawing, Material
+    from resnet_cli.analysis.figures.figure_data import Material, PlotResult
 
 ALL = "all"
 
 
-class Kind(NamedTuple):
+class FigureSpec(NamedTuple):
     """One kind of figure."""
 
     summary: str
     """What it shows, for the help."""
     module: str
     function: str
-    """Takes a `Material` and returns a `Drawing`."""
+    """Takes a `Material` and returns a `PlotResult`."""
 
 
-KINDS: dict[str, Kind] = {
-    "fig1": Kind("test accuracy and losses at the small depth", "curves", "small_dynamics"),
-    "fig2": Kind("test accuracy at the large depth", "curves", "large_accuracy"),
-    "fig3": Kind("accuracy, losses, training error and learning rate at the large depth", "curves", "large_dynamics"),
-    "fig4": Kind("confusion matrices at the small depth", "confusion", "small_confusion"),
-    "fig5": Kind("confusion matrices at the large depth", "confusion", "large_confusion"),
-    "degradation": Kind("errors of every depth, after He et al. 2015, figure 6", "curves", "degradation"),
-    "gradflow": Kind("gradient norm of every layer, for runs that recorded it", "gradients", "gradient_flow"),
+KINDS: dict[str, FigureSpec] = {
+    "fig1": FigureSpec("test accuracy and losses at the small depth", "curves", "small_dynamics"),
+    "fig2": FigureSpec("test accuracy at the large depth", "curves", "large_accuracy"),
+    "fig3": FigureSpec(
+        "accuracy, losses, training error and learning rate at the large depth", "curves", "large_dynamics"
+    ),
+    "fig4": FigureSpec("confusion matrices at the small depth", "confusion", "small_confusion"),
+    "fig5": FigureSpec("confusion matrices at the large depth", "confusion", "large_confusion"),
+    "degradation": FigureSpec("errors of every depth, after He et al. 2015, figure 6", "curves", "degradation"),
+    "gradflow": FigureSpec("gradient norm of every layer, for runs that recorded it", "gradients", "gradient_flow"),
 }
 """Kinds of figures by name; fig1 to fig5 are the report's (Shinde 2025)."""
 
 
-class Drawn(NamedTuple):
+class DrawnFigure(NamedTuple):
     """A figure of one group of runs."""
 
     kind: str
@@ -62,7 +64,7 @@ class Drawn(NamedTuple):
     """Why runs of the group are not in it, whose files for it cannot be read; one line each."""
 
 
-class NotDrawn(NamedTuple):
+class SkippedFigure(NamedTuple):
     """A figure that one group of runs does not suffice for."""
 
     kind: str
@@ -82,7 +84,7 @@ def draw(
         depths: one or two depths that fig1 to fig5 show; None: 20 and 56, else the smallest and largest there are.
 
     Returns:
-        Kind, group and figure, by group and then in the order of `KINDS`. Pass the figure to `save`.
+        FigureSpec, group and figure, by group and then in the order of `KINDS`. Pass the figure to `save`.
 
     Raises:
         UsageError: an unknown kind, or more than two depths.
@@ -95,7 +97,7 @@ def draw(
 
 def draw_or_explain(
     study: Study, kinds: Sequence[str] = (ALL,), depths: Sequence[int] | None = None
-) -> tuple[list[Drawn], list[NotDrawn]]:
+) -> tuple[list[DrawnFigure], list[SkippedFigure]]:
     """As `draw`, and why the other figures were not drawn."""
     check_kinds(kinds)
     if depths is not None and not 1 <= len(set(depths)) <= 2:
@@ -106,7 +108,7 @@ def draw_or_explain(
     wanted = [kind for kind in KINDS if ALL in kinds or kind in kinds]
     figures, missing = [], []
     for outcome in _draw_each(study, wanted, depths, is_all=ALL in kinds):
-        if isinstance(outcome, Drawn):
+        if isinstance(outcome, DrawnFigure):
             figures.append(outcome)
         else:
             missing.append(outcome)
@@ -143,27 +145,27 @@ def save(figure: "Figure", path: Path) -> None:
 
 def _draw_each(
     study: Study, kinds: Sequence[str], depths: Sequence[int] | None, *, is_all: bool
-) -> "Iterator[Drawn | NotDrawn]":
-    from resnet_cli.analysis.figures.material import Material, NotDrawableError, networks_of
+) -> "Iterator[DrawnFigure | SkippedFigure]":
+    from resnet_cli.analysis.figures.figure_data import Material, NotDrawableError, networks_of
     from resnet_cli.analysis.figures.style import house_style
 
     for group, runs in study.groups().items():
         material = Material(group, runs, study, depths)
         for kind in kinds:
             if kind == "fig5" and is_all and material.small_depth == material.large_depth:
-                yield NotDrawn(kind, group, f"{material.large_depth} is the only depth, which fig4 shows")
+                yield SkippedFigure(kind, group, f"{material.large_depth} is the only depth, which fig4 shows")
                 continue
             try:
                 with house_style():
                     drawing = _drawer(kind)(material)
             except (NotDrawableError, RunFileError) as error:
-                yield NotDrawn(kind, group, str(error))
+                yield SkippedFigure(kind, group, str(error))
             else:
                 names, left_out = networks_of(drawing.runs), list(drawing.left_out)
-                yield Drawn(kind, group, drawing.figure, names, len(drawing.runs), left_out)
+                yield DrawnFigure(kind, group, drawing.figure, names, len(drawing.runs), left_out)
 
 
-def _drawer(kind: str) -> "Callable[[Material], Drawing]":
+def _drawer(kind: str) -> "Callable[[Material], PlotResult]":
     module = importlib.import_module(f"resnet_cli.analysis.figures.{KINDS[kind].module}")
-    drawer: Callable[[Material], Drawing] = getattr(module, KINDS[kind].function)
+    drawer: Callable[[Material], PlotResult] = getattr(module, KINDS[kind].function)
     return drawer

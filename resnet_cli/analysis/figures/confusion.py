@@ -10,11 +10,18 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from resnet_cli.analysis.figures.material import Drawing, Material, NotDrawableError, networks_of, read_each, seeds_text
+from resnet_cli.analysis.figures.figure_data import (
+    Material,
+    NotDrawableError,
+    PlotResult,
+    networks_of,
+    read_each,
+    seeds_text,
+)
 from resnet_cli.analysis.figures.style import DOUBLE_COLUMN_INCHES, SMALL_POINTS, caption, clean, new_figure, panels
 from resnet_cli.analysis.frames import Run
 from resnet_cli.analysis.metrics import Labels, evaluate_predictions
-from resnet_cli.analysis.plausible import check_predictions
+from resnet_cli.analysis.validation import check_predictions
 
 # With more classes a cell is too small for a number, and then for a name, of 7 points.
 _MAX_ANNOTATED = 10
@@ -24,12 +31,12 @@ _MAX_NAME_LENGTH = 12
 _MAX_CLASSES = 1000
 
 
-def small_confusion(material: Material) -> Drawing:
+def small_confusion(material: Material) -> PlotResult:
     """Figure 4: confusion matrices at the small depth."""
     return _confusion(material, material.small_depth)
 
 
-def large_confusion(material: Material) -> Drawing:
+def large_confusion(material: Material) -> PlotResult:
     """Figure 5: confusion matrices at the large depth."""
     return _confusion(material, material.large_depth)
 
@@ -50,7 +57,7 @@ def _counts_of(run: Run) -> Labels:
     return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion
 
 
-def _confusion(material: Material, depth: int) -> Drawing:
+def _confusion(material: Material, depth: int) -> PlotResult:
     networks = networks_of(material.pair(depth))[:2]  # option B comes last: A is the residual twin where there is one
     there = [run for run in material.pair(depth) if os.path.lexists(run.dir.predictions_path)]
     if too_many := next((run for run in there if len(run.record.dataset.classes) > _MAX_CLASSES), None):
@@ -73,7 +80,7 @@ def _confusion(material: Material, depth: int) -> Drawing:
     text = f"{material.group.label}; {seeds_text(drawn)}; cells: % of the true class"
     text += ", blank below 0.1" if len(classes) <= _MAX_ANNOTATED else ""
     caption(figure, text + ("; counts of all seeds summed" if len(drawn) > len(networks) else ""))
-    return Drawing(figure, drawn, left_out)
+    return PlotResult(figure, drawn, left_out)
 
 
 def _draw(axes: Axes, counts: Labels, classes: Sequence[str]) -> QuadMesh:

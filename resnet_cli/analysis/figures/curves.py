@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from resnet_cli.analysis.figures.bands import seed_bands
+from resnet_cli.analysis.figures.figure_data import Material, PlotResult, networks_of, seeds_text
 from resnet_cli.analysis.figures.lines import draw_bands, from_zero, mark
-from resnet_cli.analysis.figures.material import Drawing, Material, networks_of, seeds_text
 from resnet_cli.analysis.figures.style import (
     DASHES,
     DOUBLE_COLUMN_INCHES,
@@ -45,7 +45,7 @@ _MAX_LEVELS = 8
 _LARGE_LOSS = 10.0
 
 
-def small_dynamics(material: Material) -> Drawing:
+def small_dynamics(material: Material) -> PlotResult:
     """Figure 1: test accuracy (left), and training and test loss (right), at the small depth."""
     runs = material.pair(material.small_depth)
     frame = material.rows(runs)
@@ -56,10 +56,10 @@ def small_dynamics(material: Material) -> Drawing:
     _finish([accuracy, loss], material, frame)
     legend(figure, networks_of(runs), [_TEST, _TRAIN])
     _caption(figure, material, runs)
-    return Drawing(figure, runs)
+    return PlotResult(figure, runs)
 
 
-def large_accuracy(material: Material) -> Drawing:
+def large_accuracy(material: Material) -> PlotResult:
     """Figure 2: test accuracy at the large depth, one column wide."""
     runs = material.pair(material.large_depth)
     frame = material.rows(runs)
@@ -69,10 +69,10 @@ def large_accuracy(material: Material) -> Drawing:
     _finish([axes], material, frame)
     legend(figure, networks_of(runs))
     _caption(figure, material, runs)
-    return Drawing(figure, runs)
+    return PlotResult(figure, runs)
 
 
-def large_dynamics(material: Material) -> Drawing:
+def large_dynamics(material: Material) -> PlotResult:
     """Figure 3: test accuracy, losses, running and clean training error, and learning rate at the large depth."""
     runs = material.pair(material.large_depth)
     frame = material.rows(runs)
@@ -90,10 +90,10 @@ def large_dynamics(material: Material) -> Drawing:
     keys = [_TEST, ("training, running", _TRAIN[1])]
     legend(figure, networks_of(runs), [*keys, ("training, clean", _CLEAN)] if len(clean) else keys)
     _caption(figure, material, runs)
-    return Drawing(figure, runs)
+    return PlotResult(figure, runs)
 
 
-def degradation(material: Material) -> Drawing:
+def degradation(material: Material) -> PlotResult:
     """Training error (dashed) and test error (solid) of every depth, plain networks left and residual ones right.
 
     After He et al. 2015, figure 6. Clean training error at the end, which degradation is a
@@ -119,7 +119,7 @@ def degradation(material: Material) -> Drawing:
     legend(figure, networks_of(material.runs), keys, with_markers=clean_there)
     marker = "; marker: clean training error after the last epoch" if clean_there else ""
     _caption(figure, material, material.runs, marker)
-    return Drawing(figure, material.runs)
+    return PlotResult(figure, material.runs)
 
 
 def _draw_accuracy(axes: Axes, frame: pd.DataFrame) -> None:

@@ -9,8 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from resnet_cli.analysis.figures.bands import seed_bands
+from resnet_cli.analysis.figures.figure_data import (
+    Material,
+    NotDrawableError,
+    PlotResult,
+    networks_of,
+    read_each,
+    seeds_text,
+)
 from resnet_cli.analysis.figures.lines import draw_bands, mark
-from resnet_cli.analysis.figures.material import Drawing, Material, NotDrawableError, networks_of, read_each, seeds_text
 from resnet_cli.analysis.figures.style import (
     DOUBLE_COLUMN_INCHES,
     SINGLE_COLUMN_INCHES,
@@ -21,14 +28,14 @@ from resnet_cli.analysis.figures.style import (
     panels,
 )
 from resnet_cli.analysis.frames import Run
-from resnet_cli.analysis.plausible import check_gradflow
+from resnet_cli.analysis.validation import check_gradflow
 
 # More light lines than this run together.
 _MAX_EARLIER = 5
 _NOT_RECORDED = "no run recorded gradient norms; train with --gradflow-every"
 
 
-def gradient_flow(material: Material) -> Drawing:
+def gradient_flow(material: Material) -> PlotResult:
     """Gradient norm against layer, a panel a depth: the last recorded epoch thick, earlier ones thin and light.
 
     Geometric mean over seeds, since norms span decades.
@@ -70,7 +77,7 @@ def gradient_flow(material: Material) -> Drawing:
     if not one_seed:
         text += "; geometric mean over seeds, shaded: 95 % Student-t interval"
     caption(figure, text)
-    return Drawing(figure, runs, left_out)
+    return PlotResult(figure, runs, left_out)
 
 
 def _norms_of(run: Run) -> pd.DataFrame:

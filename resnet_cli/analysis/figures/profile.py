@@ -21,7 +21,7 @@ def profile_figure(frame: pd.DataFrame) -> Figure:
     """Gradient norm against layer, log scale, one line a network; shaded: ± one standard deviation over batches.
 
     Args:
-        frame: the rows of `resnet_cli.gradflow.profile`.
+        frame: the rows of `resnet_cli.measure.profile`.
     """
     with house_style():
         figure = new_figure(SINGLE_COLUMN_INCHES, 2.6)

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from resnet_cli.files import write_atomic
+from resnet_cli.util.files import write_atomic
 
 # Column and text width of a two-column conference page, inches. Figures are made at their
 # final size, so a font size here is the size on paper.

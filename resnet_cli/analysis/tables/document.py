@@ -53,7 +53,7 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
         Student-t interval, None where n = 1, `epochs` and `peak_memory_bytes` the largest;
         `gaps`, `depth_gaps` and `amplification` (see `resnet_cli.analysis.tables.gaps`);
         `skipped`, the runs left out; `notes`, one line each; `checks`, empty, where the results
-        of `resnet_cli.analysis.checks` go.
+        of `resnet_cli.analysis.assertions` go.
 
     Raises:
         UsageError: `sort` is no column.

@@ -8,6 +8,7 @@ import msgspec
 from resnet_cli.analysis.frames import Group
 from resnet_cli.analysis.paper import best_on_test
 from resnet_cli.analysis.tables.document import group_names
+from resnet_cli.util.text import duration
 
 Row = Mapping[str, Any]
 
@@ -87,7 +88,10 @@ def _table_1(name: str, rows: Sequence[Row]) -> Table:
         ),
         (Column("diff. pp", rank=1), lambda row: signed(row["difference_from_published_pp"])),
         (Column("clean training error %", rank=1), lambda row: _mean(row, "train_clean_error_pct")),
-        (Column("training time", rank=5), lambda row: duration(row["train_seconds"])),
+        (
+            Column("training time", rank=5),
+            _training_time,
+        ),
     ]
     return Table(
         title=f"Table 1: {name}",
@@ -208,17 +212,9 @@ def signed(value: float | None) -> str:
     return "0.00" if float(text) == 0 else text.replace("-", "−")
 
 
-def duration(seconds: float | None) -> str:
-    """`45 s`, `12 min 5 s`, `1 h 23 min`."""
-    if seconds is None:
-        return MISSING
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min"
+def _training_time(row: Row) -> str:
+    seconds = row["train_seconds"]
+    return MISSING if seconds is None else duration(seconds)
 
 
 def _mean(row: Row, measure: str) -> str:

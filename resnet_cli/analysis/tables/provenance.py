@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from resnet_cli.analysis.frames import Run
 from resnet_cli.errors import RunFileError
-from resnet_cli.rundir import RunRecord, Sitting
-from resnet_cli.rundir_reading import cut
+from resnet_cli.rundir import Attempt, RunRecord
+from resnet_cli.util.text import shorten
 
 # What may change the last bits of a result, and the words for it.
 _MUST_AGREE = {
@@ -25,11 +25,11 @@ def provenance_notes(runs: Sequence[Run]) -> list[str]:
     `torch version differs between runs: 2.10.0 (2 runs), 2.10.0 → 2.11.0 (1 run)`.
     """
     notes = []
-    told: list[list[RunRecord | Sitting]] = []
+    told: list[list[RunRecord | Attempt]] = []
     for run in runs:
         told.append([run.record])
         try:
-            told[-1] += run.dir.read_sittings()
+            told[-1] += run.dir.read_attempts()
         except RunFileError as error:
             notes.append(f"{error}, so nobody knows whether {run.dir.path} was continued elsewhere")
     for name, words in _MUST_AGREE.items():
@@ -41,14 +41,14 @@ def provenance_notes(runs: Sequence[Run]) -> list[str]:
     return notes
 
 
-def _fact(source: RunRecord | Sitting, name: str) -> str:
+def _fact(source: RunRecord | Attempt, name: str) -> str:
     if name == "tool_version":
-        return cut(source.tool_version, _MAX_LENGTH)
+        return shorten(source.tool_version, _MAX_LENGTH)
     decision = source.decisions.get(name)
     value = decision.value if decision else source.environment.get(name)
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "not recorded" if value is None else cut(str(value), _MAX_LENGTH)
+    return "not recorded" if value is None else shorten(str(value), _MAX_LENGTH)
 
 
 def _history(values: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from resnet_cli.analysis.tables.document import NETWORK_COLUMNS
 from resnet_cli.analysis.tables.layout import Column, Report, Table, layout
-from resnet_cli.text import json_text
+from resnet_cli.util.text import json_text
 
 Format = Literal["markdown", "latex", "csv", "json"]
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from resnet_cli.signals import StopFlag
+from resnet_cli.util.signals import StopFlag
 
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
@@ -46,7 +46,7 @@ def test_a_second_ctrl_c_interrupts_as_it_usually_does():
 def test_a_second_signal_ends_the_process_as_it_usually_does(first, second):
     code = (
         "import signal\n"
-        "from resnet_cli.signals import StopFlag\n"
+        "from resnet_cli.util.signals import StopFlag\n"
         "with StopFlag() as flag:\n"
         f"    signal.raise_signal(signal.{first})\n"
         "    print(flag.signal_name, flush=True)\n"

@@ -12,30 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from resnet_cli.errors import InputError, RunFileError, RunLockedError
-from resnet_cli.files import append_durably, sync_folder, temporary_files, write_atomic
-from resnet_cli.rundir_reading import one_line, read_arrays, read_json, read_table, read_text_bytes
-from resnet_cli.rundir_records import (
+from resnet_cli.rundir.reading import read_arrays, read_json, read_table, read_text_bytes
+from resnet_cli.rundir.records import (
     SCHEMA_VERSION,
-    DatasetRecord,
-    Decision,
+    Attempt,
     Divergence,
-    ModelRecord,
     Predictions,
     RunRecord,
-    Sitting,
     Summary,
     check_record,
 )
-from resnet_cli.text import encode_json, json_text
+from resnet_cli.util.files import append_durably, sync_folder, temporary_files, write_atomic
+from resnet_cli.util.text import encode_json, json_text, one_line
 
 if TYPE_CHECKING:
     import filelock
     import pandas as pd
 
-__all__ = [
-    "GRADFLOW_COLUMNS", "METRICS_COLUMNS", "SCHEMA_VERSION", "Cell", "DatasetRecord", "Decision", "Divergence",
-    "ModelRecord", "Predictions", "RunDir", "RunRecord", "Sitting", "Status", "Summary", "find_runs", "now",
-]  # fmt: skip
 
 Status = Literal["complete", "diverged", "running", "incomplete", "empty"]
 Cell = float | int | str | None
@@ -73,7 +66,7 @@ class RunDir:
         self.readme_path = self.path / "README.md"
         self.lock_path = self.path / ".lock"
         self.holder_path = self.path / ".holder.json"
-        self.sittings_path = self.path / "sittings.jsonl"
+        self.attempts_path = self.path / "attempts.jsonl"
         self.last_weights_path = self.path / "weights" / "last.safetensors"
         self.best_weights_path = self.path / "weights" / "best.safetensors"
         self.checkpoint_path = self.path / "checkpoints" / "resume.safetensors"
@@ -156,7 +149,7 @@ class RunDir:
             # the summary goes first: a half-cleared run must not look complete
             self.summary_path, self.diverged_path, self.checkpoint_path, self.last_weights_path,
             self.best_weights_path, self.predictions_path, self.metrics_path, self.gradflow_path,
-            self.readme_path, self.sittings_path, self.record_path,
+            self.readme_path, self.attempts_path, self.record_path,
         ]  # fmt: skip
         for path in written:
             path.unlink(missing_ok=True)
@@ -189,10 +182,10 @@ class RunDir:
             if kept != lines:
                 write_atomic(path, b"".join(kept))
 
-    def append_sitting(self, sitting: Sitting) -> None:
+    def append_attempt(self, attempt: Attempt) -> None:
         """Note that a process starts to work on the run; a torn line that a crash left is dropped."""
-        before = read_text_bytes(self.sittings_path) if os.path.lexists(self.sittings_path) else b""
-        write_atomic(self.sittings_path, before[: before.rfind(b"\n") + 1] + encode_json(sitting) + b"\n")
+        before = read_text_bytes(self.attempts_path) if os.path.lexists(self.attempts_path) else b""
+        write_atomic(self.attempts_path, before[: before.rfind(b"\n") + 1] + encode_json(attempt) + b"\n")
 
     def write_predictions(self, predictions: Predictions) -> None:
         """Write predictions.npz."""
@@ -239,15 +232,15 @@ class RunDir:
         """diverged.json; raises `RunFileError` when it is missing or damaged."""
         return read_json(self.diverged_path, Divergence, SCHEMA_VERSION)
 
-    def read_sittings(self) -> list[Sitting]:
+    def read_attempts(self) -> list[Attempt]:
         """The processes that worked on the run, in order; a torn last line is left out; raises `RunFileError`."""
-        if not os.path.lexists(self.sittings_path):
+        if not os.path.lexists(self.attempts_path):
             return []
-        lines = read_text_bytes(self.sittings_path).splitlines(keepends=True)
+        lines = read_text_bytes(self.attempts_path).splitlines(keepends=True)
         try:
-            return [msgspec.json.decode(line, type=Sitting) for line in lines if line.endswith(b"\n")]
+            return [msgspec.json.decode(line, type=Attempt) for line in lines if line.endswith(b"\n")]
         except (ValueError, msgspec.MsgspecError, RecursionError) as error:
-            raise RunFileError(f"{self.sittings_path} cannot be read: {one_line(error)}") from error
+            raise RunFileError(f"{self.attempts_path} cannot be read: {one_line(error)}") from error
 
     def read_metrics(self) -> "pd.DataFrame":
         """metrics.csv, one row an epoch, all columns numeric; raises `RunFileError`."""

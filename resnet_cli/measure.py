@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from resnet_cli.config import RunConfig
 from resnet_cli.data import Dataset, Source, load_source, prepare
 from resnet_cli.errors import InputError, UsageError
-from resnet_cli.progress import Progress, silent
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir, RunRecord
-from resnet_cli.session.memory import memory_explained
+from resnet_cli.util.progress import Progress, silent
+from resnet_cli.util.resources import translate_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +108,7 @@ def profile(
         model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
         if subject.weights is not None:
             model.load_state_dict(_weights_of(subject.weights, subject.config, len(dataset.classes)))
-        with memory_explained(batch_size):
+        with translate_errors(batch_size=batch_size):
             rows = measure_gradflow(
                 model.to(plan.device),
                 DeviceImages.on(plan.device, dataset.train),

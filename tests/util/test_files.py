@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from resnet_cli.files import append_durably, sync_folder, temporary_files, write_atomic
+from resnet_cli.util.files import append_durably, sync_folder, temporary_files, write_atomic
 
 
 @pytest.fixture

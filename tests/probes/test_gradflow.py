@@ -10,7 +10,7 @@ from resnet_cli.analysis.gradients import gradient_trend
 from resnet_cli.data import load_source, prepare
 from resnet_cli.data.batches import DeviceImages, Normalizer
 from resnet_cli.errors import ConfigError, InputError, RunFileError
-from resnet_cli.gradflow import profile, subjects_of_networks, subjects_of_runs
+from resnet_cli.measure import profile, subjects_of_networks, subjects_of_runs
 from resnet_cli.model import build_model, weighted_layers
 from resnet_cli.probes.gradflow import measure_gradflow
 from resnet_cli.recipes import make_config

@@ -17,7 +17,7 @@ _LENGTH_BYTES = 8  # a file begins with the length of its JSON header, little-en
 _ALIGNMENT = 8  # of the tensors, in bytes: headers are padded with spaces
 
 
-def sealed(data: bytes) -> bytes:
+def with_checksum(data: bytes) -> bytes:
     """A safetensors file with its checksum among its metadata, which are put in order: equal contents, equal bytes.
 
     Args:
@@ -34,8 +34,8 @@ def sealed(data: bytes) -> bytes:
     return blank[: field.start(1)] + hashlib.sha256(blank).hexdigest().encode() + blank[field.end(1) :]
 
 
-def is_intact(data: bytes) -> bool:
-    """Whether a file has the checksum that it was sealed with; False for one without."""
+def has_valid_checksum(data: bytes) -> bool:
+    """Whether a file has the checksum that it was with_checksum with; False for one without."""
     fields = list(_FIELD.finditer(data, _LENGTH_BYTES, _header_end(data)))
     if len(fields) != 1:
         return False

@@ -30,7 +30,7 @@ _MAX_NESTING = 50
 _EXAMPLE = 'write it like "resnet-56.test_accuracy_pct > plain-56.test_accuracy_pct + 1"'
 
 
-class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+class AssertionResult(msgspec.Struct, frozen=True, kw_only=True):
     """A check and what came of it."""
 
     check: str
@@ -51,7 +51,7 @@ Values = Mapping[str, float]
 Expression = Callable[[Values], float]
 
 
-class Check(msgspec.Struct, frozen=True):
+class Assertion(msgspec.Struct, frozen=True):
     """A parsed check."""
 
     text: str
@@ -61,7 +61,7 @@ class Check(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     """Every `network.column` in it."""
 
-    def evaluate(self, rows: Sequence[Row]) -> CheckResult:
+    def evaluate(self, rows: Sequence[Row]) -> AssertionResult:
         """Compare the values of `rows`, the `networks` of a `study_document`.
 
         A check on a value that was not measured does not hold, whatever the comparison.
@@ -85,7 +85,7 @@ class Check(msgspec.Struct, frozen=True):
                 reason = reason or str(error)
         left, right = sides
         holds = left is not None and right is not None and _COMPARISONS[self.comparison](left, right)
-        return CheckResult(check=self.text, holds=holds, left=left, right=right, reason=reason)
+        return AssertionResult(check=self.text, holds=holds, left=left, right=right, reason=reason)
 
     def _value(self, name: str, rows: Sequence[Row]) -> float | None:
         network, _, column = name.partition(".")
@@ -109,7 +109,7 @@ class Check(msgspec.Struct, frozen=True):
         return UsageError(f"--assert {self.text!r}: {what}", hint=hint)
 
 
-def parse_check(text: str) -> Check:
+def parse_assertion(text: str) -> Assertion:
     """Parse `EXPRESSION COMPARISON EXPRESSION`.
 
     The comparison is one of `>`, `>=`, `<`, `<=`, `==`, `!=`. An expression is made of numbers
@@ -155,7 +155,7 @@ class _Parser:
             return sign
         return None
 
-    def check(self) -> Check:
+    def check(self) -> Assertion:
         left = self.sum()
         kind, comparison = self.next()
         if kind != "comparison":
@@ -164,7 +164,7 @@ class _Parser:
         kind, word = self.next()
         if kind != "end":
             raise self.error(f"its end was expected at {word}")
-        return Check(self.text, left, comparison, right, tuple(dict.fromkeys(self.names)))
+        return Assertion(self.text, left, comparison, right, tuple(dict.fromkeys(self.names)))
 
     def sum(self) -> Expression:
         return self.operations(self.product, "+", "-")

@@ -7,7 +7,7 @@ import msgspec
 
 from resnet_cli.config import RunConfig
 from resnet_cli.errors import RunFileError
-from resnet_cli.rundir_reading import cut
+from resnet_cli.util.text import shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,8 +105,8 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
     lr: float
 
 
-class Sitting(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of sittings.jsonl: a process that worked on the run."""
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of attempts.jsonl: a process that worked on the run."""
 
     started_at: str
     argv: tuple[str, ...]
@@ -152,4 +152,4 @@ def check_record(path: Path, record: RunRecord) -> None:
     }
     for name, (value, low, high) in bounds.items():
         if not low <= value <= high:
-            raise RunFileError(f"{path}: {name} is {cut(str(value), 30)}, not between {low} and {high}")
+            raise RunFileError(f"{path}: {name} is {shorten(str(value), 30)}, not between {low} and {high}")

@@ -1,4 +1,4 @@
-"""Evaluation of a network: counted exactly, whatever the batch size."""
+"""EvalCounts of a network: counted exactly, whatever the batch size."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_cli.data.batches import DeviceImages, Normalizer
-from resnet_cli.device import DevicePlan
+from resnet_cli.device import DeviceSetup
 from resnet_cli.model import CifarNet
 
 EVAL_BATCH_SIZE = 250  # on a CPU; larger ones leave its caches
 _GPU_EVAL_BATCH_SIZE = 2000
 
 
-class Evaluation(NamedTuple):
+class EvalCounts(NamedTuple):
     """Sums over a labelled set; divide once at the end."""
 
     num_examples: int
@@ -39,7 +39,7 @@ class Evaluation(NamedTuple):
         return 100.0 * (self.num_examples - self.num_wrong) / self.num_examples
 
 
-class EvaluatedBatch(NamedTuple):
+class BatchLogits(NamedTuple):
     """One batch, still on the device."""
 
     logits: Tensor  # (B, classes) float32
@@ -54,7 +54,7 @@ class EvaluatedBatch(NamedTuple):
 class Predictor:
     """Logits (B, classes) float32 of pixels (B, H, W, 3) uint8, in eval mode without augmentation."""
 
-    def __init__(self, model: CifarNet, normalizer: Normalizer, plan: DevicePlan) -> None:
+    def __init__(self, model: CifarNet, normalizer: Normalizer, plan: DeviceSetup) -> None:
         self._model, self._normalizer, self._plan = model, normalizer, plan
         self.batch_size = EVAL_BATCH_SIZE if plan.device.type == "cpu" else _GPU_EVAL_BATCH_SIZE
 
@@ -68,25 +68,25 @@ class Predictor:
 
 def evaluate_batches(
     predict: Callable[[Tensor], Tensor], images: DeviceImages, batch_size: int
-) -> Iterator[EvaluatedBatch]:
+) -> Iterator[BatchLogits]:
     """Logits of all `images`, a batch at a time, in order."""
     for start in range(0, len(images), batch_size):
         chosen = slice(start, start + batch_size)
-        yield EvaluatedBatch(predict(images.pixels[chosen]), images.labels[chosen])
+        yield BatchLogits(predict(images.pixels[chosen]), images.labels[chosen])
 
 
 @torch.no_grad()
-def merge(batches: list[EvaluatedBatch]) -> Evaluation:
+def combine_batches(batches: list[BatchLogits]) -> EvalCounts:
     """The sums of all batches, in order."""
     logits = torch.cat([batch.logits for batch in batches]).cpu()
     labels = torch.cat([batch.labels for batch in batches]).cpu()
     loss_sum = F.cross_entropy(logits, labels, reduction="none").double().sum().item()
-    return Evaluation(len(labels), int((logits.argmax(dim=1) != labels).sum()), loss_sum, logits)
+    return EvalCounts(len(labels), int((logits.argmax(dim=1) != labels).sum()), loss_sum, logits)
 
 
 def evaluate(
-    model: CifarNet, images: DeviceImages, normalizer: Normalizer, plan: DevicePlan, *, batch_size: int | None = None
-) -> Evaluation:
+    model: CifarNet, images: DeviceImages, normalizer: Normalizer, plan: DeviceSetup, *, batch_size: int | None = None
+) -> EvalCounts:
     """Evaluate `model` on all `images`; the counts do not depend on `batch_size` (None: what suits the device)."""
     predictor = Predictor(model, normalizer, plan)
-    return merge(list(evaluate_batches(predictor, images, batch_size or predictor.batch_size)))
+    return combine_batches(list(evaluate_batches(predictor, images, batch_size or predictor.batch_size)))

@@ -1,4 +1,4 @@
-"""JSON that can be written anywhere and shown on any terminal, whatever text is in it."""
+"""Text that is safe to write to any file and show on any terminal."""
 
 import json
 from typing import Any
@@ -36,3 +36,30 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_encodable(inner) for inner in value]
     return value
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with control characters (terminal escapes among them) shown as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shorten(text: str, max_length: int = 200) -> str:
+    """`text`, cut to `max_length` characters with an ellipsis as the last one."""
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
+
+
+def one_line(error: BaseException) -> str:
+    """The message of `error` on one line of at most 200 characters."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return shorten(" ".join(str(error).split()) or type(error).__name__)
+
+
+def duration(seconds: float) -> str:
+    """A duration with two units at most: `9.4 s`, `45 s`, `12 min 05 s`, `3 h 05 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

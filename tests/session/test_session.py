@@ -24,8 +24,8 @@ from resnet_cli.errors import (
 )
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
-from resnet_cli.seal import read_metadata
 from resnet_cli.session import SilentReporter, default_out, train
+from resnet_cli.util.checksum import read_metadata
 
 # what depends on the clock or the process, not on the numbers
 CLOCK_COLUMNS = ["images_per_second", "train_seconds", "eval_seconds", "peak_memory_bytes"]

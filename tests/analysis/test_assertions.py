@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_cli.analysis.checks import CheckResult, parse_check
+from resnet_cli.analysis.assertions import AssertionResult, parse_assertion
 from resnet_cli.errors import UsageError
 
 ROWS = [
@@ -18,7 +18,7 @@ ROWS = [
 
 
 def _holds(text, rows=ROWS):
-    return parse_check(text).evaluate(rows).holds
+    return parse_assertion(text).evaluate(rows).holds
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_check_is_arithmetic_with_the_usual_precedence(text, expected):
 
 
 def test_a_result_tells_both_values():
-    assert parse_check("plain-56.error > plain-20.error * 2").evaluate(ROWS) == CheckResult(
+    assert parse_assertion("plain-56.error > plain-20.error * 2").evaluate(ROWS) == AssertionResult(
         check="plain-56.error > plain-20.error * 2", holds=False, left=6.0, right=8.0
     )
 
@@ -57,7 +57,7 @@ def test_a_result_tells_both_values():
 @pytest.mark.parametrize("comparison", [">", "<", "==", "!="])
 @pytest.mark.parametrize("column", ["val", "nan"])
 def test_a_check_on_what_was_not_measured_never_holds(comparison, column):
-    result = parse_check(f"plain-20.{column} {comparison} 1").evaluate(ROWS)
+    result = parse_assertion(f"plain-20.{column} {comparison} 1").evaluate(ROWS)
     assert not result.holds
     assert (result.left, result.right) == (None, 1.0)
     assert result.reason == f"plain-20.{column} was not measured"
@@ -72,7 +72,7 @@ def test_a_check_on_what_was_not_measured_never_holds(comparison, column):
     ],
 )
 def test_a_check_without_a_value_does_not_hold_and_says_why(text, reason):
-    result = parse_check(text).evaluate(ROWS)
+    result = parse_assertion(text).evaluate(ROWS)
     assert not result.holds
     assert result.reason == reason
 
@@ -125,7 +125,7 @@ def test_a_network_of_several_groups_is_ambiguous():
 )
 def test_a_malformed_check_says_where_and_gives_an_example(text, what):
     with pytest.raises(UsageError) as error:
-        parse_check(text)
+        parse_assertion(text)
     assert what in error.value.message
     assert "resnet-56.test_accuracy_pct > plain-56" in error.value.hint
 
@@ -143,10 +143,10 @@ words = st.sampled_from(
 @given(st.text(max_size=40) | st.lists(words, max_size=12).map("".join))
 def test_any_text_gives_a_result_or_a_usage_error(text):
     try:
-        result = parse_check(text).evaluate(ROWS)
+        result = parse_assertion(text).evaluate(ROWS)
     except UsageError:
         return
-    assert isinstance(result, CheckResult)
+    assert isinstance(result, AssertionResult)
     assert result.check == text
 
 
@@ -164,7 +164,7 @@ expressions = st.recursive(
 
 @given(expressions, expressions)
 def test_values_are_those_python_gives(left, right):
-    result = parse_check(f"{left} > {right}").evaluate([])
+    result = parse_assertion(f"{left} > {right}").evaluate([])
     if result.reason is None:
         assert result.left == eval(left)  # noqa: S307 - the oracle; the text is made of numbers and signs above
         assert result.right == eval(right)  # noqa: S307

@@ -21,11 +21,11 @@ from resnet_cli.rundir import (
     GRADFLOW_COLUMNS,
     METRICS_COLUMNS,
     SCHEMA_VERSION,
+    Attempt,
     Decision,
     Predictions,
     RunDir,
     RunRecord,
-    Sitting,
     Summary,
     find_runs,
     now,
@@ -37,19 +37,19 @@ READERS = {
     "metrics.csv": RunDir.read_metrics,
     "gradflow.csv": RunDir.read_gradflow,
     "predictions.npz": RunDir.read_predictions,
-    "sittings.jsonl": RunDir.read_sittings,
+    "attempts.jsonl": RunDir.read_attempts,
 }
 KINDS = {
     "run.json": RunRecord, "summary.json": Summary, "metrics.csv": pd.DataFrame, "gradflow.csv": pd.DataFrame,
-    "predictions.npz": Predictions, "sittings.jsonl": list,
+    "predictions.npz": Predictions, "attempts.jsonl": list,
 }  # fmt: skip
 
 
 @pytest.fixture
 def run(make_run, tmp_path):
-    """A complete run of three epochs in one sitting, with gradient norms, on few test images."""
+    """A complete run of three epochs in one attempt, with gradient norms, on few test images."""
     run = make_run(tmp_path / "run", arch="plain", depth=8, limit_test=40, gradflow=True)
-    run.append_sitting(sitting(0))
+    run.append_attempt(attempt(0))
     return run
 
 
@@ -94,8 +94,8 @@ def files_of(run):
     }
 
 
-def sitting(step):
-    return Sitting(
+def attempt(step):
+    return Attempt(
         started_at="2026-01-02T03:04:05+00:00", argv=("resnet", "train"), tool_version="0.1.0", step=step,
         environment={"torch": "2.10.0", "git_dirty": None}, decisions={"device": Decision("cpu", "no GPU")},
     )  # fmt: skip
@@ -198,18 +198,18 @@ class TestRoundTrip:
         assert (read.labels.dtype, read.logits.dtype) == (np.int64, np.float32)
 
     def test_sittings_are_read_in_the_order_in_which_they_began(self, run):
-        assert run.read_sittings() == [sitting(0)]
-        run.append_sitting(sitting(391))
-        assert run.read_sittings() == [sitting(0), sitting(391)]
+        assert run.read_attempts() == [attempt(0)]
+        run.append_attempt(attempt(391))
+        assert run.read_attempts() == [attempt(0), attempt(391)]
 
     def test_a_run_of_an_earlier_version_has_no_sittings(self, run):
-        run.sittings_path.unlink()
-        assert run.read_sittings() == []
+        run.attempts_path.unlink()
+        assert run.read_attempts() == []
 
     def test_the_torn_line_of_a_sitting_that_crashed_is_left_out(self, run):
-        whole = run.sittings_path.read_bytes()
-        run.sittings_path.write_bytes(whole + whole[:50])
-        assert run.read_sittings() == [sitting(0)]
+        whole = run.attempts_path.read_bytes()
+        run.attempts_path.write_bytes(whole + whole[:50])
+        assert run.read_attempts() == [attempt(0)]
 
     def test_binary_files_are_replaced_whole(self, run):
         run.write_bytes(run.last_weights_path, b"one")

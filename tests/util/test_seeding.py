@@ -7,7 +7,7 @@ import sys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnet_cli.seeding import derive_seed
+from resnet_cli.util.seeding import derive_seed
 
 SEEDS = st.integers(0, 2**63 - 1)
 PURPOSES = st.sampled_from(["weights", "shuffle", "augment", "val-split"])
@@ -34,7 +34,7 @@ def test_neighbouring_seeds_and_epochs_have_nothing_in_common():
 
 
 def test_seeds_are_the_same_in_another_process_with_another_hash_seed():
-    code = "from resnet_cli.seeding import derive_seed; print(derive_seed(7, 'augment', 3))"
+    code = "from resnet_cli.util.seeding import derive_seed; print(derive_seed(7, 'augment', 3))"
     there = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "42"}
     )

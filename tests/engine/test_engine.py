@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from resnet_cli.data import load_dataset
-from resnet_cli.data.batches import DeviceImages, Normalizer, crop_and_flip, plan_epoch
+from resnet_cli.data.batches import DeviceImages, Normalizer, crop_and_flip, draw_epoch
 from resnet_cli.data.dataset import Images
 from resnet_cli.device import decide
-from resnet_cli.engine import Engine, EpochRecord, Tick, evaluate, merge
-from resnet_cli.engine.inference import EvaluatedBatch
+from resnet_cli.engine import Engine, EpochRecord, StepEvent, combine_batches, evaluate
+from resnet_cli.engine.evaluate import BatchLogits
 from resnet_cli.errors import DivergedError
 from resnet_cli.model import build_model, weighted_layers
 from resnet_cli.optim import lr_at
@@ -37,7 +37,7 @@ def textbook_losses(config, dataset):
     pixels, labels = torch.from_numpy(dataset.train.pixels), torch.from_numpy(dataset.train.labels)
     means, step = [], 0
     for epoch in range(1, config.epochs + 1):
-        plan = plan_epoch(len(labels), config.augment, seed=config.seed, epoch=epoch, device=CPU)
+        plan = draw_epoch(len(labels), config.augment, seed=config.seed, epoch=epoch, device=CPU)
         total, wrong = 0.0, 0
         for chosen in torch.arange(len(labels)).split(config.batch_size):
             for group in optimizer.param_groups:
@@ -69,7 +69,7 @@ def test_training_agrees_with_a_textbook_loop(arch, augment):
 def test_a_tick_comes_after_every_step_and_every_evaluated_batch():
     engine = engine_for(epochs=1, clean_train_every=0)
     events = list(engine.run())
-    ticks = [event for event in events if isinstance(event, Tick)]
+    ticks = [event for event in events if isinstance(event, StepEvent)]
     assert [(t.phase, t.done, t.total, t.step) for t in ticks] == [
         ("train", 128, 300, 1), ("train", 256, 300, 2), ("train", 300, 300, 3),
         ("evaluate", 250, 300, 3), ("evaluate", 300, 300, 3), ("evaluate", 70, 70, 3),
@@ -120,7 +120,7 @@ def test_counts_do_not_depend_on_the_evaluation_batch_size():
 def test_a_partial_last_batch_counts_by_its_images_and_not_as_a_whole_batch():
     right, wrong = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 9.0]])
     labels = torch.zeros(501, dtype=torch.int64)
-    whole = merge([EvaluatedBatch(right.repeat(500, 1), labels[:500]), EvaluatedBatch(wrong, labels[500:])])
+    whole = combine_batches([BatchLogits(right.repeat(500, 1), labels[:500]), BatchLogits(wrong, labels[500:])])
     assert whole.num_examples == 501
     assert whole.error_pct == 100 * 1 / 501
     assert whole.accuracy_pct == 100 * 500 / 501
@@ -169,7 +169,7 @@ def test_training_stops_at_the_first_step_whose_loss_is_not_finite_and_names_it(
 def test_a_network_that_the_last_step_of_an_epoch_broke_has_diverged_at_that_step():
     engine = engine_for()
     for event in engine.run():
-        if isinstance(event, Tick) and event.step == 3:
+        if isinstance(event, StepEvent) and event.step == 3:
             break
     engine.model.fc.weight.data[0, 0] = float("inf")
     with pytest.raises(DivergedError, match="at step 2 "):
@@ -179,7 +179,7 @@ def test_a_network_that_the_last_step_of_an_epoch_broke_has_diverged_at_that_ste
 def test_a_test_loss_that_overflows_while_the_network_is_finite_does_not_end_the_run():
     engine = engine_for(epochs=1)
     for event in engine.run():
-        if isinstance(event, Tick) and event.step == 3:
+        if isinstance(event, StepEvent) and event.step == 3:
             break
     engine.model.fc.weight.data.mul_(1e38)  # finite weights, infinite outputs
     (record,) = records_of(engine)

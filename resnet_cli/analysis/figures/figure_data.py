@@ -20,7 +20,7 @@ class NotDrawableError(Exception):
     """A figure lacks the runs or the measurements it shows; the message says which."""
 
 
-class Drawing(NamedTuple):
+class PlotResult(NamedTuple):
     """A figure and the runs in it."""
 
     figure: Figure

@@ -1,21 +1,27 @@
 """The page that a run directory shows to people."""
 
 import shlex
+from collections.abc import Sequence
 
-from resnet_cli.recipes import recipe_label, train_arguments
-from resnet_cli.rundir import RunRecord, Summary
+from resnet_cli.rundir.records import RunRecord, Summary
 
 
-def run_page(record: RunRecord, summary: Summary) -> str:
-    """README.md of a complete run directory."""
+def run_page(record: RunRecord, summary: Summary, *, recipe: str, arguments: Sequence[str]) -> str:
+    """README.md of a complete run directory.
+
+    Args:
+        record: run.json.
+        summary: summary.json.
+        recipe: the recipe and what differs from it, as `recipes.recipe_label` gives it.
+        arguments: the arguments of `resnet` that repeat the run.
+    """
     config, data = record.config, record.dataset
     last, best = summary.last, summary.best
     environment = record.environment
     clean = last["train_clean_error_pct"]
-    location = data.location if data.name == "imagefolder" else None
     return f"""# {config.network} on {data.display_name}, seed {config.seed}
 
-A run of `resnet train` (version {record.tool_version}), recipe {recipe_label(config)},
+A run of `resnet train` (version {record.tool_version}), recipe {recipe},
 finished {summary.finished_at}.
 
 | result | value |
@@ -27,7 +33,7 @@ finished {summary.finished_at}.
 
 Repeat it with
 
-    {shlex.join(["resnet", *train_arguments(config, data_dir=location)])}
+    {shlex.join(["resnet", *arguments])}
 
 | file | holds |
 |---|---|

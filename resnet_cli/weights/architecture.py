@@ -84,7 +84,7 @@ def _rename(path: Path, raw: Mapping[Any, Any], is_contained: bool) -> StateDict
     return StateDict(entries, is_contained, *map(bool, counts))
 
 
-def recognise(path: Path, entries: Mapping[str, Any]) -> Shape:
+def find_architecture(path: Path, entries: Mapping[str, Any]) -> Shape:
     """Depth, projections and number of classes.
 
     Raises:

@@ -2,13 +2,14 @@
 
 import io
 import math
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from resnet_cli.errors import ResnetError, RunFileError
+from resnet_cli.util.files import read_bytes
+from resnet_cli.util.text import one_line, shorten
 
 if TYPE_CHECKING:
     import zipfile
@@ -25,7 +26,6 @@ _MAX_TEXT_BYTES = 2**26
 # The outputs of a thousand classes on 50,000 images take 200 MB in float32, packed or not.
 _MAX_ARRAY_BYTES = 2**28
 _MAX_ARCHIVE_ENTRIES = 64
-_MAX_REASON_LENGTH = 200
 # The largest whole number that every float64 up to it can tell from the next.
 _MAX_WHOLE = 2**53
 
@@ -35,28 +35,6 @@ def read_text_bytes(path: Path) -> bytes:
     return read_bytes(path, _MAX_TEXT_BYTES)
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes.
-
-    Raises:
-        RunFileError: it is missing, larger, or something else: reading a pipe or a device may never end.
-    """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise RunFileError(f"{path} is not a regular file")
-        if status.st_size <= most:
-            with path.open("rb") as file:
-                data = file.read(most + 1)  # a file of /proc has more than its size says
-            if len(data) <= most:
-                return data
-        raise RunFileError(f"{path} has more than the {most // 2**20} MiB that are read")
-    except FileNotFoundError:
-        raise RunFileError(f"{path} is missing") from None
-    except OSError as error:
-        raise RunFileError(f"{path} cannot be read: {one_line(error)}") from error
-
-
 def read_json(path: Path, kind: type[T], schema_version: int) -> T:
     """A JSON document of `kind`; raises `RunFileError` when it is anything else or of another schema version."""
     data = read_text_bytes(path)
@@ -64,10 +42,11 @@ def read_json(path: Path, kind: type[T], schema_version: int) -> T:
         version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version", schema_version)
         if type(version) is int and version > schema_version:
             raise RunFileError(
-                f"{path} has schema version {cut(str(version))}, newer than {schema_version}", hint="upgrade this tool"
+                f"{path} has schema version {shorten(str(version))}, newer than {schema_version}",
+                hint="upgrade this tool",
             )
         if type(version) is not int or version < 1:
-            raise RunFileError(f"{path} has the unknown schema version {cut(repr(version))}")
+            raise RunFileError(f"{path} has the unknown schema version {shorten(repr(version))}")
         return msgspec.json.decode(data, type=kind)
     except RunFileError:
         raise
@@ -154,15 +133,3 @@ def _array(archive: "zipfile.ZipFile", entry: "zipfile.ZipInfo") -> "Array":
         raise ValueError(f"{entry.filename} does not hold the {'×'.join(map(str, shape))} values that it claims")
     array: Array = np.frombuffer(file.read(), dtype=dtype).reshape(shape, order="F" if is_fortran else "C")
     return array
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, on one line of bounded length."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return cut(" ".join(str(error).split()) or type(error).__name__)
-
-
-def cut(text: str, most: int = _MAX_REASON_LENGTH) -> str:
-    """`text`, shortened where it is longer than `most`: a reason may quote what a file holds."""
-    return text if len(text) <= most else text[: most - 1] + "…"

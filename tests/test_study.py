@@ -9,7 +9,7 @@ import pytest
 
 from resnet_cli.errors import DivergedError, ExitCode, InterruptedByUserError, ResnetError, StoppedError, UsageError
 from resnet_cli.recipes import make_config
-from resnet_cli.reproduce import Job, launch, plan, status_of
+from resnet_cli.study import Job, launch, plan, status_of
 
 GRID = [
     make_config("demo", arch=arch, depth=depth, seed=seed)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_cli.text import encode_json, json_text
+from resnet_cli.util.text import encode_json, json_text
 
 _ANY_TEXT = st.text() | st.text("\x7f\x80\x9b\u202e\u2028\U000e0001\U0001f600é")
 

@@ -7,7 +7,8 @@ import pytest
 
 from resnet_cli.cli import train
 from resnet_cli.cli.app import run as run_command
-from resnet_cli.runpage import run_page
+from resnet_cli.recipes import recipe_label, train_arguments
+from resnet_cli.rundir.page import run_page
 
 
 @pytest.fixture
@@ -16,9 +17,13 @@ def page(make_run, tmp_path):
 
     def build(*, record=None, summary=None, **fields):
         run = make_run(tmp_path / "run", **fields)
+        record = msgspec.structs.replace(run.read_record(), **(record or {}))
+        location = record.dataset.location if record.dataset.name == "imagefolder" else None
         return run_page(
-            msgspec.structs.replace(run.read_record(), **(record or {})),
+            record,
             msgspec.structs.replace(run.read_summary(), **(summary or {})),
+            recipe=recipe_label(record.config),
+            arguments=train_arguments(record.config, data_dir=location),
         )
 
     return build

@@ -3,9 +3,13 @@
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from resnet_cli.errors import RunFileError
+from resnet_cli.util.text import one_line
 
 _SUFFIX = ".resnet-tmp"  # nobody else's temporary files have it
 
@@ -34,6 +38,28 @@ def _write_atomic(path: Path, data: bytes) -> None:
             os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Raises:
+        RunFileError: it is missing, larger, or something else: reading a pipe or a device may never end.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise RunFileError(f"{path} is not a regular file")
+        if status.st_size <= most:
+            with path.open("rb") as file:
+                data = file.read(most + 1)  # a file of /proc has more than its size says
+            if len(data) <= most:
+                return data
+        raise RunFileError(f"{path} has more than the {most // 2**20} MiB that are read")
+    except FileNotFoundError:
+        raise RunFileError(f"{path} is missing") from None
+    except OSError as error:
+        raise RunFileError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def append_durably(path: Path, data: bytes) -> None:

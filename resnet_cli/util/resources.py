@@ -1,0 +1,62 @@
+"""Disk and memory: checked before a run starts, and reported in one line when they run out."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from resnet_cli.errors import OutOfMemoryError, ResnetError
+
+
+@contextlib.contextmanager
+def translate_errors(
+    *, batch_size: int, network: str | None = None, run: Path | None = None, memory_hint: str | None = None
+) -> Iterator[None]:
+    """Turn a shortage of memory, and errors of the disk under `run`, into one line that says what to do.
+
+    Args:
+        batch_size: number of images per batch, named in the message.
+        network: named in the message where several networks are measured.
+        run: the run directory that is being written; None for commands that only measure.
+        memory_hint: what to do when memory runs out.
+
+    Raises:
+        OutOfMemoryError: Python or PyTorch could not allocate memory.
+        ResnetError: reading or writing a file failed; only with `run`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if run is None:
+            raise
+        raise ResnetError(
+            f"{error.filename or run}: {error.strerror or error}; everything saved before is intact",
+            hint="fix the cause and run the same command again",
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory{f' for {network}' if network else ''} with a batch size of {batch_size}",
+            hint=memory_hint or "use a smaller --batch-size",
+        ) from error
+
+
+def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether Python or PyTorch raised `error` because it could not allocate memory."""
+    # by name, so that commands that never load torch need not import it here
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return type(error) is RuntimeError and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def check_disk_space(path: Path, needed_bytes: int) -> None:
+    """Raise `ResnetError` unless the disk that holds `path`, which need not exist yet, has `needed_bytes` free."""
+    folder = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise ResnetError(
+            f"{folder} has {free / 1e6:.1f} MB of free space, but a run needs about {needed_bytes / 1e6:.1f} MB",
+            hint="free some space or choose another --out",
+        )
