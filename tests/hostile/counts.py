@@ -20,7 +20,6 @@ def counts() -> dict[str, int]:
     return {
         "pickles that run a command": len(executing(test_hostile_files.CANARY)),
         "pickles that hang, crash or make objects": len(unusual()) + len(bombs()),
-        "hostile archives": len(test_hostile_files.ARCHIVES),
         "flipped bits": test_hostile_files.NUM_FLIPS,
         "truncations": test_hostile_files.NUM_CUTS,
         "mutations of run directories, `compare` and `plot`": len(test_run_trees.MUTATIONS),
