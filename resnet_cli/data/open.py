@@ -11,17 +11,13 @@ from resnet_cli.rundir.records import DatasetRecord
 from resnet_cli.util.progress import Progress, silent
 
 
-def _ignore(message: str) -> None:
-    """Drop a warning."""
-
-
 def load_source(
     name: str,
     data_dir: Path | None,
     *,
     offline: bool = False,
     progress: Progress = silent,
-    warn: Callable[[str], None] = _ignore,
+    warn: Callable[[str], None] | None = None,
 ) -> Source:
     """Read the dataset `name` from `data_dir` (None: the default folder), downloading it if it is missing.
 
