@@ -1,4 +1,4 @@
-"""A CIFAR-10 of 26 images in the real format, and a server on loopback that serves it well or badly."""
+"""A CIFAR-10 of 26 images in the published format, and a loopback server that serves it well or badly."""
 
 import contextlib
 import hashlib
@@ -115,26 +115,26 @@ class TinyCifar:
 
 class _QuietServer(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
-        """A client that hangs up is what some tests are about."""
+        """Ignore clients that hang up: some tests do."""
 
 
 class Server:
-    """Serves `content` and notes each request's range and the bytes sent for it.
+    """Serves `content` and records the range of each request and the number of bytes sent.
 
     Attributes:
         cut_after: for each coming request, the number of bytes after which the connection is lost.
         answers: for each coming request, an HTTP status to answer instead.
-        knows_ranges: whether requests for a part are understood.
-        tells_length: whether answers say how long they are.
-        shift: how far from the asked place a part begins.
-        pause_seconds: how long an answer that is cut stays silent before the connection is lost.
+        supports_ranges: whether the server answers requests for a part with that part.
+        sends_length: whether responses have a Content-Length.
+        shift: distance in bytes between the requested and the actual start of a part.
+        pause_seconds: time between the last byte of a cut response and the loss of the connection.
         redirect: an address to send every request to.
     """
 
     def __init__(self, content):
         self.content = content
         self.cut_after, self.answers, self.requests, self.sent = [], [], [], []
-        self.knows_ranges = self.tells_length = True
+        self.supports_ranges = self.sends_length = True
         self.shift = 0
         self.pause_seconds = 0.0
         self.redirect = None
@@ -145,7 +145,7 @@ class Server:
                 server.answer(self)
 
             def log_message(self, *args):
-                """Requests are noted, not printed."""
+                """Print nothing."""
 
         self._http = _QuietServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}/cifar-10-python.tar.gz"
@@ -161,7 +161,7 @@ class Server:
         if self.answers:
             request.send_error(self.answers.pop(0))
             return
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.knows_ranges else 0
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.supports_ranges else 0
         if start and start >= len(self.content):
             request.send_error(416)
             return
@@ -170,7 +170,7 @@ class Server:
         if start:
             first, last = start + self.shift, len(self.content)
             request.send_header("Content-Range", f"bytes {first}-{last - 1}/{last}")
-        if self.tells_length:
+        if self.sends_length:
             request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         cut = self.cut_after.pop(0) if self.cut_after else None
