@@ -265,7 +265,8 @@ def _repeat(
 
 
 def _run(config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[str, Any], output: Output) -> None:
-    from resnet_cli.cli.train_progress import TrainReporter, summary_table
+    from resnet_cli.cli.train_progress import TrainReporter
+    from resnet_cli.cli.views import summary_table
     from resnet_cli.session import train
 
     with TrainReporter(output) as reporter:
