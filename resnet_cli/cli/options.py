@@ -74,7 +74,8 @@ def config_options(*names: str, **help_texts: str) -> Callable[[Command], Comman
             given = {name: values.pop(name) for name in fields}
             if given.get("milestones") is not None:
                 given["milestones"] = _milestones(given["milestones"])
-            function(given={name: value for name, value in given.items() if value not in (None, False)}, **values)
+            given = {name: value for name, value in given.items() if value is not None and value is not False}
+            function(given=given, **values)
 
         # typer reads both and passes every value by name
         signature = inspect.Signature([parameter.replace(kind=_KEYWORD) for parameter in parameters])
