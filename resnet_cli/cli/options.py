@@ -38,7 +38,7 @@ Recipe = Annotated[
 
 _PANELS = {
     "Data": ("dataset", "limit_train", "limit_test", "val_size", "augment", "normalization"),
-    "Training (default: from the recipe)": (
+    "Training": (
         "epochs", "steps", "batch_size", "lr", "momentum", "weight_decay", "milestones", "lr_decay", "warmup_steps",
         "warmup_lr",
     ),
