@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column, Table
-from rich.text import Text
+from rich.table import Column
 
 from resnet_cli.cli.output import Output
-from resnet_cli.rundir import RunRecord, Summary
-from resnet_cli.util.text import duration, printable
+from resnet_cli.rundir import RunRecord
+from resnet_cli.util.text import duration
 
 if TYPE_CHECKING:
     from resnet_cli.engine import StepEvent
@@ -141,30 +140,3 @@ class Speedometer:
         (start, first), seconds = self._points[0], now - self._points[0][0]
         del start
         return (self._images - first) / seconds if seconds > 0 else None
-
-
-def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
-    """The result of a run for people."""
-    table = Table(
-        title=f"{record.config.network} on {printable(record.dataset.display_name)}", title_justify="left", box=None
-    )
-    table.add_column("measure")
-    table.add_column(f"last (epoch {summary.last.get('epoch', '?')})", justify="right")
-    table.add_column(f"best (epoch {summary.best.get('epoch', '?')})*", justify="right")
-    rows = [
-        ("test accuracy", "test_accuracy_pct"),
-        ("test error", "test_error_pct"),
-        ("validation error", "val_error_pct"),
-        ("training error", "train_error_pct"),
-        ("clean training error", "train_clean_error_pct"),
-    ]
-    for label, name in rows:
-        values = [source.get(name) for source in (summary.last, summary.best)]
-        if any(value is not None for value in values):
-            table.add_row(label, *("—" if value is None else f"{value:.2f} %" for value in values))
-    table.caption = Text(
-        f"* chosen on the {summary.best_chosen_on} set; trained for {duration(summary.train_seconds)}, "
-        f"evaluated for {duration(summary.eval_seconds)}\n{printable(str(path))}",
-        justify="left",
-    )
-    return table

@@ -13,7 +13,7 @@ import typer
 from resnet_cli import __version__, errors
 from resnet_cli.cli import app as app_module
 from resnet_cli.cli import train
-from resnet_cli.cli.app import app, explain, main, run
+from resnet_cli.cli.app import app, main, run, translate_error
 from resnet_cli.errors import ExitCode, ResnetError
 
 TRAIN = ["train", "--recipe", "demo", "--arch", "plain", "--depth", "8"]
@@ -33,8 +33,8 @@ FAILURES = [
     (errors.InterruptedByUserError("interrupted"), "interrupted", 130),
     (FileNotFoundError(2, "No such file or directory", "a.csv"), "a.csv: No such file or directory", 1),
     (OSError(28, "No space left on device"), "No space left on device", 1),
-    (OSError("odd"), "OSError: odd; RESNET_DEBUG=1 shows where", 1),
-    (ValueError("two\nlines"), r"ValueError: two\nlines; RESNET_DEBUG=1 shows where", 1),
+    (OSError("odd"), "OSError: odd; set RESNET_DEBUG=1 for the traceback", 1),
+    (ValueError("two\nlines"), r"ValueError: two\nlines; set RESNET_DEBUG=1 for the traceback", 1),
     (typer.BadParameter("no such thing", param_hint="--sort"), "Invalid value for --sort: no such thing", 2),
     (typer.Abort(), "aborted", 1),
 ]
@@ -112,7 +112,7 @@ class TestFailures:
         monkeypatch.setattr(app_module, "app", interrupted)
         assert run(TRAIN) == 130
         assert capsys.readouterr().err == "error: interrupted\n"
-        assert explain(KeyboardInterrupt()) == ("interrupted", 130)
+        assert translate_error(KeyboardInterrupt()) == ("interrupted", 130)
 
     def test_errors_print_their_hint_after_the_message(self):
         assert str(ResnetError("what", hint="how")) == "what; how"
@@ -230,7 +230,7 @@ class TestHelp:
             assert line.startswith(f"resnet {command}".strip())
 
     @pytest.mark.parametrize("command", COMMANDS)
-    def test_every_option_and_argument_is_explained(self, command):
+    def test_every_option_and_argument_is_translate_errored(self, command):
         target = {" ".join(path): inner for path, inner in commands(ROOT)}[command]
         silent = [parameter.name for parameter in target.params if not getattr(parameter, "help", None)]
         assert silent == []
