@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnet_cli.cli.options import DataDir, Json, Quiet
+from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.config import DatasetName
+from resnet_cli.recipes import make_config
 from resnet_cli.util.text import printable
 
 if TYPE_CHECKING:  # numpy and rich's tables would slow down every other command
@@ -97,37 +98,17 @@ def verify(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: 
 
 
 @app.command("show", help=SHOW_HELP)
+@config_options("limit_train", "limit_test", "val_size", seed="Seed of the validation split (default: 0).")
 def show(
-    dataset: _Name,
-    data_dir: DataDir = None,
-    limit_train: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Use a class-balanced subset of N training images.", show_default=False,
-            rich_help_panel="Data",
-        ),
-    ] = None,
-    limit_test: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Use a class-balanced subset of N test images.", show_default=False,
-            rich_help_panel="Data",
-        ),
-    ] = None,
-    val_size: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Hold out N training images for validation.", rich_help_panel="Data")
-    ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the validation split.", rich_help_panel="Data")] = 0,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:  # fmt: skip
+    *, dataset: _Name, data_dir: DataDir = None, given: dict[str, Any], json: Json = False, quiet: Quiet = False
+) -> None:
     """See SHOW_HELP."""
-    from resnet_cli.data import load_source, prepare
+    from resnet_cli.data import open_data
 
+    config = make_config(arch="plain", depth=20, dataset=dataset, **given)  # the data do not depend on the network
     out = Output(json=json, quiet=quiet)
     with out.progress() as progress:
-        source = load_source(dataset, data_dir, offline=True, progress=progress, warn=out.warn)
-    data = prepare(source, limit_train=limit_train, limit_test=limit_test, val_size=val_size, seed=seed)
+        data = open_data(config, data_dir=data_dir, offline=True, progress=progress, warn=out.warn)
     document = _description(data)
     out.result(document, _tables(document))
 

@@ -53,7 +53,9 @@ def open_data(
     run: Path | None = None,
     allow_other_data: bool = False,
     override: str | None = None,
+    offline: bool = False,
     progress: Progress = silent,
+    warn: Callable[[str], None] | None = None,
     load: Callable[..., Source] = load_source,
 ) -> Dataset:
     """Open the training, validation and test images of `config`.
@@ -68,18 +70,20 @@ def open_data(
         run: directory of that run, for the error message.
         allow_other_data: accept data whose fingerprint differs from the recorded one.
         override: option that makes the command accept other data, for the error message.
+        offline: never download.
         progress: receives the bytes downloaded, then the files or images read.
+        warn: receives a message when decoded images cannot be cached.
         load: replaces `load_source`, for example by a cached version when several runs share their data.
 
     Raises:
         ConfigError: the dataset needs a `data_dir`, or a subset does not fit the data.
         InputError: files are missing or damaged, or the data are not the recorded ones.
     """
-    folder, offline = data_dir, False
+    folder = data_dir
     if folder is None and recorded and recorded.location and os.path.isdir(recorded.location):
         folder, offline = Path(recorded.location), True
     dataset = prepare(
-        load(config.dataset, folder, offline=offline, progress=progress),
+        load(config.dataset, folder, offline=offline, progress=progress, warn=warn),
         limit_train=config.limit_train,
         limit_test=config.limit_test,
         val_size=config.val_size,
