@@ -35,7 +35,9 @@ def ci(tmp_path, make_run):
         environment = {
             **os.environ, "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
         }  # fmt: skip
-        return subprocess.run(["sh", SCRIPT, tmp_path / "study"], env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            ["sh", SCRIPT, tmp_path / "study"], env=environment, capture_output=True, text=True, check=False
+        )
 
     return run
 

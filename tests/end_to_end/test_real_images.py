@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 DATA = ["--dataset", "imagefolder", "--data-dir", str(IMAGES), "--limit-train", "2560", "--limit-test", "500"]
 
 
-def test_a_short_run_on_photographs_beats_chance_and_names_its_dataset_in_every_command(tmp_path, capfd):
+def test_a_short_run_on_photographs_beats_chance_and_is_compared_and_evaluated_as_recorded(tmp_path, capfd):
     out = tmp_path / "resnet-8"
     command = ["train", "--arch", "resnet", "--depth", "8", "--epochs", "2", *DATA, "--device", "cpu"]
     assert resnet([*command, "--out", str(out)]) == 0
