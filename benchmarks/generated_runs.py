@@ -19,7 +19,6 @@ from resnet_cli.analysis.paper import published
 from resnet_cli.config import RunConfig
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import Attempt, DatasetRecord, Decision, ModelRecord, Predictions, RunDir, RunRecord, Summary
-from resnet_cli.rundir.page import run_page
 
 NETWORKS = (("plain", 20), ("resnet", 20), ("plain", 56), ("resnet", 56))
 
@@ -100,7 +99,7 @@ def _write(run: RunDir, config: RunConfig, *, gradflow: bool, predictions: bool)
         last=rows[-1], best=min(rows, key=lambda row: row["test_error_pct"]), best_chosen_on="test", **seconds,
         peak_memory_bytes=max(row["peak_memory_bytes"] for row in rows),
     )  # fmt: skip
-    run.write_summary(summary, run_page(record, summary))
+    run.write_summary(summary, f"# {config.network}\n")
 
 
 def _epochs(config: RunConfig, rng: np.random.Generator) -> list[dict[str, Any]]:
