@@ -338,15 +338,7 @@ def test_a_given_mean_and_std_override_those_of_the_format(trained, tmp_path, do
     assert given["confusion_matrix"] == document(trained)["confusion_matrix"]
 
 
-def test_a_chenyaofo_file_of_a_projection_network_needs_no_options(tmp_path, document):
-    weights = tmp_path / "cifar10_resnet8.pt"
-    torch.save(build_model("resnet", 8, "B").state_dict(), weights)
-    result = document(weights, *DIGITS)
-    assert (result["weights"]["format"], result["network"]["name"]) == ("chenyaofo", "resnet-8-B")
-    assert result["normalization"]["std"] == [0.2023, 0.1994, 0.2010]
-
-
-def test_a_plain_state_dict_needs_its_architecture_and_uses_the_mean_and_std_of_the_dataset(
+def test_a_plain_state_dict_needs_its_architecture_and_uses_the_statistics_of_the_dataset(
     trained, tmp_path, call, rejection
 ):
     weights = tmp_path / "weights.pt"
@@ -430,9 +422,3 @@ def test_similar_class_names_are_numbered_and_undefined_metrics_are_dashes(train
     assert "\x1b" not in text
     absent = next(line for line in text.splitlines() if line.startswith("class\\x1b"))
     assert absent.split()[2:] == ["0", "—", "—", "—", "—", "—"]
-
-
-def test_the_report_contains_the_predictions_of_its_metrics(trained):
-    result = evaluate_saved(trained, options=EvalOptions(device="cpu"))
-    again = evaluate_predictions(result.predictions.logits, result.predictions.labels, result.data.classes)
-    assert again.to_dict() == result.metrics.to_dict()

@@ -1,16 +1,13 @@
 """Weight files that are damaged, too large or unsafe are rejected in one line, and nothing in them is executed."""
 
 import contextlib
-import io
 import os
-import pickle
 import struct
 import zipfile
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
 from weight_files import rejection, save_legacy, save_zip, small_network
 
 from resnet_cli.errors import InputError
@@ -79,79 +76,58 @@ class Call:
         return self.call
 
 
-def save_raw(value, path):
-    path.write_bytes(value if isinstance(value, bytes) else pickle.dumps(value, 2))
-
-
-def save_into_zip(value, path):
-    """Put the pickle into an archive that `torch.save` wrote."""
-    data = value if isinstance(value, bytes) else pickle.dumps(value, 2)
-    save_zip({"a": torch.zeros(2)}, path)
-    with zipfile.ZipFile(path) as archive:
-        entries = {entry: archive.read(entry) for entry in archive.namelist()}
-    with zipfile.ZipFile(path, "w") as archive:
-        for entry, content in entries.items():
-            archive.writestr(entry, data if entry.endswith("data.pkl") else content)
-
-
 @pytest.fixture
-def assert_nothing_runs(tmp_path, capfd):
-    """Assert that a hostile file is rejected without creating `canary` and without output."""
+def assert_nothing_runs(tmp_path, monkeypatch, capfd):
+    """Assert that a hostile file is rejected without output and without the file `canary`; return the message."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
 
     def check(path):
         message = rejection(path)
-        assert not (tmp_path / "canary").exists()
+        assert os.listdir(tmp_path / "here") == []
         assert capfd.readouterr() == ("", "")
         return message
 
     return check
 
 
-@pytest.mark.parametrize("save", [save_legacy, save_zip, save_raw, save_into_zip])
-@pytest.mark.parametrize("function", [os.system, exec, eval, print])
-def test_a_pickle_that_calls_a_function_is_rejected_naming_it(tmp_path, path, assert_nothing_runs, save, function):
-    canary = tmp_path / "canary"
-    command = f"touch {canary}" if function is os.system else f"open({str(canary)!r}, 'w').close()"
-    save({"state_dict": {}, "x": Call(function, command)}, path)
-    message = assert_nothing_runs(path)
-    assert function.__name__ in message or save is save_raw
+@pytest.mark.parametrize("save", [save_legacy, save_zip])
+@pytest.mark.parametrize("call", [Call(os.system, "touch canary"), Call(exec, "open('canary', 'w')"), Call(print, "x")])
+def test_a_pickle_that_calls_a_function_is_rejected_naming_it(path, assert_nothing_runs, save, call):
+    save({"state_dict": {}, "x": call}, path)
+    assert call.call[0].__name__ in assert_nothing_runs(path)
 
 
-@pytest.mark.parametrize("save", [save_raw, save_into_zip])
-@pytest.mark.parametrize(
-    "opcodes",
-    [
-        b"(Vtouch canary\niposix\nsystem\n",
-        b"(cposix\nsystem\nVtouch canary\no",
-        b"\x8c\x05posix\x8c\x06system\x93(Vtouch canary\ntR",
-        b"csubprocess\nPopen\n(Vtouch\nt\x81",
-        b"cposix\nsystem\nVtrue\n\x86Q",
-        b"\x82\x01",
-    ],
-    ids=["INST", "OBJ", "STACK_GLOBAL", "NEWOBJ", "BINPERSID", "EXT1"],
-)
-def test_a_pickle_that_creates_objects_in_unusual_ways_is_rejected(
-    tmp_path, path, monkeypatch, assert_nothing_runs, save, opcodes
-):
-    monkeypatch.chdir(tmp_path)
-    save(b"\x80\x02}V" + b"state_dict\n" + opcodes + b"s.", path)
+HOSTILE_OPCODES = {
+    "REDUCE": b"cposix\nsystem\n(Vtouch canary\ntR",
+    "INST": b"(Vtouch canary\niposix\nsystem\n",
+    "OBJ": b"(cposix\nsystem\nVtouch canary\no",
+    "STACK_GLOBAL": b"\x8c\x05posix\x8c\x06system\x93(Vtouch canary\ntR",
+    "NEWOBJ": b"csubprocess\nPopen\n(Vtouch\nt\x81",
+    "BINPERSID": b"cposix\nsystem\nVtrue\n\x86Q",
+    "EXT1": b"\x82\x01",
+    "a storage of terabytes": b"ctorch.storage\nUntypedStorage\n\x8a\x06\x00\x00\x00\x00\x00\x10\x85R",
+}
+
+
+@pytest.mark.parametrize("opcodes", HOSTILE_OPCODES.values(), ids=HOSTILE_OPCODES)
+def test_a_pickle_written_by_hand_is_rejected_bare_and_in_an_archive(path, assert_nothing_runs, opcodes):
+    hostile = b"\x80\x02}Vstate_dict\n" + opcodes + b"s."
+    path.write_bytes(hostile)
+    assert_nothing_runs(path)
+    save_zip({"a": torch.zeros(2)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, hostile if name.endswith("/data.pkl") else content)
     assert_nothing_runs(path)
 
 
-def test_a_tensor_that_claims_terabytes_is_rejected(path, assert_nothing_runs):
-    save_raw(b"\x80\x02ctorch.storage\nUntypedStorage\n\x8a\x06\x00\x00\x00\x00\x00\x10\x85R.", path)
-    assert_nothing_runs(path)
-
-
-@pytest.mark.parametrize("kind", ["legacy", "zip", "safetensors"])
-def test_a_truncated_file_is_rejected_in_one_line(path, capfd, kind):
-    state, buffer = small_network().state_dict(), io.BytesIO()
-    if kind == "safetensors":
-        buffer.write(save(state))
-    else:
-        torch.save(state, buffer, _use_new_zipfile_serialization=kind == "zip")
-    data = buffer.getvalue()
-    for length in {*np.random.default_rng(0).choice(len(data), 100, replace=False), 1, 8, 9, len(data) - 1}:
+@pytest.mark.parametrize("save", [save_legacy, save_zip])
+def test_a_truncated_file_is_rejected(path, capfd, save):
+    data = save(small_network().state_dict(), path).read_bytes()
+    for length in {*np.random.default_rng(0).choice(len(data), 50, replace=False), 1, len(data) - 1}:
         path.write_bytes(data[:length])
         rejection(path)
     assert capfd.readouterr() == ("", "")
