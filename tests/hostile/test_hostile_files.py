@@ -68,16 +68,6 @@ class TestPickles:
             read_pickle(data, "data_batch_1")
         assert_one_line(caught.value)
 
-    @pytest.mark.parametrize("pack", [as_raw, as_zip, as_legacy])
-    @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
-    def test_eval_refuses_it_as_a_weight_file(self, data, pack, tmp_path, capfd):
-        path = pack(data, tmp_path / "weights.pt")
-        said = watched(capfd, ["eval", str(path), "--arch", "plain", "--dataset", "digits"])
-        assert said.code == 2
-        assert said.err.splitlines() == said.errors
-        assert str(path) in said.errors[0]
-        assert said.out == ""
-
 
 class TestArchives:
     def test_there_are_enough(self):
