@@ -283,8 +283,16 @@ def test_missing_weights_are_named_with_the_available_ones(copy, rejection):
     assert "incomplete" in message
 
 
-def test_weights_that_do_not_belong_to_the_run_are_rejected(copy, rejection):
-    edit_record(copy, lambda record: record["config"].update(seed=1))
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["config"].update(seed=1),
+        lambda record: (record["dataset"]["classes"].append("eleven"), record["model"].update(num_classes=11)),
+    ],
+    ids=["configuration", "classes"],
+)
+def test_weights_that_do_not_belong_to_the_run_are_rejected(copy, rejection, change):
+    edit_record(copy, change)
     assert "does not belong to the run" in rejection(copy.path)
 
 
