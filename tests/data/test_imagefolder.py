@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import re
 import time
 
@@ -180,6 +181,19 @@ def test_a_damaged_cache_is_ignored_and_rebuilt(damage, load_twice, decodes, tre
     assert len(decodes) == 10
     load_imagefolder(tree)
     assert len(decodes) == 10, "the cache is whole again"
+
+
+def test_a_flipped_bit_in_the_structure_of_a_cache_changes_no_image(load_twice):
+    rng = random.Random(0)  # noqa: S311 (damage, not a secret)
+    expected, _ = load_twice()
+
+    def flip(cache):
+        damaged = bytearray(cache.read_bytes())
+        damaged[rng.choice([*range(300), *range(-1000, 0)])] ^= 1 << rng.randrange(8)
+        cache.write_bytes(damaged)
+
+    for _ in range(100):
+        assert load_twice(flip) == (expected, expected)
 
 
 def test_a_cache_that_cannot_be_written_gives_a_warning(tree, tmp_path, decodes):
