@@ -1,4 +1,4 @@
-"""Opens the data of a configuration or of a recorded run: finds the folder, reads it, and checks the fingerprint."""
+"""Data of a configuration or of a recorded run: its folder, its images and the check of its fingerprint."""
 
 import os
 from collections.abc import Callable

@@ -82,7 +82,7 @@ def test_a_stratified_choice_depends_on_its_seed_alone():
     assert stratified_indices(labels, 20, seed=1).tolist() != stratified_indices(labels, 20, seed=2).tolist()
 
 
-def test_equal_data_have_one_fingerprint_whatever_their_memory_layout_and_integer_type():
+def test_memory_layout_and_integer_type_do_not_change_a_fingerprint():
     everything = images([3, 4])
     view = Images(np.asfortranarray(everything.pixels), everything.labels.astype(np.int32))
     assert fingerprint_of(view) == fingerprint_of(images([3, 4]))

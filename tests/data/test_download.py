@@ -26,7 +26,7 @@ def part(target):
 
 @pytest.fixture
 def fetch(server, target):
-    """Downloads the content that the server has now, whatever it serves later."""
+    """Downloads the content that the server has now, even if it serves another one later."""
     wanted = {"size": len(server.content), "sha256": hashlib.sha256(server.content).hexdigest()}
     return lambda url=server.url, **other: download(url, target, hint="fetch it by hand", **wanted, **other)
 
