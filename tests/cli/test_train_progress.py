@@ -237,7 +237,7 @@ class TestSpeed:
 
     def test_speed_counts_every_epoch_of_a_single_batch(self, clock):
         meter = Speedometer()
-        for step in range(5):
+        for _ in range(5):
             speed = meter.update(64)
             clock.now += 1
         assert speed == 64
