@@ -97,8 +97,6 @@ class MatrixPeak(NamedTuple):
     flops_per_second: float
     size: int
     """Rows and columns."""
-    num_products: int
-    """Number of timed products."""
     precision: str
 
 
@@ -119,12 +117,12 @@ def bench(
     dataset = random_dataset(configs[0])
     costs = []
     for config in configs:
-        plan = plan_of(config, dataset)
+        setup = setup_for(config, dataset)
         with translate_errors(batch_size=config.batch_size, network=config.network):
-            timing = measure(config, dataset, plan, num_steps=num_steps, progress=progress)
-        costs.append(estimate(config, dataset, plan, timing))
+            timing = measure(config, dataset, setup, num_steps=num_steps, progress=progress)
+        costs.append(estimate(config, dataset, setup, timing))
     progress("measuring the matrix peak", 0, NUM_PRODUCTS, "products")
-    return costs, matrix_peak(plan)
+    return costs, matrix_peak(setup)
 
 
 def random_dataset(config: RunConfig) -> Dataset:
@@ -148,7 +146,7 @@ def random_dataset(config: RunConfig) -> Dataset:
     return prepare(source, val_size=config.val_size, seed=config.seed)
 
 
-def plan_of(config: RunConfig, dataset: Dataset) -> DeviceSetup:
+def setup_for(config: RunConfig, dataset: Dataset) -> DeviceSetup:
     """The device setup that a run of `config` on data of this size would choose; raises `UsageError`."""
     # as a session counts: a partial batch is a whole one
     num_images = total_steps(config, len(dataset.train)) * config.batch_size
@@ -169,17 +167,17 @@ def count_images(config: RunConfig, *, num_train: int, num_val: int, num_test: i
 
 
 def measure(
-    config: RunConfig, dataset: Dataset, plan: DeviceSetup, *, num_steps: int, progress: Progress = silent
+    config: RunConfig, dataset: Dataset, setup: DeviceSetup, *, num_steps: int, progress: Progress = silent
 ) -> Timing:
     """Time training steps and evaluated batches of `config`, run by the same engine as in training.
 
     Raises:
         RuntimeError: PyTorch could not allocate memory.
     """
-    if plan.compile:
+    if setup.compile:
         torch.compiler.reset()  # in training, each network has a process and so an empty compiler cache
-    if plan.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(plan.device)
+    if setup.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(setup.device)
     num_train = len(dataset.train)
     batch = min(config.batch_size, num_train)
     needed = NUM_WARMUP_STEPS + num_steps
@@ -190,12 +188,14 @@ def measure(
     short = msgspec.structs.replace(
         config, epochs=None, steps=steps, milestones=(), lr=0.0, warmup_steps=0, clean_train_every=0, gradflow_every=0
     )
-    num_warmup_batches = NUM_WARMUP_STEPS if plan.cuda_graph else 1
-    first = "compiling" if plan.compile else "warming up"
+    num_warmup_batches = NUM_WARMUP_STEPS if setup.cuda_graph else 1
+    first = "compiling" if setup.compile else "warming up"
     progress(f"{first} {config.network}", 0, needed, "steps")
     step_seconds: list[float] = []
     batches: list[TimedBatch] = []
-    for timed_batch in time_batches(Engine(short, dataset, plan).run(), synchronize=lambda: _synchronize(plan.device)):
+    for timed_batch in time_batches(
+        Engine(short, dataset, setup).run(), synchronize=lambda: _synchronize(setup.device)
+    ):
         phase, num_images, seconds = timed_batch
         if phase == "evaluate":
             batches.append(timed_batch)
@@ -205,7 +205,7 @@ def measure(
             progress(f"{label} {config.network}", len(step_seconds), needed, "steps")
         if len(step_seconds) == needed and len(batches) >= num_warmup_batches + NUM_EVAL_BATCHES:
             break
-    return summarize(step_seconds, batches, num_warmup_batches, is_compiled=plan.compile)
+    return summarize(step_seconds, batches, num_warmup_batches, is_compiled=setup.compile)
 
 
 def time_batches(events: Iterable[StepEvent | EpochRecord], *, synchronize: Callable[[], None]) -> Iterator[TimedBatch]:
@@ -248,27 +248,21 @@ _MATRIX_SIZES = {"cuda": 8192, "mps": 4096, "cpu": 2048}
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def matrix_peak(plan: DeviceSetup, *, size: int | None = None, num_products: int = NUM_PRODUCTS) -> MatrixPeak:
-    """Time products of two random square matrices in the precision of `plan` (tf32: in fp32 storage).
-
-    Args:
-        plan: device and precision that `decide` has set up.
-        size: rows and columns; None: 8192 on CUDA, 4096 on MPS, 2048 on the CPU.
-        num_products: number of timed products, after one for warm-up; the fastest counts.
-    """
-    size = size or _MATRIX_SIZES[plan.device.type]
-    dtype = _DTYPES.get(plan.precision, torch.float32)
+def matrix_peak(setup: DeviceSetup) -> MatrixPeak:
+    """Time products of two random square matrices on the device and in the precision of `setup`; the fastest counts."""
+    size = _MATRIX_SIZES[setup.device.type]
+    dtype = _DTYPES.get(setup.precision, torch.float32)  # tf32 is stored as fp32
     generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(size, size, generator=generator).to(plan.device, dtype) for _ in range(2))
+    a, b = (torch.randn(size, size, generator=generator).to(setup.device, dtype) for _ in range(2))
     product = torch.mm(a, b)
     seconds = []
-    for _ in range(num_products):
-        _synchronize(plan.device)
+    for _ in range(NUM_PRODUCTS):
+        _synchronize(setup.device)
         before = time.perf_counter()
         torch.mm(a, b, out=product)
-        _synchronize(plan.device)
+        _synchronize(setup.device)
         seconds.append(time.perf_counter() - before)
-    return MatrixPeak(2 * size**3 / min(seconds), size, num_products, plan.precision)
+    return MatrixPeak(2 * size**3 / min(seconds), size, setup.precision)
 
 
 def _synchronize(device: torch.device) -> None:
@@ -278,7 +272,7 @@ def _synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def estimate(config: RunConfig, dataset: Dataset, plan: DeviceSetup, timing: Timing) -> Cost:
+def estimate(config: RunConfig, dataset: Dataset, setup: DeviceSetup, timing: Timing) -> Cost:
     """Extrapolate `timing` to a whole run of `config` on data of this size."""
     num_train, num_val, num_test = len(dataset.train), len(dataset.val) if dataset.val else 0, len(dataset.test)
     num_epochs, num_train_images, num_eval_images = count_images(
@@ -311,8 +305,8 @@ def estimate(config: RunConfig, dataset: Dataset, plan: DeviceSetup, timing: Tim
         epoch_seconds=(train_seconds + eval_seconds) / num_epochs,
         compile_seconds=timing.compile_seconds,
         total_seconds=train_seconds + eval_seconds + timing.compile_seconds,
-        peak_memory_bytes=peak_memory_bytes(plan.device),
-        decisions=plan.decisions,
+        peak_memory_bytes=peak_memory_bytes(setup.device),
+        decisions=setup.decisions,
     )
 
 

@@ -49,7 +49,7 @@ def decide(
     *,
     planned_macs: float = 0.0,
     recorded: dict[str, Decision] | None = None,
-    cuda_graph: bool = False,
+    cuda_graph: bool = True,
 ) -> DeviceSetup:
     """Decide how `config` is computed on this machine and set the process up for it.
 
@@ -112,7 +112,7 @@ def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceS
 
 def _cuda_graph(precision: str, is_wanted: bool) -> tuple[bool, str]:
     if not is_wanted:
-        return False, "used only with --cuda-graph"
+        return False, "asked for"
     if precision == "fp16":
         return False, "the scale of an fp16 loss changes between steps"
     return True, "one launch a step"

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import msgspec
 import pytest
 import torch
 
@@ -15,8 +14,8 @@ from resnet_cli.bench import (
     estimate,
     matrix_peak,
     measure,
-    plan_of,
     random_dataset,
+    setup_for,
     summarize,
     time_batches,
 )
@@ -116,7 +115,7 @@ class TestTiming:
 def test_a_run_is_extrapolated_from_median_step_and_counted_images():
     config = digits(arch="resnet", depth=56, batch_size=100, val_size=37)
     dataset = random_dataset(config)
-    cost = estimate(config, dataset, plan_of(config, dataset), TIMING)
+    cost = estimate(config, dataset, setup_for(config, dataset), TIMING)
     assert (cost.network, cost.batch_size, cost.parameters) == ("resnet-56", 100, 853_018)
     assert (cost.num_epochs, cost.num_train_images, cost.num_eval_images) == (10, 14_000, 10 * (360 + 37 + 1400))
     assert (cost.step_seconds, cost.step_seconds_min, cost.step_seconds_max) == (2.0, 1.0, 3.01)
@@ -168,7 +167,7 @@ def test_the_device_is_set_up_as_for_a_run(tmp_path, monkeypatch, fields):
     with pytest.raises(DecidedError):
         train(config, tmp_path / "run")
     with pytest.raises(DecidedError):
-        plan_of(config, random_dataset(config))
+        setup_for(config, random_dataset(config))
     assert asked[0] == asked[1]
     assert asked[0][1] > 0
 
@@ -181,7 +180,7 @@ class TestMeasuring:
         config, progress = digits(**fields), []
         dataset = random_dataset(config)
         timing = measure(
-            config, dataset, plan_of(config, dataset), num_steps=num_steps, progress=lambda *a: progress.append(a)
+            config, dataset, setup_for(config, dataset), num_steps=num_steps, progress=lambda *a: progress.append(a)
         )
         assert len(timing.step_seconds) == num_steps
         assert min(timing.step_seconds) > 0
@@ -216,25 +215,17 @@ class TestMeasuring:
             bench.bench([digits()])
 
 
-class TestMatrixPeak:
-    def test_the_fastest_product_counts(self, clock, monkeypatch):
-        seconds, product = iter([9.0, 4.0, 0.5, 2.0]), torch.mm
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_matrix_peak_is_the_fastest_product_in_the_precision_of_the_run(monkeypatch, clock, precision, dtype):
+    seconds, dtypes, product = iter([9.0, 4.0, 0.5, 2.0]), set(), torch.mm
 
-        def mm(*args, **kwargs):
-            clock.now += next(seconds)
-            return product(*args, **kwargs)
+    def mm(a, b, **kwargs):
+        clock.now += next(seconds)
+        dtypes.update({a.dtype, b.dtype})
+        return product(a, b, **kwargs)
 
-        monkeypatch.setattr(torch, "mm", mm)
-        assert matrix_peak(decide(digits()), size=10, num_products=3) == (2 * 10**3 / 0.5, 10, 3, "fp32")
-
-    def test_products_have_the_precision_of_the_run(self, monkeypatch):
-        seen, product = [], torch.mm
-
-        def mm(a, b, **kwargs):
-            seen.append({a.dtype, b.dtype})
-            return product(a, b, **kwargs)
-
-        monkeypatch.setattr(torch, "mm", mm)
-        config = msgspec.structs.replace(digits(), precision="bf16")
-        assert matrix_peak(decide(config), size=8, num_products=2).precision == "bf16"
-        assert seen == [{torch.bfloat16}] * 3
+    monkeypatch.setattr(torch, "mm", mm)
+    monkeypatch.setattr(bench, "NUM_PRODUCTS", 3)
+    monkeypatch.setitem(bench._MATRIX_SIZES, "cpu", 10)
+    assert matrix_peak(decide(digits(precision=precision))) == (2 * 10**3 / 0.5, 10, precision)
+    assert dtypes == {dtype}

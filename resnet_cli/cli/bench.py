@@ -128,7 +128,7 @@ def _view(config: RunConfig, costs: list["Cost"], peak: "MatrixPeak") -> "Group"
         f"median of {costs[0].num_timed_steps} steps"
     )
     matrix_peak = (
-        f"matrix peak {peak.flops_per_second / 1e9:,.0f} GFLOP/s: the fastest of {peak.num_products} products of two "
+        f"matrix peak {peak.flops_per_second / 1e9:,.0f} GFLOP/s: the fastest product of two "
         f"{peak.size}×{peak.size} matrices in {peak.precision} (torch.mm)"
     )
     return Group(Text(title), table, *map(Text, (total, *_decisions(costs), matrix_peak)))

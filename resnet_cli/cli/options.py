@@ -58,10 +58,10 @@ def config_options(*names: str, **help_texts: str) -> Callable[[Command], Comman
     They have no default of their own. Bounds are checked where the configuration is built.
 
     Args:
-        names: fields of `RunConfig`.
-        help_texts: help texts that replace the field's description, by field; adds the field when not in `names`.
+        names: fields whose own description is the help text.
+        help_texts: other fields, with the help text for this command.
     """
-    fields = dict.fromkeys([*names, *help_texts])
+    fields = [name for name in FIELDS if name in names or name in help_texts]
 
     def decorate(function: Command) -> Command:
         derived = [_parameter(name, help_texts.get(name)) for name in fields]
