@@ -46,7 +46,7 @@ class WeightFile(NamedTuple):
     state_dict: dict[str, Tensor]
     """Tensors by the names of `CifarNet`, on the CPU; float32, except the int64 counters of batch normalisation."""
     candidates: tuple[Architecture, ...]
-    """Architectures that fit the file: two if it may be a plain or an option-A residual network."""
+    """Architectures that fit the file: one, or an option-A residual and a plain network, which have equal tensors."""
     config: RunConfig | None
     """Configuration that trained the network; only in files of this tool."""
     normalization: tuple[Triple, Triple] | None
@@ -79,7 +79,8 @@ class WeightFile(NamedTuple):
                 f"a {' or '.join(map(_describe, self.candidates))} network of {self.candidates[0].depth} layers",
                 hint="omit the options that contradict it",
             )
-        # akamaster publishes residual networks only, but users may have trained plain ones with that code
+        # akamaster publishes residual networks only, so the first candidate is the default there; its code can also
+        # train plain ones
         if len(fitting) > 1 and self.format != "akamaster":
             raise UsageError(
                 f"{self.path} could be a plain or an option-A residual network: both have the same tensors",
