@@ -126,7 +126,11 @@ def _config(given: dict[str, Any]) -> RunConfig:
 
 
 def _record(path: Path, given: dict[str, Any]) -> "RunRecord":
+<<<<<<< HEAD
     """The record of the run at `path`; raises `UsageError` if `given` has any options."""
+=======
+    """The record of the run at `path`; options of a configuration cannot be combined with it."""
+>>>>>>> weights-config
     from resnet_cli.rundir import RunDir
 
     for name in given:

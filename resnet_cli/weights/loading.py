@@ -89,7 +89,7 @@ def _load_pickle(path: Path, data: bytes) -> Any:
     except Exception as error:  # a damaged file raises almost any exception
         if refused := _REFUSED_GLOBAL.search(str(error)):
             raise InputError(
-                f"{path} contains {shorten(refused[1], 80)}, which is not loaded: only tensors and plain values are",
+                f"{path} refers to {shorten(refused[1], 80)}, which is not loaded because it could execute code",
                 hint=_SAVE_HINT,
             ) from error
         raise _damaged(path, data) from error

@@ -253,7 +253,7 @@ def test_an_image_folder_is_found_in_its_recorded_or_its_current_location(tmp_pa
     ("options", "words"),
     [
         (["--depth", 20], ("--depth 20", "8 layers")),
-        (["--arch", "plain"], ("--arch plain", "a residual network")),
+        (["--arch", "plain"], ("--arch plain", "a residual (shortcut A) network")),
         (["--shortcut", "B"], ("--shortcut B", "shortcut A")),
         (["--split", "val"], ("no validation split",)),
         (["--limit-test", 3], ("--limit-test must be between", "(got 3)")),
