@@ -133,8 +133,8 @@ def parse_assertion(text: str) -> Assertion:
             segment = ast.get_source_segment(source, node) or type(node).__name__
             shown = shorten(segment.replace("('", "").replace("')", ""), 40)
             raise _error(text, f"{shown} is not a number, network.column, + - * / or comparison", _EXAMPLE)
-    is_comparison = isinstance(tree.body, ast.Compare) and len(tree.body.ops) == 1
-    if not is_comparison or sum(isinstance(node, ast.Compare) for node in nodes) != 1:
+    num_comparisons = sum(len(node.ops) for node in nodes if isinstance(node, ast.Compare))
+    if not isinstance(tree.body, ast.Compare) or num_comparisons != 1:
         raise _error(text, "exactly one comparison is required", _EXAMPLE)
     if sum(isinstance(node, ast.BinOp | ast.UnaryOp) for node in nodes) > _MAX_OPERATIONS:
         raise _error(text, f"more than {_MAX_OPERATIONS} operations", "split it into several --assert")
@@ -143,8 +143,10 @@ def parse_assertion(text: str) -> Assertion:
 
 def _is_finite(value: object) -> bool:
     """Whether the value of a constant is a `network.column` name, or a number within the range of floats."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return isinstance(value, str)
     try:
-        return isinstance(value, str) or (type(value) in (int, float) and math.isfinite(value))
+        return math.isfinite(value)
     except OverflowError:
         return False
 

@@ -1,4 +1,4 @@
-"""The comparison of runs as one document, and that document as Markdown, LaTeX, CSV or JSON."""
+"""Comparison of runs as one document, with conversion to Markdown, LaTeX, CSV or JSON."""
 
 from resnet_cli.analysis.frames import Study
 from resnet_cli.analysis.tables.document import NETWORK_COLUMNS, check_sort_column, study_document
@@ -21,12 +21,12 @@ __all__ = [
 
 
 def render(study: Study, format: Format) -> str:
-    """The comparison of the runs of `study` as text.
+    """Compare the runs of `study` and convert the result to text.
 
     Args:
-        study: complete runs and what was left out.
+        study: complete and skipped runs.
         format: `markdown` (GitHub tables), `latex` (booktabs tables), `csv` (one row per
-            network) or `json` (the whole of `study_document`).
+            network) or `json` (the whole `study_document`).
 
     Returns:
         Text that ends with a line break.
