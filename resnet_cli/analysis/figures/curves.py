@@ -1,4 +1,4 @@
-"""Figures 1 to 3 of the report and the degradation plot: errors, accuracies and losses over training."""
+"""Figures 1 to 3 of the report and the degradation plot: errors, accuracies and losses during training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,18 +29,16 @@ from resnet_cli.analysis.frames import Run
 _TEST = ("test", {"linestyle": DASHES["test"]})
 _TRAIN = ("training", {"linestyle": DASHES["train"]})
 _CLEAN: Mapping[str, Any] = {"linestyle": (0, (1, 1.2)), "marker": "o", **OPEN_MARKER, "markersize": 2.6}
-# The first epochs, far above all the rest, would flatten what the figure is about.
+# Share of each curve shown: the first epochs are so far from the rest that they would flatten the curves.
 _SHOWN = 0.97
-# He et al. 2015, figure 6, end at 20 %: the phase at the first learning rate is mostly out of view.
+# The axis in figure 6 of He et al. 2015 ends at 20 %, which hides most of the phase with the first learning rate.
 _SHOWN_OF_DEGRADATION = 0.9
 _PANEL_TITLES = {"plain": "plain networks", "resnet": "residual networks"}
-# Two labels nearer than this share of the axis would touch in a single column.
+# Labels closer than this share of the axis would touch in a single column.
 _LABEL_GAP = 0.14
-# With more learning rates than these a tick for each would be crowded.
+# With more learning rates, one tick for each would be crowded.
 _MAX_LEVELS = 8
-
-
-# Twice the loss of an untrained guess among a hundred classes. In the first epochs the running
+# Twice the loss of a uniform guess among a hundred classes. In the first epochs the running
 # statistics of batch normalisation lag behind, and a test loss can be many powers of ten larger.
 _LARGE_LOSS = 10.0
 
@@ -96,8 +94,8 @@ def large_dynamics(data: FigureData) -> PlotResult:
 def degradation(data: FigureData) -> PlotResult:
     """Training error (dashed) and test error (solid) of every depth, plain networks left and residual ones right.
 
-    After He et al. 2015, figure 6. Clean training error at the end, which degradation is a
-    statement about, is marked where it was measured.
+    After He et al. 2015, figure 6. Degradation is a statement about training error, so the clean
+    training error after the last epoch is marked if it was measured.
     """
     archs = sorted({run.record.config.arch for run in data.runs})
     figure = new_figure(DOUBLE_COLUMN_INCHES if len(archs) > 1 else SINGLE_COLUMN_INCHES, 3.0)
@@ -110,7 +108,7 @@ def degradation(data: FigureData) -> PlotResult:
         drawn.append(draw_bands(axes, frame, "train_error_pct", DASHES["train"]))
         drawn.append(draw_bands(axes, frame, "test_error_pct", DASHES["test"]))
         clean_there |= _mark_final_clean_error(axes, frame)
-        axes.set_title(_PANEL_TITLES[arch], pad=13 if drops else 4)  # above the labels of the drops
+        axes.set_title(_PANEL_TITLES[arch], pad=13 if drops else 4)  # leaves room for the labels of the drops
     from_zero(all_axes[0], drawn, _SHOWN_OF_DEGRADATION)
     all_axes[0].set_ylabel("error (%)")
     _finish(all_axes, data, all_rows)
@@ -123,7 +121,7 @@ def degradation(data: FigureData) -> PlotResult:
 
 
 def _draw_accuracy(axes: Axes, frame: pd.DataFrame) -> None:
-    """Draw test accuracy, the first epochs below the axis where they are far below the rest."""
+    """Draw test accuracy; the axis cuts off first epochs that are far below the rest."""
     bands = draw_bands(axes, frame, "test_accuracy_pct", DASHES["test"])
     if len(bands):
         low = bands.groupby("network")["mean"].quantile(1 - _SHOWN, interpolation="lower").min()
@@ -146,14 +144,14 @@ def _draw_loss(axes: Axes, frame: pd.DataFrame) -> None:
 
 def _draw_rate(axes: Axes, frame: pd.DataFrame) -> None:
     rates = frame.groupby(["network", "x"])["lr"].first().unstack("network")
-    # one schedule is one line: of two that coincide the lower would be hidden
+    # A schedule shared by all networks is one line.
     same = bool((rates.nunique(axis=1) <= 1).all())
     for network in list(rates)[:1] if same else list(rates):
         line: dict[str, Any] = {"color": INK, "linewidth": 1.0, "label": "all networks"}
         if not same:
             style = network_style(str(network))
             line = {"color": style.color, "linewidth": style.line_width, "label": str(network)}
-        # a row holds the rate of the epoch that ends at its x, and the first epoch begins at 0
+        # A row contains the rate of the epoch that ends at x; the first epoch begins at 0.
         rate = rates[network].dropna()
         axes.plot([0, *rate.index], [*rate[:1], *rate], drawstyle="steps-pre", **line)
     axes.set_ylabel("learning rate")
@@ -177,13 +175,13 @@ def _mark_final_clean_error(axes: Axes, frame: pd.DataFrame) -> bool:
             color=style.color, marker=style.marker, **OPEN_MARKER, elinewidth=0.8, clip_on=False, zorder=5,
             label=f"{network} clean",
         )  # fmt: skip
-        for bar in bars:  # the marker may stand on the edge, an interval may not run into the legend
+        for bar in bars:  # the marker may overlap the edge of the panel, but not the interval
             bar.set_clip_on(True)
     return len(bands) > 0
 
 
 def _finish(all_axes: Sequence[Axes], data: FigureData, frame: pd.DataFrame) -> None:
-    """Give every panel its x axis and the drops of the learning rate; two panels make a row."""
+    """Add x axis and learning-rate drops to every panel; each row has two panels."""
     right = float(frame["x"].max())
     drops = data.lr_drops(frame)
     for position, axes in enumerate(all_axes):

@@ -140,8 +140,9 @@ def _network_row(network: NetworkRuns) -> Row:
     row["published_accuracy_pct"] = reference.accuracy_pct if reference else None
     row["published_accuracy_pct_std"] = reference.std if reference else None
     row["published_source"] = reference.source if reference else None
-    accuracy = row["test_accuracy_pct"]
-    row["difference_from_published_pp"] = accuracy - reference.accuracy_pct if reference and accuracy is not None else None
+    row["difference_from_published_pp"] = None
+    if reference and row["test_accuracy_pct"] is not None:
+        row["difference_from_published_pp"] = row["test_accuracy_pct"] - reference.accuracy_pct
     return {name: row[name] for name in NETWORK_COLUMNS}
 
 
