@@ -31,7 +31,7 @@ def provenance_notes(runs: Sequence[Run]) -> list[str]:
         try:
             sources_of[-1] += run.dir.read_attempts()
         except RunFileError as error:
-            notes.append(f"{error}; the settings with which {run.dir.path} was resumed, if at all, are unknown")
+            notes.append(f"{error}; it is unknown whether {run.dir.path} was resumed with other settings")
     for name, words in _MUST_AGREE.items():
         histories = [_history(_setting(source, name) for source in sources) for sources in sources_of]
         counts = {history: histories.count(history) for history in sorted(set(histories))}
