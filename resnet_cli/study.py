@@ -111,7 +111,7 @@ def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) 
     study = load_study([folder / "runs"], with_metrics=True)
     document = tables.study_document(study)
     table = folder / "table1.md"
-    write_atomic(table, tables.render_document(document, "markdown").encode())
+    write_atomic(table, tables.render(document, "markdown").encode())
     drawn, skipped = figures.draw(study)
     paths = write_figures(drawn, folder / "figures", ".png", study.groups(), warn=warn)
     return StudyResults(document, table, paths, skipped)

@@ -44,6 +44,7 @@ _FROM_LAST = (
     "test_accuracy_pct", "test_error_pct", "test_loss", "train_error_pct", "train_loss", "train_clean_error_pct",
     "train_clean_loss", "val_error_pct", "val_loss", "images_per_second",
 )  # fmt: skip
+_DECISIONS = ("device", "precision", "compile")
 
 
 class Group(msgspec.Struct, frozen=True, order=True):
@@ -197,13 +198,13 @@ def run_row(run: Run) -> dict[str, Any]:
         "train_seconds": summary.train_seconds,
         "eval_seconds": summary.eval_seconds,
         "peak_memory_bytes": summary.peak_memory_bytes,
-        **{name: _decided(record, name) for name in ("device", "precision", "compile")},
-        **{name: _text(record.environment.get(name)) for name in ("device_name", "torch", "python")},
+        **{name: decided.value for name in _DECISIONS if (decided := record.decisions.get(name))},
+        **{name: record.environment.get(name) for name in ("device_name", "torch", "python")},
         "tool_version": record.tool_version,
         "created_at": record.created_at,
         "finished_at": summary.finished_at,
     }
-    return {name: values[name] for name in RUN_COLUMNS}
+    return {name: values.get(name) for name in RUN_COLUMNS}
 
 
 def epochs_frame(study: Study) -> "pd.DataFrame":
@@ -294,15 +295,6 @@ def _identity(run: Run) -> dict[str, Any]:
         "shortcut": config.shortcut, "network": run.network, "dataset": group.dataset,
         "fingerprint": group.fingerprint, "recipe": group.recipe, "seed": run.seed,
     }  # fmt: skip
-
-
-def _decided(record: RunRecord, name: str) -> str | None:
-    decision = record.decisions.get(name)
-    return decision.value if decision else None
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def _reason(error: Exception, folder: RunDir) -> str:

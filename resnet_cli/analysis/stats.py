@@ -34,10 +34,6 @@ class Sample(msgspec.Struct, frozen=True):
         """Whether no seed occurs twice, as pairing requires."""
         return len(set(self.seeds)) == len(self.seeds)
 
-    def by_seed(self) -> dict[int, float]:
-        """Map seeds, which must be distinct, to values."""
-        return dict(zip(self.seeds, self.values, strict=True))
-
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """A mean over `n` independent values."""
@@ -210,8 +206,7 @@ def _pairs(first: Sample, second: Sample) -> tuple[Sample, Sample] | None:
     is_enough = len(shared) >= 2 and 2 * len(shared) >= min(len(first.values), len(second.values))
     if not (is_enough and first.has_distinct_seeds and second.has_distinct_seeds):
         return None
-    at_first, at_second = first.by_seed(), second.by_seed()
-    return (
-        Sample(shared, tuple(at_first[seed] for seed in shared)),
-        Sample(shared, tuple(at_second[seed] for seed in shared)),
+    first_at, second_at = (dict(zip(sample.seeds, sample.values, strict=True)) for sample in (first, second))
+    return Sample.of([(seed, first_at[seed]) for seed in shared]), Sample.of(
+        [(seed, second_at[seed]) for seed in shared]
     )

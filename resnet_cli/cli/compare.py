@@ -92,6 +92,7 @@ def command(
     from resnet_cli.analysis.assertions import parse_assertion
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.analysis.tables import check_sort_column, study_document
+    from resnet_cli.util.files import write_atomic
 
     # Errors in options are reported before any run is read.
     shown, written = _formats(format, out, json)
@@ -102,12 +103,12 @@ def command(
     study = load_study(runs)
     document = study_document(study, sort=sort)
     if not study.runs:
-        _show_only_skipped(output, document, shown)
+        _print(output, document, shown) if shown in ("json", "table") else output.stderr.print(_view(document))
         study.require_runs()
     results = [assertion.evaluate(document["networks"]) for assertion in parsed]
     document["assertions"] = msgspec.to_builtins(results)
     if out is not None and written is not None:
-        _write(out, document, written)
+        write_atomic(out, _file_text(document, written).encode())
         output.note(f"wrote {out}")
     _print(output, document, shown)
     if "csv" in (shown, written) and study.skipped:
@@ -132,38 +133,30 @@ def _formats(format: OutFormat | None, out: Path | None, as_json: bool) -> tuple
 
 
 def _print(output: Output, document: Mapping[str, Any], shown: OutFormat | None) -> None:
-    from resnet_cli.analysis.tables import layout, render_document
+    from resnet_cli.analysis.tables import render
 
     if shown == "json" or shown == "table":  # noqa: PLR1714 - mypy narrows this one
-        output.result(document, ReportView(layout(document)))
+        output.result(document, _view(document))
     elif shown is not None:
-        output.raw(render_document(document, shown))
+        output.raw(render(document, shown))
 
 
-def _write(out: Path, document: Mapping[str, Any], written: OutFormat) -> None:
+def _file_text(document: Mapping[str, Any], written: OutFormat) -> str:
     from rich.console import Console
 
-    from resnet_cli.analysis.tables import layout, render_document
-    from resnet_cli.util.files import write_atomic
+    from resnet_cli.analysis.tables import render
 
-    if written == "table":
-        console = Console(file=StringIO(), width=_FILE_WIDTH, highlight=False, color_system=None)
-        with console.capture() as capture:
-            console.print(ReportView(layout(document)))
-        text = "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
-    else:
-        text = render_document(document, written)
-    write_atomic(out, text.encode())
+    if written != "table":
+        return render(document, written)
+    text = StringIO()
+    Console(file=text, width=_FILE_WIDTH, highlight=False, color_system=None).print(_view(document))
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
-def _show_only_skipped(output: Output, document: Mapping[str, Any], shown: OutFormat | None) -> None:
+def _view(document: Mapping[str, Any]) -> ReportView:
     from resnet_cli.analysis.tables import layout
 
-    view = ReportView(layout(document))
-    if shown in ("json", "table"):
-        output.result(document, view)
-    else:
-        output.stderr.print(view)
+    return ReportView(layout(document))
 
 
 def _report_assertions(output: Output, results: Sequence["AssertionResult"], shown: OutFormat | None) -> None:

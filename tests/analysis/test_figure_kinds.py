@@ -6,7 +6,6 @@ import pytest
 from drawing import draw_one
 
 from resnet_cli.analysis import figures
-from resnet_cli.analysis.figures.confusion import confusion_counts
 from resnet_cli.analysis.figures.style import house_style
 from resnet_cli.analysis.frames import load_study
 from resnet_cli.errors import InputError, UsageError
@@ -89,12 +88,12 @@ def test_panels_of_confusion_matrices_name_network_and_classes_and_share_one_sca
 
 
 def test_confusion_counts_of_several_seeds_are_summed(tmp_path, make_run):
-    for seed, predicted in enumerate(([0, 1, 1], [0, 0, 1])):
-        predict(make_run(tmp_path / str(seed), arch="plain", seed=seed), [0, 0, 1], predicted)
-    counts = confusion_counts(load_study([tmp_path]).runs)
-    assert counts.shape == (10, 10)
-    assert counts[:2, :2].tolist() == [[3, 1], [0, 2]]
-    assert counts.sum() == 6
+    for seed, predicted in enumerate(([0, 0, 0, 0, 1], [1, 1, 1, 0, 1])):
+        for arch in ("plain", "resnet"):
+            predict(make_run(tmp_path / f"{arch}{seed}", arch=arch, seed=seed), [0, 0, 0, 0, 1], predicted)
+    figure = draw_one(load_study([tmp_path]), "fig4").figure
+    assert matrices(figure)[0][:2, :2].tolist() == [[62.5, 37.5], [0, 100]]
+    assert "counts of all seeds summed" in " ".join(figure.get_supxlabel().split())
 
 
 def test_a_confusion_matrix_of_a_hundred_classes_has_no_numbers_and_no_names(make_pair):

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from resnet_cli.analysis import figures
-from resnet_cli.analysis.figures.style import house_style, legend, network_style, new_figure
+from resnet_cli.analysis.figures.style import house_style, legend, network_style, new_figure, save
 from resnet_cli.analysis.frames import load_study
 
 DEPTHS = (8, 20, 32, 44, 56, 110, 1202)
@@ -137,7 +137,7 @@ def test_equal_runs_give_files_with_equal_bytes_whatever_the_settings_of_matplot
     for width in (1.0, 7.0):
         with mpl.rc_context({"lines.linewidth": width, "axes.facecolor": "red", "font.size": 4 * width}):
             figure = draw_one(study, kind).figure
-            figures.save(figure, tmp_path / f"{width}.{suffix}")
+            save(figure, tmp_path / f"{width}.{suffix}")
         contents.append((tmp_path / f"{width}.{suffix}").read_bytes())
     assert contents[0] == contents[1]
     assert len(contents[0]) > 5_000
@@ -147,7 +147,7 @@ def test_png_files_have_300_dots_per_inch(study, tmp_path):
     from PIL import Image
 
     figure = draw_one(study, "fig2").figure
-    figures.save(figure, tmp_path / "a.png")
+    save(figure, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert image.width == round(3.35 * 300)
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
@@ -155,7 +155,7 @@ def test_png_files_have_300_dots_per_inch(study, tmp_path):
 
 def test_svg_files_keep_text_as_text(study, tmp_path):
     figure = draw_one(study, "fig2").figure
-    figures.save(figure, tmp_path / "a.svg")
+    save(figure, tmp_path / "a.svg")
     root = ET.fromstring((tmp_path / "a.svg").read_bytes())  # noqa: S314  # our own file
     texts = {"".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"plain-56", "resnet-56", "test accuracy (%)", "epoch"} <= texts
@@ -163,7 +163,7 @@ def test_svg_files_keep_text_as_text(study, tmp_path):
 
 def test_saving_with_an_unsupported_suffix_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"a\.jpg is not a \.png, \.svg or \.pdf"):
-        figures.save(new_figure(1, 1), tmp_path / "a.jpg")
+        save(new_figure(1, 1), tmp_path / "a.jpg")
 
 
 def test_drawing_does_not_change_the_settings_of_matplotlib(study):

@@ -10,13 +10,13 @@ import pytest
 from inline_snapshot import snapshot
 
 from resnet_cli.analysis.frames import load_study
-from resnet_cli.analysis.tables import NETWORK_COLUMNS, render, render_document, study_document
+from resnet_cli.analysis.tables import NETWORK_COLUMNS, render, study_document
 from resnet_cli.analysis.tables.layout import plus_minus, signed
 
 
 def test_csv_has_one_row_per_network_and_empty_cells_for_missing_values(make_study):
     study = make_study(seeds=2)
-    rows = list(csv.DictReader(io.StringIO(render(study, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(render(study_document(study), "csv"))))
     assert tuple(rows[0]) == NETWORK_COLUMNS
     assert [row["arch"] + row["depth"] for row in rows] == ["plain20", "resnet20", "plain56", "resnet56"]
     assert float(rows[3]["test_accuracy_pct"]) == pytest.approx(93.35)
@@ -26,13 +26,13 @@ def test_csv_has_one_row_per_network_and_empty_cells_for_missing_values(make_stu
 def test_nan_is_empty_in_csv_and_null_in_json(make_study):
     document = study_document(make_study())
     document["networks"][0]["test_loss"] = float("nan")
-    assert json.loads(render_document(document, "json"))["networks"][0]["test_loss"] is None
-    assert next(csv.DictReader(io.StringIO(render_document(document, "csv"))))["test_loss"] == ""
+    assert json.loads(render(document, "json"))["networks"][0]["test_loss"] is None
+    assert next(csv.DictReader(io.StringIO(render(document, "csv"))))["test_loss"] == ""
 
 
 def test_json_contains_the_whole_document(make_study):
     study = make_study()
-    document = json.loads(render(study, "json"))
+    document = json.loads(render(study_document(study), "json"))
     assert document == study_document(study)
     assert list(document) == [
         "schema_version", "networks", "gaps", "depth_gaps", "amplification", "skipped", "notes", "assertions",
@@ -43,7 +43,7 @@ def test_markdown_shows_single_runs_with_published_values(make_study, make_run, 
     make_study()
     make_run(tmp_path / "x|y", status="diverged")
     monkeypatch.chdir(tmp_path)
-    assert render(load_study(["."]), "markdown") == snapshot("""\
+    assert render(study_document(load_study(["."])), "markdown") == snapshot("""\
 ### Table 1: CIFAR-10, report2025
 
 | network | layers | parameters | n | test accuracy % | best % | published % | diff. pp | clean training error % | training time |
@@ -90,7 +90,7 @@ def test_latex_tables_use_booktabs_and_escape_names(make_study, make_run, tmp_pa
     make_study(seeds=3)
     make_run(tmp_path / "50%_a&b", status="incomplete", environment={"torch": "2.11"})
     monkeypatch.chdir(tmp_path)
-    assert render(load_study(["."]), "latex") == snapshot("""\
+    assert render(study_document(load_study(["."])), "latex") == snapshot("""\
 % needs \\usepackage{booktabs}, \\usepackage{textcomp} and a text width of 16 cm
 
 \\begin{table}
@@ -170,7 +170,7 @@ def test_names_from_files_cannot_break_out_of_a_table(make_run, tmp_path, format
     for path in tmp_path.rglob("run.json"):
         path.write_text(path.read_text().replace('"CIFAR-10"', f'"{name}"'))
     assert load_study([run.path]).runs
-    text = render(load_study([tmp_path]), format)
+    text = render(study_document(load_study([tmp_path])), format)
     assert "\x1b" not in text
     heading = next(line for line in text.splitlines() if "Table 1" in line)
     note = next(line for line in text.splitlines() if "torch version" in line)

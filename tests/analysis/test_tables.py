@@ -137,7 +137,7 @@ def test_amplification_over_seeds_has_an_interval_for_each_shortcut(make_study, 
         assert row["low"] <= row["ratio"] <= row["high"]
         assert row["width"] == pytest.approx(row["high"] - row["low"])
     assert rows[1]["published_ratio"] is None
-    text = render(load_study([tmp_path]), "markdown")
+    text = render(study_document(load_study([tmp_path])), "markdown")
     assert "56 ÷ 20 layers, shortcut B" in text
 
 
@@ -150,7 +150,7 @@ def test_amplification_is_unbounded_if_the_interval_of_the_shallow_gap_includes_
             make_run(tmp_path / f"{arch}{depth}{seed}", arch=arch, depth=depth, seed=seed, accuracy=accuracy)
     study = load_study([tmp_path])
     assert study_document(study)["amplification"][0]["is_unbounded"]
-    text = render(study, "markdown")
+    text = render(study_document(study), "markdown")
     assert "| 56 ÷ 20 layers | 46.33 | unbounded | — | 2 | 5.89 |" in text
     assert "unbounded: the interval of the shallow gap includes zero" in text
 
@@ -204,9 +204,9 @@ def test_a_footnote_states_that_nothing_was_published_for_a_recipe(make_run, tmp
 
 def test_another_implementation_is_quoted_for_residual_networks_only(make_run, tmp_path):
     make_run(tmp_path / "plain", arch="plain")
-    assert "another implementation" not in render(load_study([tmp_path]), "markdown")
+    assert "another implementation" not in render(study_document(load_study([tmp_path])), "markdown")
     make_run(tmp_path / "residual")
-    assert "README): resnet-20 91.73." in render(load_study([tmp_path]), "markdown").replace("\\_", "_")
+    assert "README): resnet-20 91.73." in render(study_document(load_study([tmp_path])), "markdown").replace("\\_", "_")
 
 
 def test_the_published_accuracy_is_marked_if_the_recipe_was_modified(make_study):

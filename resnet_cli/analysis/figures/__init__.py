@@ -2,18 +2,16 @@
 
 From Python::
 
-    from pathlib import Path
-    from resnet_cli.analysis import figures
+    from resnet_cli.analysis.figures import draw
     from resnet_cli.analysis.frames import load_study
 
-    drawn, skipped = figures.draw(load_study(["runs"], with_metrics=True), ["fig1", "degradation"])
-    for figure in drawn:
-        figures.save(figure.figure, Path(f"{figure.kind}.png"))
+    drawn, skipped = draw(load_study(["runs"], with_metrics=True), ["fig1", "degradation"])
+    for one in drawn:
+        one.figure.savefig(f"{one.kind}.png")
 """
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from resnet_cli.analysis.frames import Group, Study
@@ -88,7 +86,7 @@ def draw(
         depths: one or two depths for fig1 to fig5; None: 20 and 56 if available, else the smallest and largest depth.
 
     Returns:
-        Drawn and skipped figures, by group and then in the order of `KINDS`. Save a figure with `save`.
+        Drawn and skipped figures, by group and then in the order of `KINDS`.
 
     Raises:
         UsageError: an unknown kind, or more than two depths.
@@ -117,20 +115,6 @@ def check_kinds(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in (*KINDS, ALL):
             raise UsageError(f"unknown figure --kind {kind}", hint=f"use {', '.join(KINDS)} or {ALL}")
-
-
-def save(figure: "Figure", path: Path) -> None:
-    """Write `figure` to `path` in the format of its suffix: .png (300 dpi), .svg (text stays text) or .pdf.
-
-    Equal figures give equal bytes. The file is written atomically; its folder must exist.
-
-    Raises:
-        ValueError: another suffix.
-        OSError: the file cannot be written.
-    """
-    from resnet_cli.analysis.figures import style
-
-    style.save(figure, path)
 
 
 def _draw_groups(

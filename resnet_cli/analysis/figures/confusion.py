@@ -42,17 +42,8 @@ def large_confusion(data: FigureData) -> PlotResult:
     return _confusion(data, data.large_depth)
 
 
-def confusion_counts(runs: Sequence[Run]) -> Labels:
-    """Count true classes (rows) against predicted classes (columns), shape (C, C), summed over `runs`.
-
-    Raises:
-        RunFileError: a predictions.npz is damaged or does not match the test set of its run.
-    """
-    counts: Labels = sum(map(_counts_of, runs), start=np.zeros((), np.int64))
-    return counts
-
-
 def _counts_of(run: Run) -> Labels:
+    """Count true classes (rows) against predicted classes (columns) of one run, shape (C, C)."""
     predictions = run.dir.read_predictions()
     check_predictions(run, predictions)
     return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion

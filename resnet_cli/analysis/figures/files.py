@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from resnet_cli.analysis.figures import DrawnFigure, save
+from resnet_cli.analysis.figures import DrawnFigure
+from resnet_cli.analysis.figures.style import save
 from resnet_cli.analysis.frames import Group
 from resnet_cli.errors import UsageError
 

@@ -23,9 +23,18 @@ _LATEX = {
 }  # fmt: skip
 
 
-def render_document(document: Mapping[str, Any], format: Format) -> str:
-    """Convert a document of `study_document`, which may have additional keys, to text in one of `FORMATS`."""
-    return FORMATS[format](document)
+def render(document: Mapping[str, Any], format: Format) -> str:
+    """Convert a document of `study_document`, which may have additional keys, to text that ends with a line break.
+
+    Args:
+        document: the comparison.
+        format: `markdown` (GitHub tables), `latex` (booktabs tables), `csv` (one row per network) or
+            `json` (the whole document).
+    """
+    writers: Mapping[Format, Callable[[Mapping[str, Any]], str]] = {
+        "markdown": _markdown, "latex": _latex, "csv": _csv, "json": json_text,
+    }  # fmt: skip
+    return writers[format](document)
 
 
 def _csv(document: Mapping[str, Any]) -> str:
@@ -107,12 +116,3 @@ def _is_in_every_font(character: str) -> bool:
     """Whether LaTeX's default fonts contain a character: ASCII, and Western European letters with an accent."""
     base = unicodedata.normalize("NFD", character)[0]
     return character.isprintable() and base.isascii() and ord(character) < 0x100
-
-
-FORMATS: Mapping[Format, Callable[[Mapping[str, Any]], str]] = {
-    "markdown": _markdown,
-    "latex": _latex,
-    "csv": _csv,
-    "json": json_text,
-}
-"""Text formats with their writers."""
