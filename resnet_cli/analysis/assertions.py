@@ -117,9 +117,7 @@ def parse_assertion(text: str) -> Assertion:
     """
     if len(text) > _MAX_LENGTH:
         raise _error(shorten(text, 40), f"longer than {_MAX_LENGTH} characters", "split it into several --assert")
-    if "'" in text or '"' in text:
-        raise _error(text, "quotation marks are not allowed", _EXAMPLE)
-    # Names contain a hyphen, so Python gets each as a string; parentheses keep neighbours from being concatenated.
+    # Names contain a hyphen, so they become strings; parentheses prevent concatenation of adjacent strings.
     source = _NAME.sub(r"('\1')", text.strip())
     try:
         with warnings.catch_warnings():
@@ -129,7 +127,7 @@ def parse_assertion(text: str) -> Assertion:
         raise _error(text, "not a comparison of two expressions", _EXAMPLE) from None
     nodes = list(ast.walk(tree))
     for node in nodes:
-        if not isinstance(node, _ALLOWED_NODES) or (isinstance(node, ast.Constant) and not _is_finite(node.value)):
+        if not isinstance(node, _ALLOWED_NODES) or (isinstance(node, ast.Constant) and not _is_operand(node.value)):
             segment = ast.get_source_segment(source, node) or type(node).__name__
             shown = shorten(segment.replace("('", "").replace("')", ""), 40)
             raise _error(text, f"{shown} is not a number, network.column, + - * / or comparison", _EXAMPLE)
@@ -141,10 +139,12 @@ def parse_assertion(text: str) -> Assertion:
     return Assertion(text, tree.body)
 
 
-def _is_finite(value: object) -> bool:
-    """Whether the value of a constant is a `network.column` name, or a number within the range of floats."""
+def _is_operand(value: object) -> bool:
+    """Whether a constant is a `network.column` name or a number within the range of floats."""
+    if isinstance(value, str):
+        return _NAME.fullmatch(value) is not None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return isinstance(value, str)
+        return False
     try:
         return math.isfinite(value)
     except OverflowError:

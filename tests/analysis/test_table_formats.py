@@ -155,7 +155,7 @@ Intervals: percentile bootstrap over seeds, which is too narrow with few seeds.\
 \\toprule
 run & status & reason \\\\
 \\midrule
-50\\%\\_a\\&b & incomplete & it has no summary.json; train it again with the same options to resume \\\\
+50\\%\\_a\\&b & incomplete & no summary.json; run the same resnet train command to resume \\\\
 \\bottomrule
 \\end{tabular}
 \\end{table}

@@ -51,10 +51,7 @@ def small_dynamics(data: FigureData) -> PlotResult:
     accuracy, loss = panels(figure, 1, 2)
     _draw_accuracy(accuracy, frame)
     _draw_loss(loss, frame)
-    _finish([accuracy, loss], data, frame)
-    legend(figure, networks_of(runs), [_TEST, _TRAIN])
-    _caption(figure, data, runs)
-    return PlotResult(figure, runs)
+    return _finish(figure, data, runs, [_TEST, _TRAIN])
 
 
 def large_accuracy(data: FigureData) -> PlotResult:
@@ -64,10 +61,7 @@ def large_accuracy(data: FigureData) -> PlotResult:
     figure = new_figure(SINGLE_COLUMN_INCHES, 2.5)
     (axes,) = panels(figure, 1, 1)
     _draw_accuracy(axes, frame)
-    _finish([axes], data, frame)
-    legend(figure, networks_of(runs))
-    _caption(figure, data, runs)
-    return PlotResult(figure, runs)
+    return _finish(figure, data, runs)
 
 
 def large_dynamics(data: FigureData) -> PlotResult:
@@ -83,12 +77,9 @@ def large_dynamics(data: FigureData) -> PlotResult:
     from_zero(error, [running, clean], _SHOWN)
     error.set_ylabel("training error (%)")
     _draw_rate(rate, frame)
-    _finish([accuracy, loss, error, rate], data, frame)
     figure.align_ylabels()
     keys = [_TEST, ("training, running", _TRAIN[1])]
-    legend(figure, networks_of(runs), [*keys, ("training, clean", _CLEAN)] if len(clean) else keys)
-    _caption(figure, data, runs)
-    return PlotResult(figure, runs)
+    return _finish(figure, data, runs, [*keys, ("training, clean", _CLEAN)] if len(clean) else keys)
 
 
 def degradation(data: FigureData) -> PlotResult:
@@ -101,23 +92,21 @@ def degradation(data: FigureData) -> PlotResult:
     figure = new_figure(DOUBLE_COLUMN_INCHES if len(archs) > 1 else SINGLE_COLUMN_INCHES, 3.0)
     all_rows = data.rows(data.runs)
     drops = data.lr_drops(all_rows)
-    drawn, clean_there = [], False
+    drawn, has_clean_error = [], False
     all_axes = panels(figure, 1, len(archs), sharey=True)
     for axes, arch in zip(all_axes, archs, strict=True):
         frame = all_rows[all_rows["arch"] == arch]
         drawn.append(draw_bands(axes, frame, "train_error_pct", DASHES["train"]))
         drawn.append(draw_bands(axes, frame, "test_error_pct", DASHES["test"]))
-        clean_there |= _mark_final_clean_error(axes, frame)
+        has_clean_error |= _mark_final_clean_error(axes, frame)
         axes.set_title(_PANEL_TITLES[arch], pad=13 if drops else 4)  # leaves room for the labels of the drops
     from_zero(all_axes[0], drawn, _SHOWN_OF_DEGRADATION)
     all_axes[0].set_ylabel("error (%)")
-    _finish(all_axes, data, all_rows)
-    final = ("clean training", {**_CLEAN, "linestyle": "none"})
-    keys = [_TEST, _TRAIN, final] if clean_there else [_TEST, _TRAIN]
-    legend(figure, networks_of(data.runs), keys, with_markers=clean_there)
-    marker = "; marker: clean training error after the last epoch" if clean_there else ""
-    _caption(figure, data, data.runs, marker)
-    return PlotResult(figure, data.runs)
+    if not has_clean_error:
+        return _finish(figure, data, data.runs, [_TEST, _TRAIN])
+    keys = [_TEST, _TRAIN, ("clean training", {**_CLEAN, "linestyle": "none"})]
+    text = "; marker: clean training error after the last epoch"
+    return _finish(figure, data, data.runs, keys, text=text, with_markers=True)
 
 
 def _draw_accuracy(axes: Axes, frame: pd.DataFrame) -> None:
@@ -180,24 +169,31 @@ def _mark_final_clean_error(axes: Axes, frame: pd.DataFrame) -> bool:
     return len(bands) > 0
 
 
-def _finish(all_axes: Sequence[Axes], data: FigureData, frame: pd.DataFrame) -> None:
-    """Add x axis and learning-rate drops to every panel; each row has two panels."""
+def _finish(
+    figure: Figure,
+    data: FigureData,
+    runs: Sequence[Run],
+    keys: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    *,
+    text: str = "",
+    with_markers: bool = False,
+) -> PlotResult:
+    """Add x axis and learning-rate drops to every panel, then legend and caption; each row has two panels."""
+    frame = data.rows(runs)
     right = float(frame["x"].max())
     drops = data.lr_drops(frame)
-    for position, axes in enumerate(all_axes):
+    for position, axes in enumerate(figure.axes):
         axes.set_xlim(0, 1.01 * right)  # room for half a marker
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if position >= len(all_axes) - 2:
+        if position >= len(figure.axes) - 2:
             axes.set_xlabel(data.x_label)
         labelled = -np.inf
         for drop in drops:
             is_labelled = position < 2 and drop.x - labelled >= _LABEL_GAP * right
             mark(axes, drop.x, f"lr ÷{drop.factor:g}" if is_labelled else None)
             labelled = drop.x if is_labelled else labelled
-
-
-def _caption(figure: Figure, data: FigureData, runs: Sequence[Run], more: str = "") -> None:
-    text = f"{data.group.label}; {seeds_text(runs)}{more}"
-    if len(runs) > len(networks_of(runs)):
-        text += "; line: mean over seeds, shaded: 95 % Student-t interval"
-    caption(figure, text)
+    networks = networks_of(runs)
+    legend(figure, networks, keys, with_markers=with_markers)
+    interval = "; line: mean over seeds, shaded: 95 % Student-t interval" if len(runs) > len(networks) else ""
+    caption(figure, f"{data.group.label}; {seeds_text(runs)}{text}{interval}")
+    return PlotResult(figure, list(runs))
