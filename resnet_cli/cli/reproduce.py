@@ -13,9 +13,9 @@ from resnet_cli.errors import UsageError
 
 HELP = """Train plain and residual networks of two depths, then write Table 1 and the figures.
 
-Finished runs are kept and unfinished runs are resumed, so the same command can be repeated after an
-interruption, or with more seeds. It writes runs to DIR/runs, figures to DIR/figures and the table to
-DIR/table1.md, where DIR is the folder given by --out.
+Finished runs are kept and unfinished runs are resumed.
+The same command can be repeated after an interruption, or with more seeds.
+The folder given by --out contains runs/, figures/ and table1.md.
 
 Examples:
 

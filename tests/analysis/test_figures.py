@@ -129,13 +129,13 @@ def test_earlier_epochs_are_thinned_evenly_from_the_first_one():
     assert spread([0, 1], 5) == [0, 1]
 
 
-def test_lines_are_means_over_seeds_and_bands_are_t_intervals(make_study):
+def test_lines_are_means_over_seeds_solid_for_test_and_dashed_for_training_with_t_intervals(make_study):
     study = make_study(seeds=3)
     accuracy, loss = draw_one(study, "fig1").figure.axes
-    panels = [(accuracy, "test_accuracy_pct"), (loss, "test_loss")]
-    for (axes, measure), network in itertools.product(panels, ("plain-20", "resnet-20")):
+    panels = [(accuracy, "test_accuracy_pct", "-"), (loss, "test_loss", "-"), (loss, "train_loss", "--")]
+    for (axes, measure, linestyle), network in itertools.product(panels, ("plain-20", "resnet-20")):
         mean, low, high = expected(study, network, measure)
-        (line,) = curves(axes, network, "-")
+        (line,) = curves(axes, network, linestyle)
         assert np.asarray(line.get_xdata()) == pytest.approx(range(1, 7))
         assert np.asarray(line.get_ydata()) == pytest.approx(mean)
         (band,) = [band for band in axes.collections if band.get_label() == f"{network} {measure}"]
@@ -146,16 +146,6 @@ def test_lines_are_means_over_seeds_and_bands_are_t_intervals(make_study):
 
 def test_a_single_seed_is_drawn_without_a_band(make_study):
     assert not [band for axes in draw_one(make_study(), "fig1").figure.axes for band in axes.collections]
-
-
-def test_training_loss_is_dashed_and_test_loss_is_solid(make_study):
-    study = make_study()
-    _, loss = draw_one(study, "fig1").figure.axes
-    frame = epochs_frame(study)
-    frame = frame[frame["network"] == "plain-20"]
-    (dashed,), (solid,) = curves(loss, "plain-20", "--"), curves(loss, "plain-20", "-")
-    assert np.asarray(dashed.get_ydata()) == pytest.approx(frame["train_loss"])
-    assert np.asarray(solid.get_ydata()) == pytest.approx(frame["test_loss"])
 
 
 def test_a_network_has_one_colour_and_one_width_in_every_figure(make_study):

@@ -91,19 +91,6 @@ def test_gaps_are_residual_minus_plain_at_each_depth_for_test_accuracy_and_train
     assert len(document["gaps"]) == 4
 
 
-def test_gaps_between_single_runs_have_a_sampling_error_but_no_interval(make_study):
-    document = study_document(make_study())
-    found = {
-        (row["first"], row["second"]): (round(row["difference_pp"], 2), round(row["sampling_standard_error_pp"], 2))
-        for row in document["gaps"] + document["depth_gaps"]
-        if row["measure"] == "test_accuracy_pct"
-    }
-    assert found[("resnet-20", "plain-20")] == (1.11, 0.40)
-    assert found[("plain-56", "plain-20")] == (-4.13, 0.45)
-    assert found[("resnet-56", "resnet-20")] == (1.30, 0.37)
-    assert all(row["low_pp"] is None and row["method"] == "single" for row in document["gaps"])
-
-
 def test_depth_gaps_compare_each_network_with_the_shallowest_of_its_architecture_and_shortcut(make_run, tmp_path):
     for depth, shortcut in itertools.product((20, 32, 44), "AB"):
         make_run(tmp_path / f"{depth}{shortcut}", depth=depth, shortcut=shortcut, predictions=False)
@@ -116,13 +103,6 @@ def test_depth_gaps_compare_each_network_with_the_shallowest_of_its_architecture
         ("resnet-44-B", "resnet-20-B"),
     ]
     assert document["gaps"] == document["amplification"] == []
-
-
-def test_amplification_is_the_ratio_of_the_gaps_at_two_depths(make_study):
-    single = study_document(make_study())["amplification"][0]
-    assert single["ratio"] == pytest.approx(6.54 / 1.11)
-    assert (single["deep_depth"], single["shallow_depth"], single["low"], single["n"]) == (56, 20, None, 1)
-    assert single["published_ratio"] == pytest.approx(6.54 / 1.11)
 
 
 def test_amplification_over_seeds_has_an_interval_for_each_shortcut(make_study, make_run, tmp_path):
