@@ -103,7 +103,10 @@ def command(
     study = load_study(runs)
     document = study_document(study, sort=sort)
     if not study.runs:
-        _print(output, document, shown) if shown in ("json", "table") else output.stderr.print(_view(document))
+        if shown in ("json", "table"):
+            _print(output, document, shown)
+        else:
+            output.stderr.print(_view(document))
         study.require_runs()
     results = [assertion.evaluate(document["networks"]) for assertion in parsed]
     document["assertions"] = msgspec.to_builtins(results)
