@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from resnet_cli.cli.options import DataDir, Json, Quiet
+from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
-from resnet_cli.config import Arch, DatasetName, Device
 from resnet_cli.errors import UsageError
 from resnet_cli.util.text import printable
 
@@ -37,24 +36,26 @@ _BAR_WIDTH = 14
 _PICTURES = (".png", ".svg", ".pdf")
 
 
+@config_options(
+    "device",
+    arch="Measure only this architecture (default: plain and resnet).",
+    depth="Number of weighted layers, 6n+2 (default: 56).",
+    shortcut="Shortcut of the residual network: A (zero-padding, the default) or B (1×1 projection).",
+    seed="Seed for the initial weights (default: 0).",
+    dataset="Dataset to measure on (default: digits).",
+)
 def command(
+    *,
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="[RUNS...]", help="Run directories.", show_default=False)
     ] = None,
-    at: Annotated[At | None, typer.Option(help="Which weights of the runs. Default: last.", show_default=False)] = None,
-    arch: Annotated[
-        Arch | None, typer.Option(help="One network instead of plain beside resnet.", show_default=False)
+    at: Annotated[
+        At | None, typer.Option(help="Weights of the runs to measure (default: last).", show_default=False)
     ] = None,
-    depth: Annotated[int | None, typer.Option(help="Default: 56.", show_default=False)] = None,
-    shortcut: Annotated[
-        Literal["A", "B"] | None, typer.Option(help="Of the residual network. Default: A.", show_default=False)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the initial weights. Default: 0.", show_default=False)] = None,
-    dataset: Annotated[DatasetName | None, typer.Option(help="Default: digits.", show_default=False)] = None,
+    given: dict[str, Any],
     data_dir: DataDir = None,
     batches: Annotated[int, typer.Option(help="Number of minibatches to average over.", min=1)] = 8,
-    batch_size: Annotated[int, typer.Option(help="Images in each.", min=2)] = 128,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Number of images per minibatch.", min=2)] = 128,
     format_: Annotated[Format, typer.Option("--format", help="How to print.")] = "table",
     plot: Annotated[
         Path | None, typer.Option(help="Draw the norms into this .png, .svg or .pdf file.", show_default=False)
@@ -64,11 +65,12 @@ def command(
 ) -> None:
     """See HELP."""
     output = Output(json=json or format_ == "json", quiet=quiet)
-    network_options = {"--arch": arch, "--depth": depth, "--shortcut": shortcut, "--seed": seed, "--dataset": dataset}
+    device = given.pop("device", "auto")
     if runs:
-        for option, value in network_options.items():
-            if value is not None:
-                raise UsageError(f"{option} {value} does not go with run directories: a run has its own")
+        for name, value in given.items():
+            raise UsageError(
+                f"--{name} {value} cannot be combined with run directories, which record their own network and data"
+            )
     elif at not in (None, "init"):
         raise UsageError(f"--at {at} needs a run directory", hint="name one, or leave --at out")
     if plot and plot.suffix.lower() not in _PICTURES:
@@ -79,9 +81,8 @@ def command(
     if runs:
         subjects = subjects_of_runs(runs, at or "last")
     else:
-        subjects = subjects_of_networks(
-            arch=arch, depth=depth or 56, shortcut=shortcut, seed=seed or 0, dataset=dataset or "digits"
-        )
+        defaults = {"arch": None, "depth": 56, "shortcut": None, "seed": 0, "dataset": "digits"}
+        subjects = subjects_of_networks(**{**defaults, **given})
     with output.progress() as progress:
         frame = profile(
             subjects, data_dir=data_dir, num_batches=batches, batch_size=batch_size, device=device, progress=progress

@@ -1,16 +1,50 @@
-"""Tables that several commands show on a terminal."""
+"""Tables that several commands print."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_cli.util.text import printable
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from resnet_cli.rundir import RunRecord, Summary
+from resnet_cli.util.text import duration, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-
-    from resnet_cli.analysis.tables import Report, Table
+    from resnet_cli.analysis.tables import Report
+    from resnet_cli.analysis.tables import Table as TextTable
 
 _GAP = 2  # blanks between two columns
+
+
+def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
+    """Table of the last and best results of a run."""
+    table = Table(
+        title=f"{record.config.network} on {printable(record.dataset.display_name)}", title_justify="left", box=None
+    )
+    table.add_column("measure")
+    table.add_column(f"last (epoch {summary.last.get('epoch', '?')})", justify="right")
+    table.add_column(f"best (epoch {summary.best.get('epoch', '?')})*", justify="right")
+    rows = [
+        ("test accuracy", "test_accuracy_pct"),
+        ("test error", "test_error_pct"),
+        ("validation error", "val_error_pct"),
+        ("training error", "train_error_pct"),
+        ("clean training error", "train_clean_error_pct"),
+    ]
+    for label, name in rows:
+        values = [source.get(name) for source in (summary.last, summary.best)]
+        if any(value is not None for value in values):
+            table.add_row(label, *("—" if value is None else f"{value:.2f} %" for value in values))
+    table.caption = Text(
+        f"* chosen on the {summary.best_chosen_on} set; trained for {duration(summary.train_seconds)}, "
+        f"evaluated for {duration(summary.eval_seconds)}\n{printable(str(path))}",
+        justify="left",
+    )
+    return table
 
 
 class ReportView:
@@ -22,9 +56,7 @@ class ReportView:
     def __init__(self, report: "Report") -> None:
         self.report = report
 
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        from rich.text import Text
-
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for index, table in enumerate(self.report.tables):
             if index:
                 yield Text()
@@ -35,13 +67,9 @@ class ReportView:
             yield Text(printable(f"note: {note}"))
 
 
-def _table_parts(table: "Table", width: int) -> list["RenderableType"]:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
+def _table_parts(table: "TextTable", width: int) -> list[RenderableType]:
     widths = _column_widths(table, width)
-    grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     for index, column_width in widths.items():
         column = table.columns[index]
         grid.add_column(
@@ -57,10 +85,8 @@ def _table_parts(table: "Table", width: int) -> list["RenderableType"]:
     return parts + [Text(printable(note), style="dim") for note in notes]
 
 
-def _column_widths(table: "Table", width: int) -> dict[int, int | None]:
+def _column_widths(table: "TextTable", width: int) -> dict[int, int | None]:
     """Map the columns to show to their widths; with None, rich chooses the width and wraps text."""
-    from rich.cells import cell_len
-
     from resnet_cli.analysis.tables.layout import MISSING
 
     def total(widths: Mapping[int, int]) -> int:

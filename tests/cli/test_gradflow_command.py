@@ -73,7 +73,7 @@ def test_the_figure_has_a_line_a_network_and_a_log_axis():
         (["--depth", "55"], "depth 55 is not 6n+2"),
         (["--arch", "plain", "--shortcut", "B"], "--shortcut B does not fit a plain network"),
         (["nowhere"], "nowhere does not exist"),
-        (["nowhere", "--depth", "20"], "--depth 20 does not go with run directories"),
+        (["nowhere", "--depth", "20"], "--depth 20 cannot be combined with run directories"),
         (["--batches", "1000"], "1000 batches of 128 need more than the 1437 images"),
         ([*FAST, "--plot", "norms.bmp"], "norms.bmp"),
     ],
