@@ -9,12 +9,12 @@ from resnet_cli.analysis.figures.style import (
     SINGLE_COLUMN_INCHES,
     SMALL_POINTS,
     caption,
-    clean,
     house_style,
     network_style,
     new_figure,
     panels,
 )
+from resnet_cli.util.text import printable, shorten
 
 
 def profile_figure(frame: pd.DataFrame) -> Figure:
@@ -36,9 +36,8 @@ def profile_figure(frame: pd.DataFrame) -> Figure:
             dash = dashes[drawn.setdefault(network, 0) % len(dashes)]
             drawn[network] += 1
             x, norm = rows["layer_index"].to_numpy(), rows["grad_norm"].to_numpy()
-            axes.plot(
-                x, norm, color=style.color, linewidth=style.line_width, linestyle=dash, label=clean(str(label), 30)
-            )
+            shown = shorten(printable(str(label)), 30)
+            axes.plot(x, norm, color=style.color, linewidth=style.line_width, linestyle=dash, label=shown)
             spread = rows["grad_norm_std"].fillna(0.0).to_numpy()
             axes.fill_between(
                 x, (norm - spread).clip(norm * 1e-3), norm + spread, color=style.color, alpha=0.2, linewidth=0
