@@ -134,7 +134,7 @@ class TestResult:
         assert result["matrix_peak"]["precision"] == "bf16"
 
 
-def test_the_default_networks_are_those_of_reproduce(monkeypatch):
+def test_bench_and_reproduce_parse_to_the_same_networks_by_default(monkeypatch):
     seen = []
     monkeypatch.setattr(reproduce, "_reproduce", lambda configs, *_: seen.append(configs))
     monkeypatch.setattr(command_module, "_bench", lambda configs, *_: seen.append(configs))
