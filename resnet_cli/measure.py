@@ -1,12 +1,11 @@
 """Gradient profiles of runs and of fresh networks: what `resnet gradflow` measures."""
 
 import functools
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from resnet_cli.config import RunConfig
-from resnet_cli.data import Dataset, Source, load_source, prepare
+from resnet_cli.data import load_source, open_data
 from resnet_cli.errors import InputError, UsageError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir, RunRecord
@@ -90,20 +89,13 @@ def profile(
     from resnet_cli.probes.gradflow import measure_gradflow
 
     frames = []
-
-    @functools.lru_cache(maxsize=1)  # the runs of a study share their data
-    def source_of(name: str, place: Path | None) -> Source:
-        return load_source(name, place, progress=progress)
-
+    load = functools.lru_cache(maxsize=1)(load_source)  # the runs of a study share their data
     for number, subject in enumerate(subjects):
         progress("measuring gradients", number, len(subjects), "networks")
         # norms are compared between runs of any precision, so they are measured in one
         config = msgspec.structs.replace(subject.config, device=device, precision="fp32", compile="off")
-        dataset = prepare(
-            source_of(config.dataset, _place(subject, data_dir)),
-            limit_train=config.limit_train, limit_test=config.limit_test, val_size=config.val_size, seed=config.seed,
-        )  # fmt: skip
-        _check_same_data(subject, dataset)
+        recorded = subject.record.dataset if subject.record else None
+        dataset = open_data(config, data_dir=data_dir, recorded=recorded, progress=progress, load=load)
         plan = decide(config)
         model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
         if subject.weights is not None:
@@ -136,18 +128,3 @@ def _weights_of(path: Path, config: RunConfig, num_classes: int) -> "dict[str, T
     if file.config != config or file.num_classes != num_classes:
         raise InputError(f"{path} does not belong to the run: it has another configuration, or none, or other classes")
     return file.state_dict
-
-
-def _place(subject: Subject, data_dir: Path | None) -> Path | None:
-    location = subject.record.dataset.location if subject.record else None
-    return Path(location) if data_dir is None and location and os.path.isdir(location) else data_dir
-
-
-def _check_same_data(subject: Subject, dataset: Dataset) -> None:
-    record = subject.record
-    if record and record.dataset.fingerprint != dataset.fingerprint:
-        raise InputError(
-            f"these data have fingerprint {dataset.fingerprint[:12]}, "
-            f"the run was trained on {record.dataset.fingerprint[:12]}",
-            hint="give the original --data-dir",
-        )

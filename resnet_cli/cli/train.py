@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
@@ -14,7 +13,7 @@ from resnet_cli.errors import UsageError
 from resnet_cli.recipes import RECIPE_NAMES, RECIPES, Recipe, make_config
 
 if TYPE_CHECKING:
-    from resnet_cli.rundir import Decision
+    from resnet_cli.rundir import RunRecord
 
 
 def _recipe_help(recipe: Recipe) -> str:
@@ -109,8 +108,10 @@ def command(
     if from_run is None:
         config = _config(given)
     else:
-        config, options, decisions = _repeat(from_run, options, given)
-        how["decisions"] = None if accept_changes else decisions
+        record = _record(from_run, given)
+        config = record.config
+        how["decisions"] = None if accept_changes else record.decisions
+        how["recorded_data"] = record.dataset
         out = out or from_run.parent / f"{from_run.name}-repeat"
     _run(config, out, options, how=how, output=Output(json=json, quiet=quiet))
 
@@ -124,19 +125,14 @@ def _config(given: dict[str, Any]) -> RunConfig:
     return make_config(**given)
 
 
-def _repeat(
-    path: Path, options: RunOptions, given: dict[str, Any]
-) -> tuple[RunConfig, RunOptions, "dict[str, Decision]"]:
-    """Configuration, options and decisions of the run at `path`; raises `UsageError` if `given` has any options."""
+def _record(path: Path, given: dict[str, Any]) -> "RunRecord":
+    """The record of the run at `path`; raises `UsageError` if `given` has any options."""
     from resnet_cli.rundir import RunDir
 
     for name in given:
         option = f"--{name.replace('_', '-')}"
         raise UsageError(f"{option} cannot be combined with --from (already set by {path})", hint="omit one of them")
-    record = RunDir(path).read_record()
-    if options.data_dir is None and record.dataset.location:
-        options = msgspec.structs.replace(options, data_dir=record.dataset.location)
-    return record.config, options, record.decisions
+    return RunDir(path).read_record()
 
 
 def _run(config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[str, Any], output: Output) -> None:
