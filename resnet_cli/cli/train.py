@@ -126,7 +126,7 @@ def _config(given: dict[str, Any]) -> RunConfig:
 
 
 def _record(path: Path, given: dict[str, Any]) -> "RunRecord":
-    """The record of the run at `path`; raises `UsageError` if `given` has any options."""
+    """Read the record of the run at `path`; raise `UsageError` if options of a configuration were given too."""
     from resnet_cli.rundir import RunDir
 
     for name in given:
