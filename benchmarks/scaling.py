@@ -130,17 +130,17 @@ def _config(arch: str, depth: int, batch_size: int) -> Any:
 
 def _steps(dataset: Any, arch: str, depth: int, batch_size: int) -> Iterator[float]:
     """Seconds per image of each training step of an epoch, after the warm-up."""
-    from resnet_cli.bench import timed
+    from resnet_cli.bench import time_batches
     from resnet_cli.device import decide
     from resnet_cli.engine import Engine
 
     config = _config(arch, depth, batch_size)
-    pieces = timed(Engine(config, dataset, decide(config)).run(), synchronize=lambda: None)
+    batches = time_batches(Engine(config, dataset, decide(config)).run(), synchronize=lambda: None)
     for _ in range(NUM_WARMUP_STEPS):
-        next(pieces)
-    for piece in pieces:
-        assert piece.phase == "train", "too many rounds for the steps of an epoch"
-        yield piece.seconds / piece.num_images
+        next(batches)
+    for phase, num_images, seconds in batches:
+        assert phase == "train", "too many rounds for the steps of an epoch"
+        yield seconds / num_images
 
 
 def _median_step(steps: Iterator[float]) -> Measurement:

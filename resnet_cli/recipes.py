@@ -89,12 +89,14 @@ RECIPES = {
     )
 }
 
+*_FIRST, _LAST = RECIPES
+RECIPE_NAMES = f"{', '.join(_FIRST)} or {_LAST}"
+
 
 def recipe_values(name: str, *, depth: int) -> dict[str, Any]:
     """Default values of recipe `name` for a network of `depth` layers; raises `ConfigError` for unknown names."""
     if name not in RECIPES:
-        *others, last = RECIPES
-        raise ConfigError(f"unknown recipe {name!r}", hint=f"use --recipe {', '.join(others)} or {last}")
+        raise ConfigError(f"unknown recipe {name!r}", hint=f"use --recipe {RECIPE_NAMES}")
     recipe = RECIPES[name]
     return {**recipe.values, **(recipe.deep_values if depth >= 110 else {})}
 

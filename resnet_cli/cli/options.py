@@ -10,7 +10,7 @@ import typer
 
 from resnet_cli.config import FIELDS
 from resnet_cli.errors import UsageError
-from resnet_cli.recipes import RECIPES
+from resnet_cli.recipes import RECIPE_NAMES
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print exactly one JSON document on stdout.", rich_help_panel="Output")
@@ -30,8 +30,6 @@ RunPaths = Annotated[
     typer.Argument(help="Run directories, or folders to search for them.", metavar="RUNS...", show_default=False),
 ]
 
-*_OTHERS, _LAST = RECIPES
-RECIPE_NAMES = f"{', '.join(_OTHERS)} or {_LAST}"
 Recipe = Annotated[
     str, typer.Option("--recipe", metavar="RECIPE", help=f"Recipe that supplies the defaults: {RECIPE_NAMES}.")
 ]

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnet_cli.cli.options import RECIPE_NAMES, DataDir, Json, Quiet, config_options
+from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.config import FIELDS, RunConfig, RunOptions, SaveEvery
 from resnet_cli.errors import UsageError
-from resnet_cli.recipes import RECIPES, Recipe, make_config
+from resnet_cli.recipes import RECIPE_NAMES, RECIPES, Recipe, make_config
 
 if TYPE_CHECKING:
     from resnet_cli.rundir import RunRecord
@@ -130,10 +130,8 @@ def _record(path: Path, given: dict[str, Any]) -> "RunRecord":
     from resnet_cli.rundir import RunDir
 
     for name in given:
-        raise UsageError(
-            f"--{name.replace('_', '-')} cannot be combined with --from (already set by {path})",
-            hint="leave one of them out",
-        )
+        option = f"--{name.replace('_', '-')}"
+        raise UsageError(f"{option} cannot be combined with --from (already set by {path})", hint="omit one of them")
     return RunDir(path).read_record()
 
 

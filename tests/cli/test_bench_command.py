@@ -123,7 +123,7 @@ class TestResult:
     def test_options_override_the_recipe(self, capsys):
         options = ["--arch", "plain", "--depth", "8", "--recipe", "he2015", "--dataset", "digits", "--epochs", "3"]
         assert resnet(["bench", *options, "--batch-size", "64", "--precision", "bf16", "--json"]) == 2
-        assert "--val-size 5000 does not fit" in capsys.readouterr().err
+        assert "--val-size must be between 10 and 1427 (got 5000)" in capsys.readouterr().err
         options[5] = "report2025"
         assert (
             resnet(["bench", *options, "--batch-size", "64", "--precision", "bf16", "--device", "cpu", "--json"]) == 0
@@ -134,7 +134,7 @@ class TestResult:
         assert result["matrix_peak"]["precision"] == "bf16"
 
 
-def test_the_default_networks_are_those_of_reproduce(monkeypatch):
+def test_bench_and_reproduce_parse_to_the_same_networks_by_default(monkeypatch):
     seen = []
     monkeypatch.setattr(reproduce, "_reproduce", lambda configs, *_: seen.append(configs))
     monkeypatch.setattr(command_module, "_bench", lambda configs, *_: seen.append(configs))

@@ -188,21 +188,21 @@ class TestControlCharacters:
 
 
 class TestTerminals:
-    def test_a_terminal_receives_colours(self, terminal):
+    @pytest.mark.parametrize(
+        ("variables", "printed"),
+        [
+            ({}, "\x1b[33mwarning: careful\x1b[0m\n"),
+            ({"NO_COLOR": "1"}, "warning: careful\n"),
+            ({"TERM": "dumb"}, "warning: careful\n"),
+            ({"TERM": "unknown"}, "warning: careful\n"),
+        ],
+    )
+    def test_a_terminal_receives_colours_unless_it_declines_them(self, terminal, environment, variables, printed):
         stderr = terminal()
+        for name, value in variables.items():
+            environment.setenv(name, value)
         Output().warn("careful")
-        assert stderr.getvalue() == "\x1b[33mwarning: careful\x1b[0m\n"
-
-    @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("TERM", "unknown")])
-    def test_no_color_and_dumb_terminals_disable_colours(self, terminal, environment, name, value):
-        stderr = terminal()
-        environment.setenv(name, value)
-        Output().warn("careful")
-        assert stderr.getvalue() == "warning: careful\n"
-
-    def test_off_a_terminal_there_are_no_colours(self, capsys):
-        Output().error("wrong")
-        assert capsys.readouterr().err == "error: wrong\n"
+        assert stderr.getvalue() == printed
 
     @pytest.mark.parametrize(
         ("variables", "modes", "live"),
@@ -220,16 +220,14 @@ class TestTerminals:
             environment.setenv(name, value)
         assert Output(**modes).is_live is live
 
-    def test_progress_is_not_live_off_a_terminal(self, capsys):
+    def test_off_a_terminal_progress_is_not_live(self, capsys):
         assert not Output().is_live
 
-    @pytest.mark.parametrize("method", ["note", "warn", "error"])
-    def test_off_a_terminal_a_long_message_stays_on_one_line(self, capsys, method):
+    @pytest.mark.parametrize(("method", "prefix"), [("note", ""), ("warn", "warning: "), ("error", "error: ")])
+    def test_off_a_terminal_a_long_message_stays_on_one_line(self, capsys, method, prefix):
         text = " ".join(f"/scratch/run-{i}" for i in range(60))
         getattr(Output(), method)(text)
-        assert capsys.readouterr().err.splitlines() == [
-            {"note": "", "warn": "warning: ", "error": "error: "}[method] + text
-        ]
+        assert capsys.readouterr().err == f"{prefix}{text}\n"
 
     def test_off_a_terminal_a_table_is_wider_than_eighty_columns(self, capsys):
         table = Table(*(f"column number {i}" for i in range(10)), box=None)
@@ -268,12 +266,6 @@ class TestProgressLines:
             progress("listing", 0, 0)
             progress("listing", 0, 0)
         assert capsys.readouterr().err == "listing: 0 of 0\n"
-
-    def test_quiet_shows_no_progress(self, terminal):
-        stderr = terminal()
-        with Output(quiet=True).progress() as progress:
-            progress("decoding", 1, 2)
-        assert stderr.getvalue() == ""
 
     def test_an_exception_removes_the_bar_and_is_passed_on(self, terminal):
         stderr = terminal()

@@ -215,46 +215,24 @@ class TestLive:
         assert "\x1b[?25h" in sys.stderr.getvalue()  # the cursor is shown again
 
 
-class TestSpeed:
-    def test_speed_is_unknown_until_time_has_passed(self, clock):
-        meter = Speedometer()
-        assert meter.update(128) is None
-        assert meter.update(256) is None
-
-    def test_speed_is_images_per_second_since_the_first_update(self, clock):
-        meter = Speedometer()
-        meter.update(100)
-        clock.now += 2
-        assert meter.update(300) == 100
-
-    def test_speed_continues_into_the_next_epoch(self, clock):
-        meter = Speedometer()
-        meter.update(900)
-        clock.now += 1
-        meter.update(1000)
-        clock.now += 1
-        assert meter.update(100) == 100
-
-    def test_speed_counts_every_epoch_of_a_single_batch(self, clock):
-        meter = Speedometer()
-        for _ in range(5):
-            speed = meter.update(64)
-            clock.now += 1
-        assert speed == 64
-
-    def test_speed_covers_the_last_ten_seconds(self, clock):
-        meter = Speedometer()
-        for done in (0, 10, 20):  # slow: 2 images a second
-            meter.update(done)
-            clock.now += 5
-        for done in range(1020, 12_020, 1000):  # then 1000
-            clock.now += 1
-            speed = meter.update(done)
-        assert speed == 1000
-
-    def test_speed_is_known_for_steps_of_more_than_ten_seconds(self, clock):
-        meter = Speedometer()
-        for done in (100, 200, 300):
-            speed = meter.update(done)
-            clock.now += 50
-        assert speed == 2
+@pytest.mark.parametrize(
+    ("updates", "images_per_second"),
+    [
+        pytest.param([(0, 128), (0, 256)], None, id="unknown until time has passed"),
+        pytest.param([(0, 100), (2, 300)], 100, id="since the first update"),
+        pytest.param([(0, 900), (1, 1000), (1, 100)], 100, id="continues into the next epoch"),
+        pytest.param([(0, 64), (1, 64), (1, 64)], 64, id="epochs of a single batch"),
+        pytest.param(
+            [(0, 0), (5, 10), (5, 20), *((1, done) for done in range(1020, 12_020, 1000))],
+            1000,
+            id="forgets what is older than ten seconds",
+        ),
+        pytest.param([(0, 100), (50, 200), (50, 300)], 2, id="steps of more than ten seconds"),
+    ],
+)
+def test_speed_is_images_per_second_over_the_last_ten_seconds(clock, updates, images_per_second):
+    meter = Speedometer()
+    for seconds, done in updates:
+        clock.now += seconds
+        speed = meter.update(done)
+    assert speed == images_per_second

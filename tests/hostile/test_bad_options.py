@@ -1,4 +1,7 @@
-"""Odd values for every option of every command: a valid result, or one error line that names the option."""
+"""Odd values for every option of every command: a valid result, or one error line that names the option.
+
+`train`, `bench` and `reproduce` are reduced to their parsers; the other commands run.
+"""
 
 import functools
 import importlib.util

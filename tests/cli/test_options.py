@@ -1,0 +1,39 @@
+"""Options that commands derive from the fields of `RunConfig`."""
+
+import typer
+from typer.testing import CliRunner
+
+from resnet_cli.cli.options import config_options
+
+
+def parse(*arguments):
+    """The values that a command with four derived options receives for `arguments`, or its error message."""
+    seen = []
+    app = typer.Typer()
+
+    @app.command()
+    @config_options("lr", "milestones", "deterministic", arch="Only this architecture.")
+    def command(*, first: str = "", given: dict[str, object]):
+        seen.append(given)
+
+    result = CliRunner().invoke(app, list(arguments))
+    return seen[0] if seen else result.output + str(result.exception)
+
+
+def test_a_command_receives_only_the_options_that_were_given():
+    assert parse() == {}
+    assert parse("--lr", "0", "--arch", "plain") == {"lr": 0.0, "arch": "plain"}
+    assert parse("--deterministic", "--milestones", "80,120") == {"deterministic": True, "milestones": (80, 120)}
+    assert parse("--milestones", "none") == {"milestones": ()}
+
+
+def test_values_of_another_type_are_rejected():
+    assert "'mobile' is not one of 'plain', 'resnet'" in " ".join(parse("--arch", "mobile").replace("│", "").split())
+    assert "--lr" in parse("--lr", "fast")
+    assert "--milestones 'ten' is not a list of numbers" in parse("--milestones", "ten")
+
+
+def test_the_help_shows_the_description_of_the_field_or_the_text_for_the_command():
+    shown = " ".join(parse("--help").replace("│", "").split())
+    assert "Initial learning rate." in shown
+    assert "Only this architecture." in shown
