@@ -125,11 +125,11 @@ def _reference(config: RunConfig, dataset: Dataset) -> np.ndarray:
     )
     normalizer = Normalizer.for_dataset(dataset, config.normalization, device)
     pixels, labels = torch.from_numpy(dataset.train.pixels), torch.from_numpy(dataset.train.labels)
-    plan = draw_epoch(len(labels), config.augment, seed=config.seed, epoch=1, device=device)
+    draws = draw_epoch(len(labels), config.augment, seed=config.seed, epoch=1, device=device)
     losses = []
     for chosen in torch.arange(len(labels)).split(BATCH_SIZE):
-        order = plan.order[chosen]
-        images = normalizer(crop_and_flip(pixels[order], plan.shift[chosen], plan.flip[chosen])).contiguous()
+        order = draws.order[chosen]
+        images = normalizer(crop_and_flip(pixels[order], draws.shift[chosen], draws.flip[chosen])).contiguous()
         loss = F.cross_entropy(model(images), labels[order])
         optimizer.zero_grad()
         loss.backward()

@@ -179,12 +179,12 @@ def bench(configs: list[RunConfig], *, num_steps: int = 10, progress: Progress =
     dataset = random_dataset(configs[0])
     costs = []
     for config in configs:
-        plan = plan_of(config, dataset)
+        setup = setup_for(config, dataset)
         with translate_errors(batch_size=config.batch_size, network=config.network):
-            timing = measure(config, dataset, plan, num_steps=num_steps, progress=progress)
-        costs.append(_cost(config, dataset, plan, timing))
+            timing = measure(config, dataset, setup, num_steps=num_steps, progress=progress)
+        costs.append(_cost(config, dataset, setup, timing))
     progress("measuring the matrix peak", 0, NUM_PRODUCTS, "products")
-    return Bench(costs, matrix_peak(plan))
+    return Bench(costs, matrix_peak(setup))
 
 
 def random_dataset(config: RunConfig) -> Dataset:
@@ -208,25 +208,25 @@ def random_dataset(config: RunConfig) -> Dataset:
     return prepare(source, val_size=config.val_size, seed=config.seed)
 
 
-def plan_of(config: RunConfig, dataset: Dataset) -> DeviceSetup:
-    """The plan that a run of `config` on data of this size would decide on; raises `UsageError`."""
+def setup_for(config: RunConfig, dataset: Dataset) -> DeviceSetup:
+    """The device setup of a run of `config` on data of this size; raises `UsageError`."""
     # as a session counts: a partial batch is a whole one
     num_images = total_steps(config, len(dataset.train)) * config.batch_size
     return decide(config, planned_macs=num_images * _macs(config, dataset))
 
 
 def measure(
-    config: RunConfig, dataset: Dataset, plan: DeviceSetup, *, num_steps: int, progress: Progress = silent
+    config: RunConfig, dataset: Dataset, setup: DeviceSetup, *, num_steps: int, progress: Progress = silent
 ) -> Timing:
     """Time training steps and evaluated batches of `config` as its own engine makes them.
 
     Raises:
         RuntimeError: what PyTorch says, when memory is short.
     """
-    if plan.compile:
+    if setup.compile:
         torch.compiler.reset()  # a run has a process, and so the compiler's memory, to itself
-    if plan.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(plan.device)
+    if setup.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(setup.device)
     num_train = len(dataset.train)
     batch = min(config.batch_size, num_train)
     needed = NUM_WARMUP_STEPS + num_steps
@@ -237,12 +237,12 @@ def measure(
     short = msgspec.structs.replace(
         config, epochs=None, steps=steps, milestones=(), lr=0.0, warmup_steps=0, clean_train_every=0, gradflow_every=0
     )
-    num_warmup_batches = NUM_WARMUP_STEPS if plan.cuda_graph else 1
-    first = "compiling" if plan.compile else "warming up"
+    num_warmup_batches = NUM_WARMUP_STEPS if setup.cuda_graph else 1
+    first = "compiling" if setup.compile else "warming up"
     progress(f"{first} {config.network}", 0, needed, "steps")
     step_seconds: list[float] = []
     batches: list[Piece] = []
-    for piece in timed(Engine(short, dataset, plan).run(), synchronize=lambda: _synchronize(plan.device)):
+    for piece in timed(Engine(short, dataset, setup).run(), synchronize=lambda: _synchronize(setup.device)):
         if piece.phase == "evaluate":
             batches.append(piece)
         elif piece.num_images == batch and len(step_seconds) < needed:
@@ -251,7 +251,7 @@ def measure(
             progress(f"{label} {config.network}", len(step_seconds), needed, "steps")
         if len(step_seconds) == needed and len(batches) >= num_warmup_batches + NUM_EVAL_BATCHES:
             break
-    return summarize(step_seconds, batches, num_warmup_batches, is_compiled=plan.compile)
+    return summarize(step_seconds, batches, num_warmup_batches, is_compiled=setup.compile)
 
 
 class Piece(NamedTuple):
@@ -307,29 +307,29 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def matrix_peak(
-    plan: DeviceSetup, *, size: int | None = None, num_products: int = NUM_PRODUCTS, clock: Clock = time.perf_counter
+    setup: DeviceSetup, *, size: int | None = None, num_products: int = NUM_PRODUCTS, clock: Clock = time.perf_counter
 ) -> MatrixPeak:
-    """Multiply two random square matrices in the precision of `plan` (with tf32 in fp32 storage), the best of several.
+    """Multiply two random square matrices in the precision of `setup` (with tf32 in fp32 storage), the best of several.
 
     Args:
-        plan: gives device and precision, for which `decide` has set up the process.
+        setup: gives device and precision, for which `decide` has set up the process.
         size: rows and columns; None: 8192 on CUDA, 4096 on MPS, 2048 on the CPU.
         num_products: after one that is not timed.
         clock: seconds.
     """
-    size = size or _MATRIX_SIZES[plan.device.type]
-    dtype = _DTYPES.get(plan.precision, torch.float32)
+    size = size or _MATRIX_SIZES[setup.device.type]
+    dtype = _DTYPES.get(setup.precision, torch.float32)
     generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(size, size, generator=generator).to(plan.device, dtype) for _ in range(2))
+    a, b = (torch.randn(size, size, generator=generator).to(setup.device, dtype) for _ in range(2))
     product = torch.mm(a, b)
     seconds = []
     for _ in range(num_products):
-        _synchronize(plan.device)
+        _synchronize(setup.device)
         before = clock()
         torch.mm(a, b, out=product)
-        _synchronize(plan.device)
+        _synchronize(setup.device)
         seconds.append(clock() - before)
-    return MatrixPeak(2 * size**3 / min(seconds), size, num_products, plan.precision)
+    return MatrixPeak(2 * size**3 / min(seconds), size, num_products, setup.precision)
 
 
 def _synchronize(device: torch.device) -> None:
@@ -343,17 +343,17 @@ def _macs(config: RunConfig, dataset: Dataset) -> int:
     return count_macs(config.depth, config.shortcut, len(dataset.classes), image_size=dataset.image_size)
 
 
-def _cost(config: RunConfig, dataset: Dataset, plan: DeviceSetup, timing: Timing) -> Cost:
+def _cost(config: RunConfig, dataset: Dataset, setup: DeviceSetup, timing: Timing) -> Cost:
     num_train, num_val, num_test = len(dataset.train), len(dataset.val) if dataset.val else 0, len(dataset.test)
     with torch.device("meta"):
         parameters = count_parameters(CifarNet(config.depth, config.shortcut, len(dataset.classes)))
     return Cost(
         config=config,
-        decisions=plan.decisions,
+        decisions=setup.decisions,
         parameters=parameters,
         macs=_macs(config, dataset),
         images_per_step=min(config.batch_size, num_train),
         workload=Workload.of(config, num_train=num_train, num_val=num_val, num_test=num_test),
         timing=timing,
-        peak_memory_bytes=peak_memory_bytes(plan.device),
+        peak_memory_bytes=peak_memory_bytes(setup.device),
     )

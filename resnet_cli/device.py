@@ -71,7 +71,7 @@ def decide(
     try:
         # as if it had been asked for: what cannot be done is refused, nothing is chosen
         asked = {name: recorded[name].value for name in ("device", "precision", "compile")}
-        plan = _decide(msgspec.structs.replace(config, **asked), planned_macs, cuda_graph)
+        setup = _decide(msgspec.structs.replace(config, **asked), planned_macs, cuda_graph)
         num_threads = int(recorded["threads"].value)
     except UsageError as error:
         raise CannotContinueError(
@@ -84,7 +84,7 @@ def decide(
         ) from error
     torch.set_num_threads(num_threads)
     kept = {name: recorded[name] for name in ("device", "precision", "compile", "threads")}
-    return plan._replace(decisions={**plan.decisions, **kept})
+    return setup._replace(decisions={**setup.decisions, **kept})
 
 
 def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceSetup:
@@ -233,9 +233,9 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
-def describe_environment(plan: DeviceSetup) -> dict[str, str | int | bool | None]:
+def describe_environment(setup: DeviceSetup) -> dict[str, str | int | bool | None]:
     """Versions and hardware for run.json."""
-    is_cuda = plan.device.type == "cuda"
+    is_cuda = setup.device.type == "cuda"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -243,7 +243,7 @@ def describe_environment(plan: DeviceSetup) -> dict[str, str | int | bool | None
         "torchvision": metadata.version("torchvision"),  # importing it takes a second
         "cuda": torch.version.cuda if is_cuda else None,
         "cudnn": str(torch.backends.cudnn.version()) if is_cuda else None,  # type: ignore[no-untyped-call]
-        "device_name": torch.cuda.get_device_name(plan.device) if is_cuda else _cpu_name(),
+        "device_name": torch.cuda.get_device_name(setup.device) if is_cuda else _cpu_name(),
         "cpu": _cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "num_cpus": os.cpu_count(),

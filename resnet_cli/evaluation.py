@@ -162,8 +162,10 @@ def evaluate_saved(
         )
     data = _data_used(subject, dataset, options.split)
     normalization = _normalization(subject, dataset, data, options)
-    plan = _plan(subject, network, options)
-    predictions = _predict(subject, network, images, _normalizer(normalization, dataset, plan), plan, options, progress)
+    setup = _setup(subject, network, options)
+    predictions = _predict(
+        subject, network, images, _normalizer(normalization, dataset, setup), setup, options, progress
+    )
     return EvalReport(
         path=subject.path,
         weights_path=subject.file.path,
@@ -173,8 +175,8 @@ def evaluate_saved(
         network=network,
         data=data,
         normalization=normalization,
-        device=plan.device.type,
-        precision=plan.precision,
+        device=setup.device.type,
+        precision=setup.precision,
         notes=tuple(subject.notes),
         predictions=predictions,
         metrics=evaluate_predictions(predictions.logits, predictions.labels, dataset.classes),
@@ -307,14 +309,14 @@ def _normalization(subject: _Subject, dataset: Dataset, data: DataUsed, options:
     return NormalizationUsed("channel", dataset.mean, dataset.std, dataset.display_name)
 
 
-def _normalizer(used: NormalizationUsed, dataset: Dataset, plan: DeviceSetup) -> Normalizer:
+def _normalizer(used: NormalizationUsed, dataset: Dataset, setup: DeviceSetup) -> Normalizer:
     if used.mean is None or used.std is None:
-        return Normalizer.for_dataset(dataset, "pixel-mean", plan.device)
-    mean, std = (torch.tensor(values, device=plan.device).view(3, 1, 1) for values in (used.mean, used.std))
+        return Normalizer.for_dataset(dataset, "pixel-mean", setup.device)
+    mean, std = (torch.tensor(values, device=setup.device).view(3, 1, 1) for values in (used.mean, used.std))
     return Normalizer(mean, std)
 
 
-def _plan(subject: _Subject, network: Network, options: EvalOptions) -> DeviceSetup:
+def _setup(subject: _Subject, network: Network, options: EvalOptions) -> DeviceSetup:
     trained_with = subject.file.config
     config = make_config(
         arch=network.arch,
@@ -333,15 +335,15 @@ def _predict(
     network: Network,
     images: Images,
     normalizer: Normalizer,
-    plan: DeviceSetup,
+    setup: DeviceSetup,
     options: EvalOptions,
     progress: Progress,
 ) -> Predictions:
-    model = subject.file.build(network).to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = subject.file.build(network).to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     pieces, done = [], 0
     with translate_errors(batch_size=options.batch_size):
-        predictor = Predictor(model, normalizer, plan)
-        for piece in evaluate_batches(predictor, DeviceImages.on(plan.device, images), options.batch_size):
+        predictor = Predictor(model, normalizer, setup)
+        for piece in evaluate_batches(predictor, DeviceImages.on(setup.device, images), options.batch_size):
             pieces.append(piece)
             done += piece.num_examples
             progress("evaluating", done, len(images), "images")
@@ -350,6 +352,6 @@ def _predict(
     if num_bad:
         raise InputError(
             f"{subject.file.path}: the outputs are not finite for {num_bad} of {len(images)} images",
-            hint="try --precision fp32" if plan.precision in ("fp16", "bf16") else "the weights are too large",
+            hint="try --precision fp32" if setup.precision in ("fp16", "bf16") else "the weights are too large",
         )
     return Predictions(labels=images.labels, logits=logits)

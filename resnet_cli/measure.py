@@ -104,15 +104,15 @@ def profile(
             limit_train=config.limit_train, limit_test=config.limit_test, val_size=config.val_size, seed=config.seed,
         )  # fmt: skip
         _check_same_data(subject, dataset)
-        plan = decide(config)
+        setup = decide(config)
         model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
         if subject.weights is not None:
             model.load_state_dict(_weights_of(subject.weights, subject.config, len(dataset.classes)))
         with translate_errors(batch_size=batch_size):
             rows = measure_gradflow(
-                model.to(plan.device),
-                DeviceImages.on(plan.device, dataset.train),
-                Normalizer.for_dataset(dataset, config.normalization, plan.device),
+                model.to(setup.device),
+                DeviceImages.on(setup.device, dataset.train),
+                Normalizer.for_dataset(dataset, config.normalization, setup.device),
                 num_batches=num_batches,
                 batch_size=batch_size,
                 seed=config.seed,

@@ -19,8 +19,8 @@ from resnet_cli.bench import (
     Workload,
     matrix_peak,
     measure,
-    plan_of,
     random_dataset,
+    setup_for,
     summarize,
     timed,
 )
@@ -193,7 +193,7 @@ def test_compilation_is_decided_as_a_run_decides_it(tmp_path, monkeypatch, field
     with pytest.raises(AskedError):
         train(config, tmp_path / "run")
     with pytest.raises(AskedError):
-        plan_of(config, random_dataset(config))
+        setup_for(config, random_dataset(config))
     assert asked[0] == asked[1]
     assert asked[0][1] > 0
 
@@ -206,7 +206,7 @@ class TestMeasuring:
         config, told = digits(**fields), []
         dataset = random_dataset(config)
         timing = measure(
-            config, dataset, plan_of(config, dataset), num_steps=num_steps, progress=lambda *a: told.append(a)
+            config, dataset, setup_for(config, dataset), num_steps=num_steps, progress=lambda *a: told.append(a)
         )
         assert len(timing.step_seconds) == num_steps
         assert min(timing.step_seconds) > 0

@@ -39,7 +39,7 @@ def test_a_graph_computes_what_single_launches_compute(monkeypatch, precision, c
 
 def test_fp16_trains_without_a_graph():
     engine = engine_for(precision="fp16", augment="none")
-    assert not engine.plan.cuda_graph
+    assert not engine.setup.cuda_graph
     losses, _ = results(engine)
     assert losses[-1][0] < losses[0][0]
 
@@ -59,7 +59,7 @@ def test_nothing_inside_an_epoch_waits_for_the_gpu():
     for event in events:
         if isinstance(event, EpochRecord):
             break
-    next(events)  # the plan of an epoch is copied before its first step
+    next(events)  # the draws of an epoch are copied before its first step
     torch.cuda.set_sync_debug_mode("error")
     try:
         while engine.step < engine.total_steps - 1:

@@ -36,10 +36,10 @@ def no_gpu(monkeypatch):
 
 
 def test_auto_takes_the_cpu_where_there_is_no_gpu(no_gpu):
-    plan = decide(config_for(device="auto"))
-    assert plan.device == torch.device("cpu")
-    assert plan.precision == "fp32"
-    assert not plan.compile
+    setup = decide(config_for(device="auto"))
+    assert setup.device == torch.device("cpu")
+    assert setup.precision == "fp32"
+    assert not setup.compile
 
 
 @pytest.mark.parametrize("missing", ["cuda", "mps"])
@@ -55,8 +55,8 @@ def test_a_precision_that_a_cpu_does_not_have_is_refused_with_one_that_it_has(pr
 
 
 def test_bf16_on_request_runs_the_forward_pass_in_bf16():
-    plan = decide(config_for(precision="bf16"))
-    with plan.autocast():
+    setup = decide(config_for(precision="bf16"))
+    with setup.autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == torch.bfloat16
 
@@ -73,9 +73,9 @@ def test_compilation_is_chosen_when_the_planned_run_repays_it():
 
 
 def test_without_a_compiler_auto_falls_back_and_says_why(no_compiler):
-    plan = decide(config_for(), planned_macs=1e15)
-    assert not plan.compile
-    assert "no C++ compiler" in plan.decisions["compile"].reason
+    setup = decide(config_for(), planned_macs=1e15)
+    assert not setup.compile
+    assert "no C++ compiler" in setup.decisions["compile"].reason
 
 
 def test_without_a_compiler_compile_on_is_refused(no_compiler):

@@ -20,7 +20,7 @@ class TrainStep:
         scaler: of the loss; disabled but for fp16.
         images: the training set, on the device.
         normalizer: bytes to network input.
-        plan: precision.
+        setup: precision.
         sums: what is added to.
     """
 
@@ -31,11 +31,11 @@ class TrainStep:
         scaler: torch.amp.GradScaler,
         images: DeviceImages,
         normalizer: Normalizer,
-        plan: DeviceSetup,
+        setup: DeviceSetup,
         sums: EpochSums,
     ) -> None:
         self._network, self._optimizer, self._scaler = network, optimizer, scaler
-        self._images, self._normalizer, self._plan, self._sums = images, normalizer, plan, sums
+        self._images, self._normalizer, self._setup, self._sums = images, normalizer, setup, sums
 
     def __call__(self, order: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
         """Take a step on the images at `order` (B,), cropped at `shift` (B, 2), mirrored where `flip` (B,).
@@ -45,7 +45,7 @@ class TrainStep:
         """
         pixels, labels = self._images.pixels[order], self._images.labels[order]
         images = self._normalizer(crop_and_flip(pixels, shift, flip))
-        with self._plan.autocast():
+        with self._setup.autocast():
             logits = self._network(images).float()
         loss = F.cross_entropy(logits, labels)
         self._optimizer.zero_grad(set_to_none=True)

@@ -105,14 +105,14 @@ class TestResult:
 
     def test_what_differs_between_networks_is_said_for_each(self, capsys, monkeypatch, timing):
         timing(STEADY._replace(compile_seconds=84.0))
-        real = bench_module.plan_of
+        real = bench_module.setup_for
 
-        def plan_of(config, dataset):
-            plan = real(config, dataset)
+        def setup_for(config, dataset):
+            setup = real(config, dataset)
             value = "on" if config.depth == 56 else "off"
-            return plan._replace(decisions={**plan.decisions, "compile": Decision(value, f"depth {config.depth}")})
+            return setup._replace(decisions={**setup.decisions, "compile": Decision(value, f"depth {config.depth}")})
 
-        monkeypatch.setattr(bench_module, "plan_of", plan_of)
+        monkeypatch.setattr(bench_module, "setup_for", setup_for)
         assert resnet([*FAST, "--arch", "resnet"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert "compile off for resnet-20: depth 20" in lines

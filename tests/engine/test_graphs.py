@@ -66,7 +66,7 @@ def graphed_engine_for(recorder, monkeypatch):
 
     def make(**overrides):
         engine = engine_for(**overrides)
-        engine.plan = engine.plan._replace(cuda_graph=True)
+        engine.setup = engine.setup._replace(cuda_graph=True)
         engine._build_steps()
         return engine
 
@@ -149,6 +149,6 @@ def test_each_of_step_and_prediction_is_recorded_once(graphed_engine_for, record
 
 
 def test_a_cpu_has_no_graphs():
-    plan = decide(make_config("demo", arch="plain", depth=8, device="cpu"))
-    assert not plan.cuda_graph
-    assert "cuda_graph" not in plan.decisions
+    setup = decide(make_config("demo", arch="plain", depth=8, device="cpu"))
+    assert not setup.cuda_graph
+    assert "cuda_graph" not in setup.decisions
