@@ -29,7 +29,7 @@ from textbook import Textbook, network
 from where import command_line, where
 
 from resnet_cli.config import RunConfig
-from resnet_cli.data import Dataset, Images, Source, load_dataset, prepare
+from resnet_cli.data import Dataset, Images, Source, open_data, prepare
 from resnet_cli.data.batches import Normalizer, crop_and_flip, draw_epoch
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine, EpochRecord, StepEvent
@@ -147,7 +147,7 @@ def _accuracy(args: argparse.Namespace) -> None:
         "arch": "resnet", "depth": 8, "device": "cpu", "dataset": "imagefolder", "limit_train": 10_000,
         "limit_test": 5_000, "epochs": args.epochs, "milestones": (milestone,), "clean_train_every": 0,
     }  # fmt: skip
-    dataset = load_dataset(make_config(**fields), args.data_dir)
+    dataset = open_data(make_config(**fields), data_dir=args.data_dir)
 
     def ours(compile_mode: str) -> Callable[[int], float]:
         def train(seed: int) -> float:

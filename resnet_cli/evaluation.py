@@ -10,7 +10,7 @@ import torch
 
 from resnet_cli.analysis.metrics import Metrics, evaluate_predictions
 from resnet_cli.config import Arch, DatasetName, Device, Precision, Shortcut
-from resnet_cli.data import Dataset, Images, Source, load_dataset, load_source, prepare
+from resnet_cli.data import Dataset, Images, Source, load_source, open_data, prepare
 from resnet_cli.data.batches import DeviceImages, Normalizer
 from resnet_cli.device import DeviceSetup, decide
 from resnet_cli.engine import EVAL_BATCH_SIZE, Predictor, combine_batches, evaluate_batches
@@ -231,24 +231,22 @@ def _load(subject: _Subject, options: EvalOptions, progress: Progress) -> Datase
         return prepare(source, limit_train=config.limit_train, val_size=config.val_size, seed=config.seed)
 
     name = options.dataset or record.config.dataset
-    data_dir = options.data_dir
     if name != record.config.dataset:
         if not options.allow_other_data:
             raise UsageError(
                 f"--dataset {name} contradicts {subject.path}, which was trained on {record.config.dataset}",
                 hint="--allow-other-data evaluates on it all the same",
             )
-        return prepare(load_source(name, data_dir, progress=progress))
-    if data_dir is None and record.dataset.location and os.path.isdir(record.dataset.location):
-        data_dir = Path(record.dataset.location)
-    dataset = load_dataset(record.config, data_dir, progress=progress)
-    if dataset.fingerprint != record.dataset.fingerprint and not options.allow_other_data:
-        raise InputError(
-            f"{subject.path} was trained on data with fingerprint {record.dataset.fingerprint[:12]}, "
-            f"these have {dataset.fingerprint[:12]}",
-            hint="give the original --data-dir, or --allow-other-data",
-        )
-    return dataset
+        return prepare(load_source(name, options.data_dir, progress=progress))
+    return open_data(
+        record.config,
+        data_dir=options.data_dir,
+        recorded=record.dataset,
+        run=subject.path,
+        allow_other_data=options.allow_other_data,
+        override="--allow-other-data",
+        progress=progress,
+    )
 
 
 def _split(subject: _Subject, dataset: Dataset, options: EvalOptions) -> Images:

@@ -1,153 +1,177 @@
-"""Gradient profiles of runs and of fresh networks: what `resnet gradflow` measures."""
+"""Runs a probe on the networks of runs or on fresh ones."""
 
 import functools
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import msgspec
 
 from resnet_cli.config import RunConfig
-from resnet_cli.data import Dataset, Source, load_source, prepare
+from resnet_cli.data import load_source, open_data
 from resnet_cli.errors import InputError, UsageError
 from resnet_cli.recipes import make_config
-from resnet_cli.rundir import RunDir, RunRecord
+from resnet_cli.rundir import DatasetRecord, RunDir
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.resources import translate_errors
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
+
+    from resnet_cli.data.batches import DeviceImages, Normalizer
+    from resnet_cli.model import CifarNet
+
+# torch and pandas are imported inside functions, so that a wrong option or a missing run is reported without them.
+
+Which = Literal["init", "last", "best"]
+"""Which weights of a run: the initial ones, which its seed determines, or those of its last or best epoch."""
 
 
 class Subject(NamedTuple):
     """One network to measure."""
 
     label: str
+    """Name in tables and figures."""
     config: RunConfig
-    at: str
-    """`init`, `last` or `best`."""
-    weights: Path | None
-    """None: initial weights from the configuration's seed."""
-    record: RunRecord | None
-    """Of the run; None for a fresh network."""
+    """Gives the network, the data and the seed."""
+    which: Which
+    run: RunDir | None = None
+    """None for a fresh network."""
+    recorded: DatasetRecord | None = None
+    """The data of the run."""
+
+    @property
+    def weights_path(self) -> Path | None:
+        """The weight file; None for initial weights."""
+        if self.run is None or self.which == "init":
+            return None
+        return self.run.last_weights_path if self.which == "last" else self.run.best_weights_path
 
 
-def subjects_of_networks(
-    *, arch: str | None, depth: int, shortcut: str | None, seed: int, dataset: str
-) -> list[Subject]:
-    """Fresh networks: plain and resnet of one depth, or `arch` alone; raises `ConfigError`."""
+class Probe(Protocol):
+    """A measurement on one network, with its own training images."""
+
+    def __call__(
+        self, model: "CifarNet", images: "DeviceImages", normalizer: "Normalizer", *, batch_size: int, seed: int
+    ) -> "pd.DataFrame":
+        """Measure `model`, leaving it unchanged; see `resnet_cli.probes.gradflow.measure_gradflow`."""
+
+
+def fresh_subjects(*, arch: str | None, depth: int, shortcut: str | None, seed: int, dataset: str) -> list[Subject]:
+    """Describe networks with initial weights.
+
+    Args:
+        arch: `plain` or `resnet`; None gives both.
+        depth: number of weighted layers.
+        shortcut: `A` or `B`, for the residual network; None is `A`.
+        seed: seed of the initial weights and of the images measured.
+        dataset: name of the dataset.
+
+    Raises:
+        ConfigError: a value is not valid.
+        UsageError: a shortcut was given for a plain network alone.
+    """
     if arch == "plain" and shortcut is not None:
-        raise UsageError(f"--shortcut {shortcut} does not fit a plain network, which has none")
+        raise UsageError(f"--shortcut {shortcut} does not fit --arch plain, which has no shortcuts")
     subjects = []
     for name in (arch,) if arch else ("plain", "resnet"):
         extra = {"shortcut": shortcut} if shortcut and name == "resnet" else {}
         config = make_config("demo", arch=name, depth=depth, seed=seed, dataset=dataset, **extra)
-        subjects.append(Subject(config.network, config, "init", None, None))
+        subjects.append(Subject(config.network, config, "init"))
     return subjects
 
 
-def subjects_of_runs(paths: list[Path], at: str) -> list[Subject]:
-    """The networks of run directories; raises `RunFileError`, or `InputError` when the weights are not there yet."""
+def run_subjects(paths: list[Path], which: Which) -> list[Subject]:
+    """Describe the networks of run directories.
+
+    The label is the name of the network, or the folder where several runs train the same network.
+
+    Raises:
+        RunFileError: a run cannot be read.
+        InputError: a run has not saved these weights.
+    """
     subjects = []
     for path in paths:
         run = RunDir(path)
         record = run.read_record()
-        weights = {"init": None, "last": run.last_weights_path, "best": run.best_weights_path}[at]
-        if weights is not None and not weights.is_file():
-            raise InputError(f"{weights} is missing: the run has not saved {at} weights", hint="use --at init")
-        subjects.append(Subject(record.config.network, record.config, at, weights, record))
-    names = [subject.label for subject in subjects]
-    if len(set(names)) < len(names):  # several seeds or recipes of one network
-        subjects = [s._replace(label=path.name) for s, path in zip(subjects, paths, strict=True)]
-    if len({s.label for s in subjects}) < len(subjects):
-        subjects = [s._replace(label=str(path)) for s, path in zip(subjects, paths, strict=True)]
-    return subjects
+        subject = Subject(record.config.network, record.config, which, run, record.dataset)
+        if subject.weights_path and not subject.weights_path.is_file():
+            raise InputError(f"{subject.weights_path} is missing: no {which} weights saved yet", hint="use --which init")
+        subjects.append(subject)
+    choices = [[s.label for s in subjects], [path.name for path in paths], [str(path) for path in paths]]
+    labels = next((labels for labels in choices if len(set(labels)) == len(labels)), choices[-1])
+    return [subject._replace(label=label) for subject, label in zip(subjects, labels, strict=True)]
 
 
-def profile(
+def measure(
     subjects: list[Subject],
+    probe: Probe,
     *,
-    data_dir: Path | None = None,
-    num_batches: int = 8,
     batch_size: int = 128,
+    data_dir: Path | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> "pd.DataFrame":
-    """Measure gradient norms of all `subjects` on their own training images.
+    """Apply `probe` to each network, with the training images of its own configuration.
+
+    Everything is measured in fp32, so that runs of any precision can be compared.
+
+    Args:
+        subjects: networks to measure.
+        probe: the measurement.
+        batch_size: number of images per batch, handed to the probe.
+        data_dir: folder of the datasets; None: that of the run, else the default.
+        device: as for `RunConfig`.
+        progress: receives the number of networks done.
 
     Returns:
-        The rows of `measure_gradflow` for every subject, with label, network, at, dataset and seed before them.
+        The rows of the probe for every network, after the columns label, network, which, dataset and seed.
 
     Raises:
-        InputError: data or weights cannot be read, or the data are not those that a run was trained on.
-        ConfigError: there are too few images for the batches.
+        InputError: data or weights cannot be read, or are not those of the run.
+        ConfigError: there are too few images.
+        OutOfMemoryError: the batch does not fit into memory.
     """
-    import msgspec
     import pandas as pd
 
     from resnet_cli.data.batches import DeviceImages, Normalizer
     from resnet_cli.device import decide
-    from resnet_cli.model import build_model
-    from resnet_cli.probes.gradflow import measure_gradflow
 
     frames = []
-
-    @functools.lru_cache(maxsize=1)  # the runs of a study share their data
-    def source_of(name: str, place: Path | None) -> Source:
-        return load_source(name, place, progress=progress)
-
+    load = functools.lru_cache(maxsize=1)(load_source)  # the runs of a study share their data
     for number, subject in enumerate(subjects):
-        progress("measuring gradients", number, len(subjects), "networks")
-        # norms are compared between runs of any precision, so they are measured in one
+        progress("measuring", number, len(subjects), "networks")
         config = msgspec.structs.replace(subject.config, device=device, precision="fp32", compile="off")
-        dataset = prepare(
-            source_of(config.dataset, _place(subject, data_dir)),
-            limit_train=config.limit_train, limit_test=config.limit_test, val_size=config.val_size, seed=config.seed,
-        )  # fmt: skip
-        _check_same_data(subject, dataset)
+        run = subject.run.path if subject.run else None
+        dataset = open_data(
+            config, data_dir=data_dir, recorded=subject.recorded, run=run, progress=progress, load=load
+        )
         setup = decide(config)
-        model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
-        if subject.weights is not None:
-            model.load_state_dict(_weights_of(subject.weights, subject.config, len(dataset.classes)))
         with translate_errors(batch_size=batch_size):
-            rows = measure_gradflow(
-                model.to(setup.device),
+            rows = probe(
+                _load_model(subject, len(dataset.classes)).to(setup.device),
                 DeviceImages.on(setup.device, dataset.train),
                 Normalizer.for_dataset(dataset, config.normalization, setup.device),
-                num_batches=num_batches,
                 batch_size=batch_size,
                 seed=config.seed,
             )
         identity = {
-            "label": subject.label,
-            "network": config.network,
-            "at": subject.at,
-            "dataset": dataset.display_name,
-            "seed": config.seed,
-        }
+            "label": subject.label, "network": config.network, "which": subject.which,
+            "dataset": dataset.display_name, "seed": config.seed,
+        }  # fmt: skip
         frames.append(pd.concat([pd.DataFrame([identity] * len(rows)), rows], axis=1))
-    progress("measuring gradients", len(subjects), len(subjects), "networks")
+    progress("measuring", len(subjects), len(subjects), "networks")
     return pd.concat(frames, ignore_index=True)
 
 
-def _weights_of(path: Path, config: RunConfig, num_classes: int) -> "dict[str, Tensor]":
+def _load_model(subject: Subject, num_classes: int) -> "CifarNet":
+    from resnet_cli.model import build_model
     from resnet_cli.weights import read_weights
 
-    file = read_weights(path)
-    if file.config != config or file.num_classes != num_classes:
-        raise InputError(f"{path} does not belong to the run: it has another configuration, or none, or other classes")
-    return file.state_dict
-
-
-def _place(subject: Subject, data_dir: Path | None) -> Path | None:
-    location = subject.record.dataset.location if subject.record else None
-    return Path(location) if data_dir is None and location and os.path.isdir(location) else data_dir
-
-
-def _check_same_data(subject: Subject, dataset: Dataset) -> None:
-    record = subject.record
-    if record and record.dataset.fingerprint != dataset.fingerprint:
-        raise InputError(
-            f"these data have fingerprint {dataset.fingerprint[:12]}, "
-            f"the run was trained on {record.dataset.fingerprint[:12]}",
-            hint="give the original --data-dir",
-        )
+    config, path = subject.config, subject.weights_path
+    model = build_model(config.arch, config.depth, config.shortcut, num_classes, seed=config.seed)
+    if path is not None:
+        file = read_weights(path)
+        if file.config != config or file.num_classes != num_classes:
+            raise InputError(f"{path} does not belong to the run: its configuration or its classes differ")
+        model.load_state_dict(file.state_dict)
+    return model

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from resnet_cli.checkpoint import dump_state, load_state
-from resnet_cli.data import load_dataset
+from resnet_cli.data import open_data
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine, EpochRecord, StepEvent
 from resnet_cli.errors import DivergedError
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this mach
 def engine_for(*, cuda_graph=True, **overrides):
     values = {"arch": "resnet", "depth": 8, "limit_train": 500, "limit_test": 100, "epochs": 3, "batch_size": 32}
     config = make_config("demo", device="cuda", deterministic=True, **{**values, **overrides})
-    return Engine(config, load_dataset(config), decide(config, cuda_graph=cuda_graph))
+    return Engine(config, open_data(config), decide(config, cuda_graph=cuda_graph))
 
 
 def results(engine):
@@ -49,7 +49,7 @@ def test_a_gpu_agrees_with_the_cpu_within_rounding():
     losses, _ = results(engine_for(**fields))
     config = make_config("demo", arch="resnet", depth=8, limit_train=500, limit_test=100, batch_size=32,
                          device="cpu", **fields)  # fmt: skip
-    expected, _ = results(Engine(config, load_dataset(config), decide(config)))
+    expected, _ = results(Engine(config, open_data(config), decide(config)))
     assert losses == [pytest.approx(row, rel=1e-3) for row in expected]
 
 

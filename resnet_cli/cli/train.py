@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from resnet_cli.cli.options import DataDir, Json, Quiet
@@ -24,7 +23,7 @@ from resnet_cli.config import (
 from resnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from resnet_cli.rundir import Decision
+    from resnet_cli.rundir import RunRecord
 
 HELP = """Train one network; the result is a run directory that explains itself.
 
@@ -235,8 +234,10 @@ def command(
     if from_run is None:
         config = _config(given)
     else:
-        config, options, decisions = _repeat(from_run, options, given)
-        how["decisions"] = None if accept_changes else decisions
+        record = _record(from_run, given)
+        config = record.config
+        how["decisions"] = None if accept_changes else record.decisions
+        how["recorded_data"] = record.dataset
         out = out or from_run.parent / f"{from_run.name}-repeat"
     _run(config, out, options, how=how, output=Output(json=json, quiet=quiet))
 
@@ -250,18 +251,13 @@ def _config(given: dict[str, Any]) -> RunConfig:
     return make_config(given.pop("recipe", "report2025"), **given)
 
 
-def _repeat(
-    path: Path, options: RunOptions, given: dict[str, Any]
-) -> tuple[RunConfig, RunOptions, "dict[str, Decision]"]:
-    """Configuration, options and decisions of the run at `path`; options of a configuration do not go with it."""
+def _record(path: Path, given: dict[str, Any]) -> "RunRecord":
+    """The record of the run at `path`; options of a configuration cannot be combined with it."""
     from resnet_cli.rundir import RunDir
 
     for name in given:
         raise UsageError(f"--{name.replace('_', '-')} does not go with --from: the run at {path} says it")
-    record = RunDir(path).read_record()
-    if options.data_dir is None and record.dataset.location:
-        options = msgspec.structs.replace(options, data_dir=record.dataset.location)
-    return record.config, options, record.decisions
+    return RunDir(path).read_record()
 
 
 def _run(config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[str, Any], output: Output) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from resnet_cli.config import RunConfig, RunOptions
-from resnet_cli.data import load_dataset
-from resnet_cli.errors import DivergedError, InputError, UsageError
+from resnet_cli.data import open_data
+from resnet_cli.errors import DivergedError, UsageError
 from resnet_cli.recipes import RECIPES, make_config
-from resnet_cli.rundir import Decision, RunDir, RunRecord
+from resnet_cli.rundir import DatasetRecord, Decision, RunDir, RunRecord
 from resnet_cli.session.loop import Session
 from resnet_cli.session.reporter import Reporter, Result, SilentReporter
 from resnet_cli.util.resources import translate_errors
@@ -35,6 +35,7 @@ def train(
     overwrite: bool = False,
     accept_changes: bool = False,
     decisions: dict[str, Decision] | None = None,
+    recorded_data: DatasetRecord | None = None,
     argv: list[str] | None = None,
 ) -> Result:
     """Train `config` in the run directory `out`: start it, resume it, or find it done.
@@ -47,6 +48,7 @@ def train(
         overwrite: remove what an earlier run wrote to `out` and start afresh.
         accept_changes: continue a run although this machine computes otherwise than it began.
         decisions: of another run, to be repeated by a new one; None: decide.
+        recorded_data: of another run, to be looked for in the same folder by a new one.
         argv: the command line, for run.json.
 
     Raises:
@@ -64,16 +66,15 @@ def train(
     if earlier and (done := _already_done(run, earlier)):
         return done
     _check_folder(run)
-    data_dir = Path(options.data_dir) if options.data_dir else None
-    if data_dir is None and earlier and earlier.dataset.location:
-        data_dir = Path(earlier.dataset.location)
-    dataset = load_dataset(config, data_dir, progress=reporter.progress)
-    if earlier and earlier.dataset.fingerprint != dataset.fingerprint:
-        raise InputError(
-            f"{run.path} was trained on data with fingerprint {earlier.dataset.fingerprint[:12]}, "
-            f"these have {dataset.fingerprint[:12]}",
-            hint="give the original --data-dir, or --overwrite",
-        )
+    dataset = open_data(
+        config,
+        data_dir=Path(options.data_dir) if options.data_dir else None,
+        recorded=earlier.dataset if earlier else recorded_data,
+        run=run.path,
+        allow_other_data=earlier is None,
+        override="--overwrite",
+        progress=reporter.progress,
+    )
     memory_hint = f"a smaller --batch-size needs less, but is another experiment; {run.path} can be resumed elsewhere"
     with translate_errors(run=run.path, batch_size=config.batch_size, memory_hint=memory_hint), _locked(run):
         # another process may have finished it while this one read the data

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from resnet_cli.data import load_dataset
+from resnet_cli.data import open_data
 from resnet_cli.data.batches import DeviceImages, Normalizer, crop_and_flip, draw_epoch
 from resnet_cli.data.dataset import Images
 from resnet_cli.device import decide
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def engine_for(**overrides):
     values = {"arch": "resnet", "depth": 8, "limit_train": 300, "limit_test": 70, "epochs": 2, "device": "cpu"}
     config = make_config("demo", **{**values, **overrides})
-    return Engine(config, load_dataset(config), decide(config))
+    return Engine(config, open_data(config), decide(config))
 
 
 def records_of(engine):
@@ -61,7 +61,7 @@ def test_training_agrees_with_a_textbook_loop(arch, augment):
     engine = engine_for(arch=arch, augment=augment, milestones=(1,))
     config = engine.config
     ours = [(r.metrics["train_loss"], r.metrics["train_error_pct"]) for r in records_of(engine)]
-    theirs = textbook_losses(config, load_dataset(config))
+    theirs = textbook_losses(config, open_data(config))
     assert [loss for loss, _ in ours] == pytest.approx([loss for loss, _ in theirs], rel=2e-4)
     assert [error for _, error in ours] == pytest.approx([error for _, error in theirs], abs=0.7)
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from resnet_cli.data import load_dataset
+from resnet_cli.data import open_data
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine, EpochRecord
 from resnet_cli.engine import core as engine_core
@@ -54,7 +54,7 @@ def run(engine):
 def engine_for(**overrides):
     values = {"arch": "resnet", "depth": 8, "limit_train": 300, "limit_test": 60, "epochs": 3, "batch_size": 32}
     config = make_config("demo", device="cpu", **{**values, **overrides})
-    return Engine(config, load_dataset(config), decide(config))
+    return Engine(config, open_data(config), decide(config))
 
 
 @pytest.fixture

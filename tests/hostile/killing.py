@@ -11,7 +11,7 @@ import sameness
 from zygote import ENVIRONMENT
 
 from resnet_cli.checkpoint import load_state
-from resnet_cli.data import load_dataset
+from resnet_cli.data import open_data
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine
 from resnet_cli.recipes import make_config
@@ -67,7 +67,7 @@ class Subject:
     def __init__(self, folder, arch, epochs):
         self.folder, self.epochs = folder, epochs
         self.config = make_config("demo", arch=arch, depth=8, device="cpu", epochs=epochs, augment="crop", **LIMITS)
-        self._engine = Engine(self.config, load_dataset(self.config), decide(self.config))
+        self._engine = Engine(self.config, open_data(self.config), decide(self.config))
         self.straight = None
         self._runs = 0
 

@@ -21,7 +21,7 @@ from PIL import Image
 from watch import watched
 
 from resnet_cli.checkpoint import load_state
-from resnet_cli.data import cifar, load_dataset
+from resnet_cli.data import cifar, open_data
 from resnet_cli.data.archives import read_members
 from resnet_cli.data.cifar import load_cifar
 from resnet_cli.data.imagefolder import load_imagefolder
@@ -210,7 +210,7 @@ def targets(tmp_path_factory):
         "demo", arch="resnet", depth=8, device="cpu", compile="off", limit_train=40, limit_test=20, epochs=1
     )
     run = train(config, folder / "run").run
-    engine = Engine(config, load_dataset(config), decide(config))
+    engine = Engine(config, open_data(config), decide(config))
     labels_and_logits = run.read_predictions()
 
     def file_reader(path, read):

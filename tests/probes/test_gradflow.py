@@ -105,9 +105,10 @@ def test_runs_of_one_network_are_told_apart_by_their_folders(make_run, tmp_path)
 
 
 def test_other_data_than_the_run_was_trained_on_are_refused(run, monkeypatch):
-    from resnet_cli import gradflow
+    def other_images(source, **_):
+        return prepare(source, limit_train=100, limit_test=20)
 
-    monkeypatch.setattr(gradflow, "prepare", lambda source, **_: prepare(source, limit_train=100, limit_test=20))
+    monkeypatch.setattr("resnet_cli.data.open.prepare", other_images)
     with pytest.raises(InputError, match="fingerprint"):
         profile(subjects_of_runs([run.path], "last"), num_batches=1, batch_size=50, device="cpu")
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from resnet_cli.config import RunOptions, SaveEvery
+from resnet_cli.data import load_source
 from resnet_cli.errors import (
     ConfigError,
     DivergedError,
@@ -234,13 +236,12 @@ def test_data_that_cannot_be_read_leave_no_folder_behind(tmp_path):
 
 
 def test_a_run_is_continued_only_on_the_data_it_began_with(tmp_path, monkeypatch):
-    from resnet_cli.session import start as session
-
     config = config_for()
     with pytest.raises(StoppedError):
         train(config, tmp_path / "run", reporter=StopAt(2))
-    other = session.load_dataset(config_for(limit_train=200))
-    monkeypatch.setattr(session, "load_dataset", lambda *_, **__: other)
+    other = load_source("digits", None)
+    other = msgspec.structs.replace(other, test=other.train)
+    monkeypatch.setattr("resnet_cli.data.digits.load_digits", lambda: other)
     with pytest.raises(InputError, match="fingerprint"):
         train(config, tmp_path / "run")
 

@@ -1,0 +1,98 @@
+"""Opens the data of a configuration or of a recorded run: finds the folder, reads it, and checks the fingerprint."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from resnet_cli.config import RunConfig
+from resnet_cli.data.dataset import Dataset, Source, prepare
+from resnet_cli.errors import InputError
+from resnet_cli.rundir.records import DatasetRecord
+from resnet_cli.util.progress import Progress, silent
+
+
+def _ignore(message: str) -> None:
+    """Drop a warning."""
+
+
+def load_source(
+    name: str,
+    data_dir: Path | None,
+    *,
+    offline: bool = False,
+    progress: Progress = silent,
+    warn: Callable[[str], None] = _ignore,
+) -> Source:
+    """Read the dataset `name` from `data_dir` (None: the default folder), downloading it if it is missing.
+
+    Args:
+        name: `cifar10`, `cifar100`, `digits` or `imagefolder`.
+        data_dir: folder of the dataset; ignored for `digits`, which is embedded.
+        offline: never download, so that nothing is written to `data_dir`.
+        progress: receives the bytes downloaded, then the files or images read.
+        warn: receives a message when decoded images cannot be cached.
+
+    Raises:
+        ConfigError: the dataset needs a `data_dir`.
+        InputError: files are missing, damaged or not in the expected format.
+    """
+    if name == "digits":
+        from resnet_cli.data.digits import load_digits
+
+        return load_digits()
+    if name == "imagefolder":
+        from resnet_cli.data.imagefolder import load_imagefolder
+
+        return load_imagefolder(data_dir, progress=progress, warn=warn)
+    from resnet_cli.data.cifar import load_cifar
+
+    return load_cifar(name, data_dir, offline=offline, progress=progress)
+
+
+def open_data(
+    config: RunConfig,
+    *,
+    data_dir: Path | None = None,
+    recorded: DatasetRecord | None = None,
+    run: Path | None = None,
+    allow_other_data: bool = False,
+    override: str | None = None,
+    progress: Progress = silent,
+    load: Callable[..., Source] = load_source,
+) -> Dataset:
+    """Open the training, validation and test images of `config`.
+
+    The folder is `data_dir` if given, else the recorded folder if it still exists, else the default folder. A recorded
+    folder may belong to somebody else: it is only read.
+
+    Args:
+        config: supplies the name of the dataset, the subsets, the validation split and its seed.
+        data_dir: folder given by the user (`--data-dir`).
+        recorded: the data that an earlier run used.
+        run: directory of that run, for the error message.
+        allow_other_data: accept data whose fingerprint differs from the recorded one.
+        override: option that makes the command accept other data, for the error message.
+        progress: receives the bytes downloaded, then the files or images read.
+        load: replaces `load_source`, for example by a cached version when several runs share their data.
+
+    Raises:
+        ConfigError: the dataset needs a `data_dir`, or a subset does not fit the data.
+        InputError: files are missing or damaged, or the data are not the recorded ones.
+    """
+    folder, offline = data_dir, False
+    if folder is None and recorded and recorded.location and os.path.isdir(recorded.location):
+        folder, offline = Path(recorded.location), True
+    dataset = prepare(
+        load(config.dataset, folder, offline=offline, progress=progress),
+        limit_train=config.limit_train,
+        limit_test=config.limit_test,
+        val_size=config.val_size,
+        seed=config.seed,
+    )
+    if recorded and dataset.fingerprint != recorded.fingerprint and not allow_other_data:
+        raise InputError(
+            f"{run or 'the run'} was trained on other data: its record has fingerprint {recorded.fingerprint[:12]}, "
+            f"{dataset.location or dataset.display_name} has {dataset.fingerprint[:12]}",
+            hint="pass the original --data-dir" + (f", or {override}" if override else ""),
+        )
+    return dataset
