@@ -17,8 +17,9 @@ from resnet_cli.engine.graphs import Graphed
 from resnet_cli.engine.step import TrainStep
 from resnet_cli.engine.sums import AsyncSumsReader, EpochSums
 from resnet_cli.errors import DivergedError
-from resnet_cli.model import CifarNet, build_model, weighted_layers
+from resnet_cli.model import CifarNet, build_model
 from resnet_cli.optim import build_optimizer, lr_at, set_lr, steps_per_epoch, total_steps
+from resnet_cli.probes.gradflow import gradflow_rows, step_norms
 
 
 class StepEvent(NamedTuple):
@@ -84,7 +85,7 @@ class Engine:
         self.epochs_done = 0
         self.train_seconds = 0.0
         self.sums = EpochSums(device)
-        self.gradflow_values: Tensor | None = None  # (layers, 3) float64 on the CPU
+        self.gradflow_values: Tensor | None = None  # (layers, 3); see `step_norms`
         self._build_steps()
 
     def _build_steps(self) -> None:
@@ -145,7 +146,8 @@ class Engine:
             self.step += 1
             self.sums.num_seen += chosen.stop - start
             if self.step == last and self._is_due(self.config.gradflow_every, epoch):
-                self.gradflow_values = self._measure_gradflow()
+                lr = lr_at(self.step - 1, self.config, self.num_train)
+                self.gradflow_values = step_norms(self.model, self.optimizer, lr)
             seen = reader.poll(self.step)
             self.train_seconds += time.perf_counter() - started
             if self.step == last or (seen and seen.is_bad):
@@ -212,7 +214,8 @@ class Engine:
             "eval_seconds": eval_seconds,
             "peak_memory_bytes": peak_memory_bytes(self.setup.device),
         }
-        record = EpochRecord(metrics, self._gradflow_rows(epoch), test.logits, (val or test).num_wrong)
+        gradflow = [] if self.gradflow_values is None else gradflow_rows(self.model, self.gradflow_values, epoch)
+        record = EpochRecord(metrics, gradflow, test.logits, (val or test).num_wrong)
         self.epochs_done = epoch
         self.train_seconds = 0.0
         self.sums.reset()
@@ -228,43 +231,5 @@ class Engine:
             yield StepEvent("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
         return combine_batches(pieces)
 
-    # --------------------------------------------------------------- gradients
-
     def _is_due(self, every: int, epoch: int) -> bool:
         return every > 0 and epoch % every == 0
-
-    @torch.no_grad()
-    def _measure_gradflow(self) -> Tensor:
-        """Norms of gradient, weight and update of each weighted layer, of the step just taken."""
-        norms = []
-        lr = lr_at(self.step - 1, self.config, self.num_train)
-        for layer in weighted_layers(self.model):
-            weight = layer.module.weight
-            assert weight.grad is not None  # a step was just taken
-            # SGD without dampening or Nesterov moves by lr times the momentum buffer
-            update = self.optimizer.state[weight].get("momentum_buffer")
-            if update is None:  # momentum 0
-                update = weight.grad + self.config.weight_decay * weight
-            norms.append(torch.stack([weight.grad.norm(), weight.norm(), lr * update.norm()]))
-        return torch.stack(norms).double().cpu()
-
-    def _gradflow_rows(self, epoch: int) -> list[dict[str, float | int | str | None]]:
-        if self.gradflow_values is None:
-            return []
-        rows: list[dict[str, float | int | str | None]] = []
-        for layer, (grad, weight, update) in zip(
-            weighted_layers(self.model), self.gradflow_values.tolist(), strict=True
-        ):
-            rows.append(
-                {
-                    "epoch": epoch,
-                    "layer_index": layer.layer_index,
-                    "layer": layer.name,
-                    "stage": layer.stage,
-                    "block": layer.block,
-                    "grad_norm": grad,
-                    "weight_norm": weight,
-                    "update_to_weight_ratio": update / weight if weight else None,
-                }
-            )
-        return rows
