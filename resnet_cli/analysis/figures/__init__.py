@@ -21,7 +21,7 @@ from resnet_cli.errors import InputError, RunFileError, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from resnet_cli.analysis.figures.figure_data import Material, PlotResult
+    from resnet_cli.analysis.figures.figure_data import FigureData, PlotResult
 
 ALL = "all"
 
@@ -33,7 +33,7 @@ class FigureSpec(NamedTuple):
     """What it shows, for the help."""
     module: str
     function: str
-    """Takes a `Material` and returns a `PlotResult`."""
+    """Takes a `FigureData` and returns a `PlotResult`."""
 
 
 KINDS: dict[str, FigureSpec] = {
@@ -146,18 +146,18 @@ def save(figure: "Figure", path: Path) -> None:
 def _draw_each(
     study: Study, kinds: Sequence[str], depths: Sequence[int] | None, *, is_all: bool
 ) -> "Iterator[DrawnFigure | SkippedFigure]":
-    from resnet_cli.analysis.figures.figure_data import Material, NotDrawableError, networks_of
+    from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, networks_of
     from resnet_cli.analysis.figures.style import house_style
 
     for group, runs in study.groups().items():
-        material = Material(group, runs, study, depths)
+        data = FigureData(group, runs, study, depths)
         for kind in kinds:
-            if kind == "fig5" and is_all and material.small_depth == material.large_depth:
-                yield SkippedFigure(kind, group, f"{material.large_depth} is the only depth, which fig4 shows")
+            if kind == "fig5" and is_all and data.small_depth == data.large_depth:
+                yield SkippedFigure(kind, group, f"{data.large_depth} is the only depth, which fig4 shows")
                 continue
             try:
                 with house_style():
-                    drawing = _drawer(kind)(material)
+                    drawing = _drawer(kind)(data)
             except (NotDrawableError, RunFileError) as error:
                 yield SkippedFigure(kind, group, str(error))
             else:
@@ -165,7 +165,7 @@ def _draw_each(
                 yield DrawnFigure(kind, group, drawing.figure, names, len(drawing.runs), left_out)
 
 
-def _drawer(kind: str) -> "Callable[[Material], PlotResult]":
+def _drawer(kind: str) -> "Callable[[FigureData], PlotResult]":
     module = importlib.import_module(f"resnet_cli.analysis.figures.{KINDS[kind].module}")
-    drawer: Callable[[Material], PlotResult] = getattr(module, KINDS[kind].function)
+    drawer: Callable[[FigureData], PlotResult] = getattr(module, KINDS[kind].function)
     return drawer

@@ -11,7 +11,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from resnet_cli.analysis.figures.figure_data import (
-    Material,
+    FigureData,
     NotDrawableError,
     PlotResult,
     networks_of,
@@ -31,14 +31,14 @@ _MAX_NAME_LENGTH = 12
 _MAX_CLASSES = 1000
 
 
-def small_confusion(material: Material) -> PlotResult:
+def small_confusion(data: FigureData) -> PlotResult:
     """Figure 4: confusion matrices at the small depth."""
-    return _confusion(material, material.small_depth)
+    return _confusion(data, data.small_depth)
 
 
-def large_confusion(material: Material) -> PlotResult:
+def large_confusion(data: FigureData) -> PlotResult:
     """Figure 5: confusion matrices at the large depth."""
-    return _confusion(material, material.large_depth)
+    return _confusion(data, data.large_depth)
 
 
 def confusion_counts(runs: Sequence[Run]) -> Labels:
@@ -57,9 +57,9 @@ def _counts_of(run: Run) -> Labels:
     return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion
 
 
-def _confusion(material: Material, depth: int) -> PlotResult:
-    networks = networks_of(material.pair(depth))[:2]  # option B comes last: A is the residual twin where there is one
-    there = [run for run in material.pair(depth) if os.path.lexists(run.dir.predictions_path)]
+def _confusion(data: FigureData, depth: int) -> PlotResult:
+    networks = networks_of(data.pair(depth))[:2]  # option B comes last: A is the residual twin where there is one
+    there = [run for run in data.pair(depth) if os.path.lexists(run.dir.predictions_path)]
     if too_many := next((run for run in there if len(run.record.dataset.classes) > _MAX_CLASSES), None):
         raise NotDrawableError(f"{len(too_many.record.dataset.classes)} classes are too many for a matrix")
     counts, left_out = read_each([run for run in there if run.network in networks], _counts_of)
@@ -77,7 +77,7 @@ def _confusion(material: Material, depth: int) -> PlotResult:
         panel.set_title(network)
     axes[0].set_ylabel("true class")
     _color_bar(figure, image, axes[1])
-    text = f"{material.group.label}; {seeds_text(drawn)}; cells: % of the true class"
+    text = f"{data.group.label}; {seeds_text(drawn)}; cells: % of the true class"
     text += ", blank below 0.1" if len(classes) <= _MAX_ANNOTATED else ""
     caption(figure, text + ("; counts of all seeds summed" if len(drawn) > len(networks) else ""))
     return PlotResult(figure, drawn, left_out)

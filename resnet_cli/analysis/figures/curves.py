@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from resnet_cli.analysis.figures.bands import seed_bands
-from resnet_cli.analysis.figures.figure_data import Material, PlotResult, networks_of, seeds_text
+from resnet_cli.analysis.figures.figure_data import FigureData, PlotResult, networks_of, seeds_text
 from resnet_cli.analysis.figures.lines import draw_bands, from_zero, mark
 from resnet_cli.analysis.figures.style import (
     DASHES,
@@ -45,37 +45,37 @@ _MAX_LEVELS = 8
 _LARGE_LOSS = 10.0
 
 
-def small_dynamics(material: Material) -> PlotResult:
+def small_dynamics(data: FigureData) -> PlotResult:
     """Figure 1: test accuracy (left), and training and test loss (right), at the small depth."""
-    runs = material.pair(material.small_depth)
-    frame = material.rows(runs)
+    runs = data.pair(data.small_depth)
+    frame = data.rows(runs)
     figure = new_figure(DOUBLE_COLUMN_INCHES, 2.5)
     accuracy, loss = panels(figure, 1, 2)
     _draw_accuracy(accuracy, frame)
     _draw_loss(loss, frame)
-    _finish([accuracy, loss], material, frame)
+    _finish([accuracy, loss], data, frame)
     legend(figure, networks_of(runs), [_TEST, _TRAIN])
-    _caption(figure, material, runs)
+    _caption(figure, data, runs)
     return PlotResult(figure, runs)
 
 
-def large_accuracy(material: Material) -> PlotResult:
+def large_accuracy(data: FigureData) -> PlotResult:
     """Figure 2: test accuracy at the large depth, one column wide."""
-    runs = material.pair(material.large_depth)
-    frame = material.rows(runs)
+    runs = data.pair(data.large_depth)
+    frame = data.rows(runs)
     figure = new_figure(SINGLE_COLUMN_INCHES, 2.5)
     (axes,) = panels(figure, 1, 1)
     _draw_accuracy(axes, frame)
-    _finish([axes], material, frame)
+    _finish([axes], data, frame)
     legend(figure, networks_of(runs))
-    _caption(figure, material, runs)
+    _caption(figure, data, runs)
     return PlotResult(figure, runs)
 
 
-def large_dynamics(material: Material) -> PlotResult:
+def large_dynamics(data: FigureData) -> PlotResult:
     """Figure 3: test accuracy, losses, running and clean training error, and learning rate at the large depth."""
-    runs = material.pair(material.large_depth)
-    frame = material.rows(runs)
+    runs = data.pair(data.large_depth)
+    frame = data.rows(runs)
     figure = new_figure(DOUBLE_COLUMN_INCHES, 4.3)
     accuracy, loss, error, rate = panels(figure, 2, 2, sharex=True)
     _draw_accuracy(accuracy, frame)
@@ -85,24 +85,24 @@ def large_dynamics(material: Material) -> PlotResult:
     from_zero(error, [running, clean], _SHOWN)
     error.set_ylabel("training error (%)")
     _draw_rate(rate, frame)
-    _finish([accuracy, loss, error, rate], material, frame)
+    _finish([accuracy, loss, error, rate], data, frame)
     figure.align_ylabels()
     keys = [_TEST, ("training, running", _TRAIN[1])]
     legend(figure, networks_of(runs), [*keys, ("training, clean", _CLEAN)] if len(clean) else keys)
-    _caption(figure, material, runs)
+    _caption(figure, data, runs)
     return PlotResult(figure, runs)
 
 
-def degradation(material: Material) -> PlotResult:
+def degradation(data: FigureData) -> PlotResult:
     """Training error (dashed) and test error (solid) of every depth, plain networks left and residual ones right.
 
     After He et al. 2015, figure 6. Clean training error at the end, which degradation is a
     statement about, is marked where it was measured.
     """
-    archs = sorted({run.record.config.arch for run in material.runs})
+    archs = sorted({run.record.config.arch for run in data.runs})
     figure = new_figure(DOUBLE_COLUMN_INCHES if len(archs) > 1 else SINGLE_COLUMN_INCHES, 3.0)
-    all_rows = material.rows(material.runs)
-    drops = material.lr_drops(all_rows)
+    all_rows = data.rows(data.runs)
+    drops = data.lr_drops(all_rows)
     drawn, clean_there = [], False
     all_axes = panels(figure, 1, len(archs), sharey=True)
     for axes, arch in zip(all_axes, archs, strict=True):
@@ -113,13 +113,13 @@ def degradation(material: Material) -> PlotResult:
         axes.set_title(_PANEL_TITLES[arch], pad=13 if drops else 4)  # above the labels of the drops
     from_zero(all_axes[0], drawn, _SHOWN_OF_DEGRADATION)
     all_axes[0].set_ylabel("error (%)")
-    _finish(all_axes, material, all_rows)
+    _finish(all_axes, data, all_rows)
     final = ("clean training", {**_CLEAN, "linestyle": "none"})
     keys = [_TEST, _TRAIN, final] if clean_there else [_TEST, _TRAIN]
-    legend(figure, networks_of(material.runs), keys, with_markers=clean_there)
+    legend(figure, networks_of(data.runs), keys, with_markers=clean_there)
     marker = "; marker: clean training error after the last epoch" if clean_there else ""
-    _caption(figure, material, material.runs, marker)
-    return PlotResult(figure, material.runs)
+    _caption(figure, data, data.runs, marker)
+    return PlotResult(figure, data.runs)
 
 
 def _draw_accuracy(axes: Axes, frame: pd.DataFrame) -> None:
@@ -182,15 +182,15 @@ def _mark_final_clean_error(axes: Axes, frame: pd.DataFrame) -> bool:
     return len(bands) > 0
 
 
-def _finish(all_axes: Sequence[Axes], material: Material, frame: pd.DataFrame) -> None:
+def _finish(all_axes: Sequence[Axes], data: FigureData, frame: pd.DataFrame) -> None:
     """Give every panel its x axis and the drops of the learning rate; two panels make a row."""
     right = float(frame["x"].max())
-    drops = material.lr_drops(frame)
+    drops = data.lr_drops(frame)
     for position, axes in enumerate(all_axes):
         axes.set_xlim(0, 1.01 * right)  # room for half a marker
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if position >= len(all_axes) - 2:
-            axes.set_xlabel(material.x_label)
+            axes.set_xlabel(data.x_label)
         labelled = -np.inf
         for drop in drops:
             is_labelled = position < 2 and drop.x - labelled >= _LABEL_GAP * right
@@ -198,8 +198,8 @@ def _finish(all_axes: Sequence[Axes], material: Material, frame: pd.DataFrame) -
             labelled = drop.x if is_labelled else labelled
 
 
-def _caption(figure: Figure, material: Material, runs: Sequence[Run], more: str = "") -> None:
-    text = f"{material.group.label}; {seeds_text(runs)}{more}"
+def _caption(figure: Figure, data: FigureData, runs: Sequence[Run], more: str = "") -> None:
+    text = f"{data.group.label}; {seeds_text(runs)}{more}"
     if len(runs) > len(networks_of(runs)):
         text += "; line: mean over seeds, shaded: 95 % Student-t interval"
     caption(figure, text)

@@ -41,7 +41,7 @@ def read_each(runs: Iterable[Run], read: Callable[[Run], T]) -> tuple[list[tuple
     return found, left_out
 
 
-class Material:
+class FigureData:
     """The runs of one group.
 
     Args:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from resnet_cli.analysis.figures.bands import seed_bands
 from resnet_cli.analysis.figures.figure_data import (
-    Material,
+    FigureData,
     NotDrawableError,
     PlotResult,
     networks_of,
@@ -35,7 +35,7 @@ _MAX_EARLIER = 5
 _NOT_RECORDED = "no run recorded gradient norms; train with --gradflow-every"
 
 
-def gradient_flow(material: Material) -> PlotResult:
+def gradient_flow(data: FigureData) -> PlotResult:
     """Gradient norm against layer, a panel a depth: the last recorded epoch thick, earlier ones thin and light.
 
     Geometric mean over seeds, since norms span decades.
@@ -43,7 +43,7 @@ def gradient_flow(material: Material) -> PlotResult:
     Raises:
         NotDrawableError: no run recorded gradient norms.
     """
-    there = [run for run in material.runs if os.path.lexists(run.dir.gradflow_path)]
+    there = [run for run in data.runs if os.path.lexists(run.dir.gradflow_path)]
     found, left_out = read_each(there, _norms_of)
     found = [(run, rows) for run, rows in found if len(rows)]
     runs = [run for run, _ in found]
@@ -71,7 +71,7 @@ def gradient_flow(material: Material) -> PlotResult:
     _show_lines(all_axes[: len(depths)])
     legend(figure, networks_of(runs))
     last = sorted({int(epoch) for epoch in frame.groupby("path")["epoch"].max()})
-    text = f"{material.group.label}; {seeds_text(runs)}; epoch {' or '.join(map(str, last))}"
+    text = f"{data.group.label}; {seeds_text(runs)}; epoch {' or '.join(map(str, last))}"
     one_seed = len(runs) == len(networks_of(runs))
     text += ", thin: earlier epochs" if one_seed and frame["epoch"].min() < last[0] else ""
     if not one_seed:
