@@ -89,13 +89,15 @@ def run_subjects(paths: list[Path], which: Which) -> list[Subject]:
         RunFileError: a run cannot be read.
         InputError: a run has not saved these weights.
     """
+    paths = list(dict.fromkeys(paths))
     subjects = []
     for path in paths:
         run = RunDir(path)
         record = run.read_record()
         subject = Subject(record.config.network, record.config, which, run, record.dataset)
-        if subject.weights_path and not subject.weights_path.is_file():
-            raise InputError(f"{subject.weights_path} is missing: no {which} weights saved yet", hint="use --which init")
+        weights = subject.weights_path
+        if weights and not weights.is_file():
+            raise InputError(f"{weights} is missing: the run has not saved it yet", hint="use --which init")
         subjects.append(subject)
     choices = [[s.label for s in subjects], [path.name for path in paths], [str(path) for path in paths]]
     labels = next((labels for labels in choices if len(set(labels)) == len(labels)), choices[-1])
@@ -142,9 +144,7 @@ def measure(
         progress("measuring", number, len(subjects), "networks")
         config = msgspec.structs.replace(subject.config, device=device, precision="fp32", compile="off")
         run = subject.run.path if subject.run else None
-        dataset = open_data(
-            config, data_dir=data_dir, recorded=subject.recorded, run=run, progress=progress, load=load
-        )
+        dataset = open_data(config, data_dir=data_dir, recorded=subject.recorded, run=run, progress=progress, load=load)
         setup = decide(config)
         with translate_errors(batch_size=batch_size):
             rows = probe(

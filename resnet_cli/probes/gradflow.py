@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def layer_norms(model: CifarNet) -> Tensor:
-    """L2 norms of gradient and weight of each weighted layer after a backward pass; (layers, 2) on the model's device."""
+    """L2 norms of gradient and weight of each weighted layer, after a backward pass; (layers, 2) on its device."""
     norms = []
     for layer in weighted_layers(model):
         weight = layer.module.weight
@@ -107,7 +107,7 @@ def measure_gradflow(
     model = copy.deepcopy(model).train()
     order = draw_epoch(len(images), "none", seed=seed, epoch=0, device=images.labels.device).order
     batches = []
-    for chosen in order[: num_batches * batch_size].split(batch_size):
+    for chosen in order[: num_batches * batch_size].view(num_batches, batch_size):
         model.zero_grad(set_to_none=True)
         loss = F.cross_entropy(model(normalizer(images.pixels[chosen])), images.labels[chosen])
         loss.backward()  # type: ignore[no-untyped-call]

@@ -10,9 +10,9 @@ from scipy import stats
 
 from resnet_cli.analysis import figures
 from resnet_cli.analysis.figures.bands import LrDrop, lr_drops, seed_bands
-from resnet_cli.analysis.figures.gradients import spread
 from resnet_cli.analysis.figures.style import network_style
 from resnet_cli.analysis.frames import epochs_frame, load_study
+from resnet_cli.analysis.gradients import spread
 from resnet_cli.rundir import METRICS_COLUMNS
 
 RATES = [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
