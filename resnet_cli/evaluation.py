@@ -1,8 +1,9 @@
-"""Evaluates a run directory or a bare weight file: reads, checks that data and weights belong together, measures."""
+"""Evaluation of a run or a weight file: reads network and data, checks that they fit, predicts, computes metrics."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,59 +14,58 @@ from resnet_cli.config import Arch, DatasetName, Device, Precision, Shortcut
 from resnet_cli.data import Dataset, Images, Source, load_source, open_data, prepare
 from resnet_cli.data.batches import DeviceImages, Normalizer
 from resnet_cli.device import DeviceSetup, decide
-from resnet_cli.engine import EVAL_BATCH_SIZE, Predictor, combine_batches, evaluate_batches
+from resnet_cli.engine import Predictor, combine_batches, evaluate_batches
 from resnet_cli.errors import InputError, UsageError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import Predictions, RunDir, RunRecord
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.resources import translate_errors
-from resnet_cli.weights import Network, WeightFile, read_weights
+from resnet_cli.weights import Architecture, WeightFile, Which, load_run_weights, read_weights
 
-Which = Literal["last", "best"]
 Split = Literal["test", "train", "val"]
 Triple = tuple[float, float, float]
 
 
 class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What an evaluation may be told beside its subject. None leaves a choice to the run or the file."""
+    """Options of an evaluation; None leaves a choice to the run or the weight file."""
 
     arch: Arch | None = None
     depth: int | None = None
     shortcut: Shortcut | None = None
     dataset: DatasetName | None = None
-    """Default: of the run or of the file's metadata, else cifar10."""
+    """Default: the dataset of the run or of the file's metadata, else cifar10."""
     data_dir: Path | None = None
-    """Default: where the run read its data, else the usual place."""
+    """Default: the folder that the run read, else the default folder."""
     split: Split = "test"
     limit_test: int | None = None
     """Number of test images to keep, a fixed stratified subset."""
     mean: Triple | None = None
-    """Of pixels scaled to 0 … 1, per channel; goes with `std` and replaces what the file or run says."""
+    """Per-channel mean for pixels in [0, 1]; requires `std` and overrides the file or run."""
     std: Triple | None = None
     allow_other_data: bool = False
-    """Evaluate a run on data that are not those it was trained with."""
-    batch_size: int = EVAL_BATCH_SIZE
+    """Accept data that the run was not trained on."""
+    batch_size: int | None = None
+    """Images per batch; does not affect the counts. Default: chosen for the device."""
     device: Device = "auto"
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.std is None):
-            raise UsageError("--mean and --std go together", hint="give both")
-        if self.mean and self.std:
-            for name, values, low in (("mean", self.mean, 0.0), ("std", self.std, 1e-6)):
-                if not all(low <= value <= 1 for value in values):
-                    raise UsageError(
-                        f"--{name} {','.join(f'{v:g}' for v in values)} is not that of pixels scaled to 0 … 1",
-                        hint="divide by 255 what counts pixels from 0 to 255",
-                    )
-        if self.batch_size < 1:
-            raise UsageError(f"--batch-size {self.batch_size} is less than 1")
+            raise UsageError("--mean and --std must be given together", hint="add the other one")
+        for option, values, low in (("--mean", self.mean, 0.0), ("--std", self.std, 1e-6)):
+            if values and not all(low <= value <= 1 for value in values):
+                raise UsageError(
+                    f"{option} {','.join(f'{value:g}' for value in values)} does not fit pixels in [0, 1]",
+                    hint="divide values for pixels in [0, 255] by 255",
+                )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"--batch-size must be at least 1 (got {self.batch_size})")
         if self.limit_test is not None and self.split != "test":
-            raise UsageError(f"--limit-test does not apply to --split {self.split}")
+            raise UsageError(f"--limit-test does not apply to --split {self.split}", hint="omit --limit-test")
 
 
 class NormalizationUsed(NamedTuple):
-    """How pixels became network input, and who said so."""
+    """Normalisation of the pixels and its source."""
 
     kind: Literal["channel", "pixel-mean"]
     mean: Triple | None
@@ -75,47 +75,47 @@ class NormalizationUsed(NamedTuple):
 
 
 class DataUsed(NamedTuple):
-    """What was evaluated on."""
+    """Images of an evaluation."""
 
     name: str
     display_name: str
     split: Split
     classes: tuple[str, ...]
     fingerprint: str
-    """Of the dataset that the images are from."""
-    is_that_of_run: bool | None
-    """Whether it is the dataset that the run was trained with; None for a bare weight file."""
+    """Fingerprint of the dataset that the images belong to."""
+    matches_run: bool | None
+    """Whether the run was trained on this dataset; None for a weight file without a run."""
 
 
 class EvalReport(NamedTuple):
-    """The result of an evaluation and where it comes from."""
+    """Result of an evaluation, with everything that it depends on."""
 
     path: Path
-    """The run directory or weight file that was named."""
+    """Run directory or weight file, as given."""
     weights_path: Path
     weights_format: str
     which: Which | None
-    """None for a bare weight file."""
+    """None for a weight file."""
     best_chosen_on: Literal["val", "test"] | None
-    """The set that `best` was chosen on; None for other weights."""
-    network: Network
+    """Set that selected the best weights; None for other weights."""
+    architecture: Architecture
     data: DataUsed
     normalization: NormalizationUsed
     device: str
     precision: str
     notes: tuple[str, ...]
-    """What a reader of the figures should know, each one line."""
+    """Caveats for readers of the metrics, one line each."""
     predictions: Predictions
     metrics: Metrics
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, the metrics at its top; paths as text."""
+        """Plain data with the metrics at the top level and paths as text."""
         return {
             **self.metrics.to_dict(),
             "path": str(self.path),
             "weights": {"path": str(self.weights_path), "format": self.weights_format, "which": self.which},
             "best_chosen_on": self.best_chosen_on,
-            "network": {"name": self.network.name, **self.network._asdict()},
+            "network": {"name": self.architecture.name, **self.architecture._asdict()},
             "dataset": self.data._asdict(),
             "normalization": self.normalization._asdict(),
             "device": self.device,
@@ -124,142 +124,126 @@ class EvalReport(NamedTuple):
         }
 
 
-class _Subject(NamedTuple):
-    """What is evaluated."""
+class _SavedNetwork(NamedTuple):
+    """A network in a run directory or in a weight file."""
 
     path: Path
-    file: WeightFile
-    which: Which | None
-    record: RunRecord | None
-    notes: list[str]
+    weights: WeightFile
+    which: Which | None = None
+    record: RunRecord | None = None
+    """Record of the run; None for a weight file, like `which` and `status`."""
+    status: str | None = None
+
+    @property
+    def best_chosen_on(self) -> Literal["val", "test"] | None:
+        if self.record is None or self.which != "best":
+            return None
+        return "val" if self.record.dataset.num_val else "test"
 
 
 def evaluate_saved(
     path: Path, *, which: Which | None = None, options: EvalOptions | None = None, progress: Progress = silent
 ) -> EvalReport:
-    """Evaluate the network saved in a run directory or in a weight file.
+    """Evaluate the network in a run directory or in a weight file.
 
     Args:
-        path: a run directory, or a file that `read_weights` understands.
-        which: of a run, the `last` weights (the default) or the `best`; not for a file.
-        options: data, normalisation and machine.
-        progress: told how many images are decoded and evaluated.
+        path: a run directory, or a file that `read_weights` supports.
+        which: `last` (default) or `best` weights of a run; not allowed for a weight file.
+        options: network, data, normalisation and device.
+        progress: receives the number of images decoded and evaluated.
 
     Raises:
-        InputError: run, weights or data cannot be read or do not belong together.
-        UsageError: an option contradicts what was read, or is missing.
+        InputError: the run, weights or data cannot be read or do not fit together.
+        UsageError: an option contradicts the run or file, or a necessary one is missing.
     """
     options = options or EvalOptions()
-    subject = _open_run(path, which or "last") if os.path.isdir(path) else _open_file(path, which)
-    network = subject.file.resolve(arch=options.arch, depth=options.depth, shortcut=options.shortcut)
-    dataset = _load(subject, options, progress)
-    images = _split(subject, dataset, options)
-    if network.num_classes != len(dataset.classes):
+    saved = _open_run(path, which or "last") if os.path.isdir(path) else _open_file(path, which)
+    architecture = saved.weights.resolve(arch=options.arch, depth=options.depth, shortcut=options.shortcut)
+    dataset = _open_dataset(saved, options, progress)
+    images = _select_images(saved, dataset, options)
+    if architecture.num_classes != len(dataset.classes):
         raise InputError(
-            f"{subject.file.path} has {network.num_classes} outputs, {dataset.display_name} has "
+            f"{saved.weights.path} has {architecture.num_classes} outputs, but {dataset.display_name} has "
             f"{len(dataset.classes)} classes",
             hint="choose another --dataset",
         )
-    data = _data_used(subject, dataset, options.split)
-    normalization = _normalization(subject, dataset, data, options)
-    setup = _setup(subject, network, options)
-    predictions = _predict(
-        subject, network, images, _normalizer(normalization, dataset, setup), setup, options, progress
-    )
+    normalization = _choose_normalization(saved, dataset, options)
+    setup = _device_setup(saved, architecture, options)
+    model = saved.weights.build(architecture).to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    predictor = Predictor(model, _normalizer(normalization, dataset, setup), setup)
+    logits = _predict(predictor, images, options.batch_size or predictor.batch_size, setup, progress)
+    if num_bad := int((~np.isfinite(logits)).any(axis=1).sum()):
+        raise InputError(
+            f"{saved.weights.path}: the outputs are not finite for {num_bad} of {len(images)} images",
+            hint="try --precision fp32" if setup.precision in ("fp16", "bf16") else "the weights are too large",
+        )
     return EvalReport(
-        path=subject.path,
-        weights_path=subject.file.path,
-        weights_format=subject.file.format,
-        which=subject.which,
-        best_chosen_on=_best_chosen_on(subject),
-        network=network,
-        data=data,
+        path=path,
+        weights_path=saved.weights.path,
+        weights_format=saved.weights.format,
+        which=saved.which,
+        best_chosen_on=saved.best_chosen_on,
+        architecture=architecture,
+        data=DataUsed(
+            dataset.name, dataset.display_name, options.split, dataset.classes, dataset.fingerprint,
+            _matches_run(saved, dataset),
+        ),
         normalization=normalization,
         device=setup.device.type,
         precision=setup.precision,
-        notes=tuple(subject.notes),
-        predictions=predictions,
-        metrics=evaluate_predictions(predictions.logits, predictions.labels, dataset.classes),
-    )
+        notes=tuple(_notes(saved, dataset, options)),
+        predictions=Predictions(labels=images.labels, logits=logits),
+        metrics=evaluate_predictions(logits, images.labels, dataset.classes),
+    )  # fmt: skip
 
 
-def _open_run(path: Path, which: Which) -> _Subject:
+def _open_run(path: Path, which: Which) -> _SavedNetwork:
     run = RunDir(path)
-    record = run.read_record()
-    weights_path = run.best_weights_path if which == "best" else run.last_weights_path
-    status = run.status()
-    if not weights_path.is_file():
-        others = {"best": run.last_weights_path, "last": run.best_weights_path}
-        other = next((name for name in get_args(Which) if name != which and others[which].is_file()), None)
-        raise InputError(
-            f"{weights_path} is missing, and the run is {status}",
-            hint=f"use --which {other}" if other else "the command that started the run resumes it",
-        )
-    file = read_weights(weights_path)
-    if file.config != record.config:
-        raise InputError(f"{weights_path} does not belong to the run: its metadata have another configuration or none")
-    subject = _Subject(path, file, which, record, [])
-    if status != "complete":
-        subject.notes.append(f"the run is not complete ({status}): these are the weights that it saved so far")
-    if chosen_on := _best_chosen_on(subject):
-        subject.notes.append(f"best was chosen on the {'validation' if chosen_on == 'val' else 'test'} set")
-    return subject
+    return _SavedNetwork(path, load_run_weights(run, which), which, run.read_record(), run.status())
 
 
-def _open_file(path: Path, which: Which | None) -> _Subject:
+def _open_file(path: Path, which: Which | None) -> _SavedNetwork:
     if which is not None and os.path.exists(path):
-        raise UsageError(
-            f"--which {which} chooses among the weights of a run, and {path} is a file", hint="leave out --which"
+        raise UsageError(f"--which {which} applies to runs, but {path} is a file", hint="omit --which")
+    return _SavedNetwork(path, read_weights(path))
+
+
+def _open_dataset(saved: _SavedNetwork, options: EvalOptions, progress: Progress) -> Dataset:
+    record, config = saved.record, saved.weights.config
+    name = options.dataset or (config.dataset if config else "cifar10")
+    if record and name == record.config.dataset:
+        return open_data(
+            record.config,
+            data_dir=options.data_dir,
+            recorded=record.dataset,
+            run=saved.path,
+            allow_other_data=options.allow_other_data,
+            override="--allow-other-data",
+            progress=progress,
         )
-    return _Subject(path, read_weights(path), None, None, [])
-
-
-def _best_chosen_on(subject: _Subject) -> Literal["val", "test"] | None:
-    if subject.record is None or subject.which != "best":
-        return None
-    return "val" if subject.record.dataset.num_val else "test"
-
-
-def _load(subject: _Subject, options: EvalOptions, progress: Progress) -> Dataset:
-    record, config = subject.record, subject.file.config
-    if record is None:
-        name = options.dataset or (config.dataset if config else "cifar10")
-        source = load_source(name, options.data_dir, progress=progress)
-        if config is None or config.dataset != name or options.split == "test":
-            return prepare(source, limit_test=options.limit_test)
-        # the training and validation split of our own file is made again from its configuration
+    if record and not options.allow_other_data:
+        raise UsageError(
+            f"--dataset {name} contradicts {saved.path}, which was trained on {record.config.dataset}",
+            hint="add --allow-other-data to evaluate on it anyway",
+        )
+    source = load_source(name, options.data_dir, progress=progress)
+    if config and config.dataset == name and options.split != "test":
         return prepare(source, limit_train=config.limit_train, val_size=config.val_size, seed=config.seed)
-
-    name = options.dataset or record.config.dataset
-    if name != record.config.dataset:
-        if not options.allow_other_data:
-            raise UsageError(
-                f"--dataset {name} contradicts {subject.path}, which was trained on {record.config.dataset}",
-                hint="--allow-other-data evaluates on it all the same",
-            )
-        return prepare(load_source(name, options.data_dir, progress=progress))
-    return open_data(
-        record.config,
-        data_dir=options.data_dir,
-        recorded=record.dataset,
-        run=subject.path,
-        allow_other_data=options.allow_other_data,
-        override="--allow-other-data",
-        progress=progress,
-    )
+    return prepare(source, limit_test=None if record else options.limit_test)
 
 
-def _split(subject: _Subject, dataset: Dataset, options: EvalOptions) -> Images:
+def _select_images(saved: _SavedNetwork, dataset: Dataset, options: EvalOptions) -> Images:
     if options.split == "val":
         if dataset.val is None:
             raise UsageError(
-                f"--split val: {subject.path} has no validation split", hint="use --split test or --split train"
+                f"--split val: {saved.path} has no validation split", hint="use --split test or --split train"
             )
         return dataset.val
     if options.split == "train":
         return dataset.train
-    if subject.record is None or options.limit_test is None:
+    if saved.record is None or options.limit_test is None:
         return dataset.test
+    # a subset of the test images of the run, whose fingerprint covers all of them
     whole = Source(
         name=dataset.name, display_name=dataset.display_name, classes=dataset.classes,
         train=dataset.train, test=dataset.test, mean=dataset.mean, std=dataset.std,
@@ -267,43 +251,25 @@ def _split(subject: _Subject, dataset: Dataset, options: EvalOptions) -> Images:
     return prepare(whole, limit_test=options.limit_test).test
 
 
-def _data_used(subject: _Subject, dataset: Dataset, split: Split) -> DataUsed:
-    is_that_of_run = None
-    if record := subject.record:
-        is_that_of_run = dataset.fingerprint == record.dataset.fingerprint
-        if not is_that_of_run:
-            subject.notes.append(
-                f"evaluated on {dataset.display_name} ({dataset.fingerprint[:12]}), not on the data of the run "
-                f"({record.dataset.display_name}, {record.dataset.fingerprint[:12]})"
-            )
-        if dataset.classes != record.dataset.classes:
-            subject.notes.append("the classes have other names than those that the run was trained on")
-    return DataUsed(dataset.name, dataset.display_name, split, dataset.classes, dataset.fingerprint, is_that_of_run)
+def _matches_run(saved: _SavedNetwork, dataset: Dataset) -> bool | None:
+    return None if saved.record is None else dataset.fingerprint == saved.record.dataset.fingerprint
 
 
-def _normalization(subject: _Subject, dataset: Dataset, data: DataUsed, options: EvalOptions) -> NormalizationUsed:
-    file, record = subject.file, subject.record
+def _choose_normalization(saved: _SavedNetwork, dataset: Dataset, options: EvalOptions) -> NormalizationUsed:
+    weights = saved.weights
     if options.mean and options.std:
         return NormalizationUsed("channel", options.mean, options.std, "--mean and --std")
-    if file.config and file.config.normalization == "pixel-mean":
-        if not data.is_that_of_run:
-            remedy = "evaluate its run directory" if record is None else "use the data of the run"
+    if weights.config and weights.config.normalization == "pixel-mean":
+        if not _matches_run(saved, dataset):
+            remedy = "use the data of the run" if saved.record else "evaluate its run directory"
             raise InputError(
-                f"{file.path} needs the mean image of the training set, which it does not hold",
-                hint=f"{remedy}, or give --mean and --std",
+                f"{weights.path} needs the mean image of its training set, which the file does not contain",
+                hint=f"{remedy}, or pass --mean and --std",
             )
         return NormalizationUsed("pixel-mean", None, None, "the run's training set")
-    if file.normalization:
-        source = "the file's metadata" if file.config else f"the format {file.format}"
-        if file.config is None:
-            subject.notes.append(
-                f"recognised as a network of {file.format}: its own mean and std are used; --mean and --std override"
-            )
-        return NormalizationUsed("channel", *file.normalization, source)
-    subject.notes.append(
-        f"the file does not say how its inputs were normalised: the mean and std of {dataset.display_name} "
-        "are used; --mean and --std override"
-    )
+    if weights.normalization:
+        source = "the file's metadata" if weights.config else f"the format {weights.format}"
+        return NormalizationUsed("channel", *weights.normalization, source)
     return NormalizationUsed("channel", dataset.mean, dataset.std, dataset.display_name)
 
 
@@ -314,12 +280,12 @@ def _normalizer(used: NormalizationUsed, dataset: Dataset, setup: DeviceSetup) -
     return Normalizer(mean, std)
 
 
-def _setup(subject: _Subject, network: Network, options: EvalOptions) -> DeviceSetup:
-    trained_with = subject.file.config
+def _device_setup(saved: _SavedNetwork, architecture: Architecture, options: EvalOptions) -> DeviceSetup:
+    trained_with = saved.weights.config
     config = make_config(
-        arch=network.arch,
-        depth=network.depth,
-        shortcut=network.shortcut,
+        arch=architecture.arch,
+        depth=architecture.depth,
+        shortcut=architecture.shortcut,
         compile="off",
         device=options.device,
         precision=options.precision,
@@ -329,27 +295,40 @@ def _setup(subject: _Subject, network: Network, options: EvalOptions) -> DeviceS
 
 
 def _predict(
-    subject: _Subject,
-    network: Network,
-    images: Images,
-    normalizer: Normalizer,
-    setup: DeviceSetup,
-    options: EvalOptions,
-    progress: Progress,
-) -> Predictions:
-    model = subject.file.build(network).to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pieces, done = [], 0
-    with translate_errors(batch_size=options.batch_size):
-        predictor = Predictor(model, normalizer, setup)
-        for piece in evaluate_batches(predictor, DeviceImages.on(setup.device, images), options.batch_size):
-            pieces.append(piece)
-            done += piece.num_examples
-            progress("evaluating", done, len(images), "images")
-    logits = combine_batches(pieces).logits.numpy()
-    num_bad = int((~np.isfinite(logits)).any(axis=1).sum())
-    if num_bad:
-        raise InputError(
-            f"{subject.file.path}: the outputs are not finite for {num_bad} of {len(images)} images",
-            hint="try --precision fp32" if setup.precision in ("fp16", "bf16") else "the weights are too large",
+    predictor: Predictor, images: Images, batch_size: int, setup: DeviceSetup, progress: Progress
+) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """Compute the logits (N, classes) in dataset order."""
+    batches, num_done = [], 0
+    with translate_errors(batch_size=batch_size):
+        for batch in evaluate_batches(predictor, DeviceImages.on(setup.device, images), batch_size):
+            batches.append(batch)
+            num_done += batch.num_examples
+            progress("evaluating", num_done, len(images), "images")
+    return combine_batches(batches).logits.numpy()
+
+
+def _notes(saved: _SavedNetwork, dataset: Dataset, options: EvalOptions) -> Iterator[str]:
+    weights, record = saved.weights, saved.record
+    if record and saved.status != "complete":
+        yield f"the run is not complete ({saved.status}); these are the weights saved so far"
+    if saved.best_chosen_on:
+        yield f"the best weights were chosen on the {'validation' if saved.best_chosen_on == 'val' else 'test'} set"
+    if record and not _matches_run(saved, dataset):
+        yield (
+            f"evaluated on {dataset.display_name} ({dataset.fingerprint[:12]}), not on the data of the run "
+            f"({record.dataset.display_name}, {record.dataset.fingerprint[:12]})"
         )
-    return Predictions(labels=images.labels, logits=logits)
+    if record and dataset.classes != record.dataset.classes:
+        yield "the names of the classes differ from those in training"
+    if weights.config or options.mean:
+        return
+    if weights.normalization:
+        yield (
+            f"recognised as a network from {weights.format}: using the mean and std that it was trained with; "
+            "--mean and --std override them"
+        )
+    else:
+        yield (
+            f"the file does not record the normalisation of its inputs: using the mean and std of "
+            f"{dataset.display_name}; --mean and --std override them"
+        )

@@ -147,7 +147,7 @@ def _summary(result: "EvalReport") -> Table:
         origin += f", chosen on the {'validation' if result.best_chosen_on == 'val' else 'test'} set"
     numbers = f"mean {_list(used.mean)}, std {_list(used.std)}" if used.mean and used.std else "mean image, std 1"
     rows = {
-        "network": f"{result.network.name}, {result.network.num_classes} classes",
+        "network": f"{result.architecture.name}, {result.architecture.num_classes} classes",
         "weights": f"{printable(str(result.weights_path))} ({origin})",
         "data": f"{printable(data.display_name)}, {data.split}, {metrics.num_examples:,} images",
         "normalised by": f"{numbers} ({printable(used.source)})",

@@ -1,5 +1,7 @@
-"""Weight files, ours and other projects': read safely, recognised by their tensors."""
+"""Weight files of this tool and of other projects: safe loading and recognition of the architecture."""
 
-from resnet_cli.weights.file import Network, WeightFile, WeightFormat, read_weights
+from resnet_cli.weights.architecture import Architecture
+from resnet_cli.weights.file import WeightFile, WeightFormat, read_weights
+from resnet_cli.weights.run import Which, load_run_weights
 
-__all__ = ["Network", "WeightFile", "WeightFormat", "read_weights"]
+__all__ = ["Architecture", "WeightFile", "WeightFormat", "Which", "load_run_weights", "read_weights"]

@@ -1,131 +1,166 @@
-"""Which network a state dict belongs to, by the names and shapes of its tensors, and whether it is whole."""
+"""Recognition of an architecture by the names and shapes in a state dict, and validation of its tensors."""
 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from resnet_cli.config import MAX_DEPTH
+from resnet_cli.config import MAX_DEPTH, Arch, Shortcut
 from resnet_cli.errors import InputError
 from resnet_cli.model import CifarNet
+from resnet_cli.util.text import shorten
 
-_MAX_BLOCKS = (MAX_DEPTH - 2) // 6
+# A ResNet-1202 has 7,220 tensors with option-B shortcuts.
+_MAX_ENTRIES = 100_000
+_MAX_NAME_LENGTH = 200
+_MAX_NESTING = 4
+_MAX_BLOCKS_PER_STAGE = (MAX_DEPTH - 2) // 6
 
 # Names under which training checkpoints keep the state dict.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
-# What DataParallel and torch.compile put into the path of a tensor.
-_WRAPPERS = ("module", "_orig_mod")
-# Other projects' names of our layers.
-_LINEAR = re.compile(r"^linear\.")
-_SHORTCUT = re.compile(r"^(layer[123]\.\d+)\.shortcut\.")
 
-# What other networks can be told by, in the order of asking.
-_STRANGERS = (
-    (re.compile(r"^layer4\."), "an ImageNet ResNet of four stages"),
-    (re.compile(r"^layer\d\.\d+\.conv3\."), "a ResNet of bottleneck blocks"),
+Convention = Literal["container", "wrapper", "linear", "shortcut"]
+_CONVENTIONS: tuple[tuple[Convention, re.Pattern[str], str], ...] = (
+    ("wrapper", re.compile(r"\b(?:module|_orig_mod)\."), ""),  # DataParallel and torch.compile
+    ("linear", re.compile(r"^linear\."), "fc."),
+    ("shortcut", re.compile(r"^(layer[123]\.\d+)\.shortcut\."), r"\1.downsample."),
+)
+
+_OTHER_FAMILIES = (
+    (re.compile(r"^layer4\."), "an ImageNet ResNet with four stages"),
+    (re.compile(r"^layer\d\.\d+\.conv3\."), "a ResNet with bottleneck blocks"),
     (re.compile(r"^(features|classifier)\."), "a VGG-like network"),
 )
 
 
-class StateDict(NamedTuple):
-    """The entries of a state dict by our names, and how they were named."""
+class Architecture(NamedTuple):
+    """Everything that a network is built from."""
 
-    entries: dict[str, Any]
-    is_contained: bool
-    """It lay in a checkpoint under a name such as `state_dict`."""
-    is_wrapped: bool
-    """Names carried `module` or `_orig_mod`."""
-    has_linear: bool
-    """The last layer was called `linear`."""
-    has_shortcut: bool
-    """The projections were called `shortcut`."""
+    arch: Arch
+    depth: int
+    shortcut: Shortcut
+    num_classes: int
+
+    @property
+    def name(self) -> str:
+        """`plain-56`, `resnet-56` or `resnet-56-B`, as in `RunConfig.network`."""
+        return f"{self.arch}-{self.depth}" + ("-B" if self.shortcut == "B" else "")
 
 
-class Shape(NamedTuple):
-    """What names and shapes say of a network."""
+class TensorLayout(NamedTuple):
+    """The part of an architecture that names and shapes of tensors reveal."""
 
     depth: int
     has_projection: bool
+    """Whether shortcuts are projections (option B); plain and option-A networks have the same tensors."""
     num_classes: int
 
 
+class StateDict(NamedTuple):
+    """Entries of a state dict under the names of `CifarNet`, not yet validated."""
+
+    entries: dict[str, Any]
+    conventions: frozenset[Convention]
+    """Differences from a bare state dict with the names of `CifarNet`.
+
+    `container`: nested under a name such as `state_dict`; `wrapper`: prefixes `module.` or `_orig_mod.`;
+    `linear` and `shortcut`: other names of `fc` and `downsample`.
+    """
+
+
 def find_state_dict(path: Path, content: Any) -> StateDict:
-    """The state dict in the content of a file, by our names.
+    """Find the state dict in the content of a file.
 
     Raises:
-        InputError: there is none, there are several, or two entries have the same name.
+        InputError: there is none, there are several, it is too large, or two entries have the same name.
     """
-    is_contained = False
-    while isinstance(content, Mapping):
-        inner = [name for name in _CONTAINERS if isinstance(content.get(name), Mapping)]
+    conventions: set[Convention] = set()
+    for _ in range(_MAX_NESTING):
+        if not isinstance(content, dict):
+            raise InputError(f"{path} contains a {type(content).__name__}; expected a state dict (names and tensors)")
+        if len(content) > _MAX_ENTRIES:
+            raise InputError(f"{path} has {len(content):,} entries; expected at most {_MAX_ENTRIES:,}")
+        entries = dict(dict.items(content))  # a pickle may replace the methods of an OrderedDict
+        inner = [name for name in _CONTAINERS if isinstance(entries.get(name), dict)]
         if len(inner) > 1:
-            raise InputError(f"{path} holds several state dicts: {', '.join(inner)}", hint="save the one to use alone")
+            raise InputError(
+                f"{path} contains several state dicts: {', '.join(inner)}", hint="save one of them to its own file"
+            )
         if not inner:
-            return _rename(path, content, is_contained)
-        content, is_contained = content[inner[0]], True
-    raise InputError(f"{path} holds a {type(content).__name__}; expected a state dict: names and tensors")
+            return _with_our_names(path, entries, conventions)
+        content = entries[inner[0]]
+        conventions.add("container")
+    raise InputError(f"{path} nests its state dict more than {_MAX_NESTING - 1} levels deep", hint="save it directly")
 
 
-def _rename(path: Path, raw: Mapping[Any, Any], is_contained: bool) -> StateDict:
+def _with_our_names(path: Path, raw: Mapping[Any, Any], conventions: set[Convention]) -> StateDict:
     entries: dict[str, Any] = {}
-    counts = [0, 0, 0]
     for key, value in raw.items():
-        parts = str(key).split(".")
-        bare = [part for part in parts if part not in _WRAPPERS]
-        name, is_linear = _LINEAR.subn("fc.", ".".join(bare))
-        name, is_shortcut = _SHORTCUT.subn(r"\1.downsample.", name)
+        if not isinstance(key, str):
+            raise _unknown_network(path, f"a name of type {type(key).__name__}")
+        if len(key) > _MAX_NAME_LENGTH:
+            raise _unknown_network(path, shorten(key, 60))
+        name = key
+        for convention, theirs, ours in _CONVENTIONS:
+            name, count = theirs.subn(ours, name)
+            if count:
+                conventions.add(convention)
         if name in entries:
-            raise InputError(f"{path} holds {_cut(name)} twice, under different names")
+            raise InputError(f"{path} contains {shorten(name, 60)} twice, under different names")
         entries[name] = value
-        counts = [n + found for n, found in zip(counts, (len(parts) > len(bare), is_linear, is_shortcut), strict=True)]
-    return StateDict(entries, is_contained, *map(bool, counts))
+    return StateDict(entries, frozenset(conventions))
 
 
-def find_architecture(path: Path, entries: Mapping[str, Any]) -> Shape:
-    """Depth, projections and number of classes.
+def find_architecture(path: Path, entries: Mapping[str, Any]) -> TensorLayout:
+    """Derive depth, projections and number of classes from the names in a state dict and the shape of `fc.weight`.
 
     Raises:
-        InputError: these are not the names of a CIFAR network; the message says what was found.
+        InputError: the names are not those of a CIFAR network; the message lists what was found.
     """
-    for pattern, stranger in _STRANGERS:
+    for pattern, family in _OTHER_FAMILIES:
         if found := next(filter(pattern.match, entries), None):
-            raise _not_ours(path, f"{_cut(found)}: {stranger}")
-    blocks = [0, 0, 0]
+            raise _unknown_network(path, f"{shorten(found, 60)} ({family})")
+    num_blocks = [0, 0, 0]
     for name in entries:
         if match := re.match(r"^layer([123])\.(\d{1,4})\.", name):
             stage = int(match[1]) - 1
-            blocks[stage] = max(blocks[stage], int(match[2]) + 1)
-    if not all(blocks):
-        raise _not_ours(path, _some(entries) or "nothing")
-    if len(set(blocks)) > 1 or blocks[0] > _MAX_BLOCKS:
-        raise _not_ours(path, f"stages of {blocks[0]}, {blocks[1]} and {blocks[2]} blocks")
-    weight = entries.get("fc.weight")
-    if not isinstance(weight, Tensor) or weight.ndim != 2:
-        raise _not_ours(path, "no matrix fc.weight or linear.weight")
-    return Shape(6 * blocks[0] + 2, any(".downsample." in name for name in entries), weight.shape[0])
+            num_blocks[stage] = max(num_blocks[stage], int(match[2]) + 1)
+    if not all(num_blocks):
+        raise _unknown_network(path, _first_of(entries) or "no tensors")
+    if len(set(num_blocks)) > 1 or num_blocks[0] > _MAX_BLOCKS_PER_STAGE:
+        raise _unknown_network(path, "stages of {}, {} and {} blocks".format(*num_blocks))
+    weight = _dense(path, "fc.weight", entries["fc.weight"]) if "fc.weight" in entries else None
+    if weight is None or weight.ndim != 2:
+        raise _unknown_network(path, "no matrix fc.weight or linear.weight")
+    has_projection = any(".downsample." in name for name in entries)
+    return TensorLayout(6 * num_blocks[0] + 2, has_projection, weight.shape[0])
 
 
-def check_tensors(path: Path, entries: Mapping[str, Any], shape: Shape) -> dict[str, Tensor]:
-    """The tensors of the recognised network in its own order, in float32 (the counters of BN in int64).
+def validate_tensors(path: Path, entries: Mapping[str, Any], layout: TensorLayout) -> dict[str, Tensor]:
+    """Check and convert the tensors of a network.
+
+    Returns:
+        The tensors in the order of `CifarNet.state_dict`, in float32 (the counters of batch normalisation in int64),
+        each with its own memory.
 
     Raises:
-        InputError: a tensor is missing, unexpected, of another shape or kind, or not finite; the message names it.
+        InputError: a tensor is missing, unexpected, not finite, or of another shape or type; the message names it.
     """
-    network = f"a {shape.depth}-layer network" + (" with projections" if shape.has_projection else "")
+    network = f"a {layout.depth}-layer network" + (" with projections" if layout.has_projection else "")
     with torch.device("meta"):
-        expected = CifarNet(shape.depth, "B" if shape.has_projection else "A", shape.num_classes).state_dict()
-    # PyTorch before 0.4.1 kept no counters, and evaluation does not use them
+        expected = CifarNet(layout.depth, "B" if layout.has_projection else "A", layout.num_classes).state_dict()
+    # PyTorch before 0.4.1 stored no counters, and evaluation does not use them
     counters = {name for name in expected if name.endswith(".num_batches_tracked")}
     if missing := [name for name in expected if name not in entries and name not in counters]:
-        raise InputError(f"{path} lacks {_some(missing)} of {network}")
+        raise InputError(f"{path} lacks {_first_of(missing)} of {network}")
     if unexpected := [name for name in entries if name not in expected]:
-        raise InputError(f"{path} holds {_some(unexpected)}, which {network} does not have")
+        raise InputError(f"{path} contains {_first_of(unexpected)}, which {network} does not have")
     zero = torch.zeros((), dtype=torch.int64)
     return {
-        name: _dense(path, name, entries.get(name, zero), ()).to(torch.int64, copy=True)
+        name: _of_shape(path, name, entries.get(name, zero), ()).to(torch.int64, copy=True)
         if name in counters
         else _weight(path, name, entries[name], tuple(like.shape))
         for name, like in expected.items()
@@ -133,50 +168,54 @@ def check_tensors(path: Path, entries: Mapping[str, Any], shape: Shape) -> dict[
 
 
 def _weight(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
-    tensor = _dense(path, name, value, shape)
+    tensor = _of_shape(path, name, value, shape)
     if not tensor.is_floating_point():
-        raise InputError(f"{path}: {name} is of type {tensor.dtype}; expected floating-point numbers")
-    single = tensor.to(torch.float32, copy=True).contiguous()  # a copy: names may share memory
+        raise InputError(f"{path}: {name} has type {tensor.dtype}; expected floating-point numbers")
+    single = tensor.to(torch.float32, copy=True).contiguous()
     if not torch.isfinite(single).all():
-        raise InputError(f"{path}: {name} holds numbers that are not finite in float32: the training diverged")
+        raise InputError(f"{path}: {name} contains values that are not finite in float32; the training diverged")
     if name.endswith(".running_var") and bool((single < 0).any()):
-        raise InputError(f"{path}: {name} holds a negative variance")
+        raise InputError(f"{path}: {name} contains a negative variance")
     return single
 
 
-def _dense(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
+def _of_shape(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
+    tensor = _dense(path, name, value)
+    if tuple(tensor.shape) != shape:
+        raise InputError(f"{path}: {name} has shape {_times(tensor.shape)}; expected {_times(shape)}")
+    return tensor
+
+
+def _dense(path: Path, name: str, value: Any) -> Tensor:
+    """Return `value` without the attributes that a pickle may have given it."""
     if not isinstance(value, Tensor):
         raise InputError(f"{path}: {name} is a {type(value).__name__}; expected a tensor")
-    if tuple(value.shape) != shape:
-        raise InputError(f"{path}: {name} is {_by(value.shape)}; expected {_by(shape)}")
-    # the last: a view that claims more numbers than its storage holds could fill the memory
+    tensor = Tensor.detach(value)
+    # a view that claims more elements than its storage holds could fill the memory
     if (
-        value.layout != torch.strided
-        or value.is_meta
-        or value.is_quantized
-        or value.untyped_storage().nbytes() < value.numel() * value.element_size()
+        tensor.layout != torch.strided
+        or tensor.is_nested
+        or tensor.is_meta
+        or tensor.is_quantized
+        or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size()
     ):
         raise InputError(f"{path}: {name} is not an ordinary dense tensor")
-    return value.detach()
+    return tensor
 
 
-def _not_ours(path: Path, found: str) -> InputError:
+def _unknown_network(path: Path, found: str) -> InputError:
     return InputError(
         f"{path}: found {found}; expected a CIFAR network of 6n+2 layers, "
         "with conv1, bn1, n blocks in each of layer1, layer2 and layer3, and fc or linear"
     )
 
 
-def _some(names: Iterable[str], most: int = 3) -> str:
-    """The first few names and how many more there are."""
+def _first_of(names: Iterable[str], most: int = 3) -> str:
+    """The first few names and the number of the others."""
     listed = list(names)
     more = len(listed) - most
-    return ", ".join(map(_cut, listed[:most])) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(shorten(name, 60) for name in listed[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def _cut(name: str, most: int = 60) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
-def _by(shape: Iterable[int]) -> str:
-    return "×".join(map(str, shape)) or "a scalar"
+def _times(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape)) or "() (a scalar)"

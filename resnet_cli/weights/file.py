@@ -1,4 +1,4 @@
-"""One weight file: its format, its tensors, and which network they are of."""
+"""A weight file: its format, its tensors, and the architecture that they belong to."""
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,14 +11,22 @@ from resnet_cli.config import Arch, RunConfig, Shortcut
 from resnet_cli.errors import ConfigError, InputError, UsageError
 from resnet_cli.model import CifarNet
 from resnet_cli.util import checksum
-from resnet_cli.weights.architecture import Shape, StateDict, check_tensors, find_architecture, find_state_dict
-from resnet_cli.weights.content import read_content
+from resnet_cli.util.text import one_line
+from resnet_cli.weights.architecture import (
+    Architecture,
+    StateDict,
+    TensorLayout,
+    find_architecture,
+    find_state_dict,
+    validate_tensors,
+)
+from resnet_cli.weights.loading import read_content
 
 WeightFormat = Literal["resnet-cli", "akamaster", "chenyaofo", "state-dict"]
 Triple = tuple[float, float, float]
 
 SCHEMA_VERSION = 2
-"""Of our metadata. 1 had no checksum; since 2 a file without one has lost it."""
+"""Version of the metadata in our files. Version 1 had no checksum; in version 2 it is required."""
 
 # Mean and std that the published networks were trained with.
 # github.com/akamaster/pytorch_resnet_cifar10, trainer.py
@@ -30,153 +38,136 @@ _CHENYAOFO_NORMALIZATION: dict[int, tuple[Triple, Triple]] = {
 }
 
 
-class Network(NamedTuple):
-    """What a network is built from."""
-
-    arch: Arch
-    depth: int
-    shortcut: Shortcut
-    num_classes: int
-
-    @property
-    def name(self) -> str:
-        """`plain-56`, `resnet-56` or `resnet-56-B`, as `RunConfig.network`."""
-        return f"{self.arch}-{self.depth}" + ("-B" if self.shortcut == "B" else "")
-
-
 class WeightFile(NamedTuple):
-    """The weights of one network and what their file says of it."""
+    """The weights of one network and everything that their file reveals about it."""
 
     path: Path
     format: WeightFormat
     state_dict: dict[str, Tensor]
-    """By the names of `CifarNet`, on the CPU; float32, except the int64 counters of batch normalisation."""
+    """Tensors by the names of `CifarNet`, on the CPU; float32, except the int64 counters of batch normalisation."""
     depth: int
     num_classes: int
     arch: Arch | None
-    """None: plain and option-A networks have the same tensors, and nothing else tells which this is."""
+    """None if unknown: plain and option-A networks have the same tensors."""
     shortcut: Shortcut | None
-    """None when `arch` is."""
+    """None if `arch` is."""
     config: RunConfig | None
-    """What trained it, when it is a file of this tool."""
+    """Configuration that trained the network; only in files of this tool."""
     normalization: tuple[Triple, Triple] | None
-    """Channel mean and std that it was trained with, of pixels scaled to 0 … 1, where the format tells."""
-    metadata: dict[str, str]
-    """Of a safetensors file."""
+    """Per-channel mean and std of the training images (pixels in [0, 1]); None if the file does not determine them."""
 
     def resolve(
         self, *, arch: Arch | None = None, depth: int | None = None, shortcut: Shortcut | None = None
-    ) -> Network:
-        """Settle which network this is, from the file and from what the user says of it.
+    ) -> Architecture:
+        """Combine the file with the user's options into one architecture.
 
         Args:
-            arch: as given by the user; None: not given.
-            depth: the same.
-            shortcut: the same; `none`, `A` or `B`.
+            arch: value of `--arch`; None if it was not given, like the next two.
+            depth: value of `--depth`.
+            shortcut: value of `--shortcut`.
 
         Raises:
-            UsageError: something given contradicts the file, or what the file leaves open was not given.
+            UsageError: an option contradicts the file or another option, or a missing one is needed.
         """
         if depth is not None and depth != self.depth:
             raise self._contradiction(f"--depth {depth}")
         if arch and shortcut and (arch == "plain") != (shortcut == "none"):
             raise UsageError(
-                f"--shortcut {shortcut} does not fit --arch {arch}: a plain network has none, a residual one A or B"
+                f"--shortcut {shortcut} does not fit --arch {arch}; plain networks have none, residual ones A or B"
             )
-        if self.is_open and shortcut and not arch:
+        if self.may_be_plain_or_residual and shortcut and not arch:
             arch = "plain" if shortcut == "none" else "resnet"
-        if arch and arch != self.arch and not self.is_open:
+        if arch and arch != self.arch and not self.may_be_plain_or_residual:
             raise self._contradiction(f"--arch {arch}")
         arch = arch or self.arch
         if arch is None:
             raise UsageError(
-                f"{self.path} may be a plain or an option-A residual network: their tensors are alike",
-                hint="say which with --arch plain or --arch resnet",
+                f"{self.path} could be a plain or an option-A residual network: both have the same tensors",
+                hint="add --arch plain or --arch resnet",
             )
         fitting: Shortcut = "none" if arch == "plain" else (self.shortcut or "A")
         if shortcut and shortcut != fitting:
             raise self._contradiction(f"--shortcut {shortcut}")
-        return Network(arch, self.depth, fitting, self.num_classes)
+        return Architecture(arch, self.depth, fitting, self.num_classes)
 
     @property
-    def is_open(self) -> bool:
-        """Whether the tensors fit a plain network as well, and no metadata says what this is."""
-        # akamaster publishes residual networks only, so its files need no --arch; a plain one of that code looks alike
+    def may_be_plain_or_residual(self) -> bool:
+        """Whether `--arch` can choose: the tensors fit both architectures and no metadata decides."""
+        # akamaster publishes residual networks only, so `arch` is set, but users may have trained plain ones with it
         return self.arch is None or self.format == "akamaster"
 
-    def build(self, network: Network) -> CifarNet:
-        """The network with these weights, on the CPU in eval mode; `network` comes from `resolve`."""
+    def build(self, architecture: Architecture) -> CifarNet:
+        """Build the network with these weights, on the CPU in eval mode; `architecture` comes from `resolve`."""
         with torch.device("meta"):
-            model = CifarNet(network.depth, network.shortcut, network.num_classes)
+            model = CifarNet(architecture.depth, architecture.shortcut, architecture.num_classes)
         model.load_state_dict(self.state_dict, strict=True, assign=True)
         return model.eval()
 
     def _contradiction(self, option: str) -> UsageError:
-        kind = "plain or option-A residual" if self.is_open else "plain" if self.arch == "plain" else "residual"
+        if self.may_be_plain_or_residual:
+            kind = "plain or option-A residual"
+        else:
+            kind = "plain" if self.arch == "plain" else "residual"
         shortcut = f" with shortcut {self.shortcut}" if kind == "residual" else ""
         return UsageError(
             f"{option} contradicts {self.path}, a {kind} network of {self.depth} layers{shortcut}",
-            hint=f"leave out {option.split(maxsplit=1)[0]}",
+            hint=f"omit {option.split(maxsplit=1)[0]}",
         )
 
 
 def read_weights(path: Path) -> WeightFile:
-    """Read a weight file and find_architecture its network by names and shapes.
+    """Read a weight file and recognise its architecture by names and shapes.
 
-    Understood are safetensors and PyTorch files (zip and legacy): those of this tool, of
-    akamaster/pytorch_resnet_cifar10 and of chenyaofo/pytorch-cifar-models, and other state dicts with
-    these names, bare or under `state_dict`, `model_state_dict`, `model` or `net`, with or without
-    `module.` and `_orig_mod.`, the last layer named `fc` or `linear`, projections `downsample` or `shortcut`.
+    Supported are safetensors and PyTorch files (zip and legacy) of this tool, of akamaster/pytorch_resnet_cifar10 and
+    of chenyaofo/pytorch-cifar-models, and other state dicts with the same names: bare or under `state_dict`,
+    `model_state_dict`, `model` or `net`; with or without `module.` and `_orig_mod.`; with `fc` or `linear` as the last
+    layer and `downsample` or `shortcut` for projections.
 
     Raises:
-        InputError: the file cannot be read, is damaged, needs code to be run, or holds another network;
-            the message says what was found and what was expected.
+        InputError: the file is unreadable, damaged or unsafe, or contains another network; the message says what was
+            found and what was expected.
     """
     content = read_content(path)
-    _refuse_checkpoint(path, content.metadata)
+    if content.metadata.get("format") == "resnet-cli checkpoint":
+        raise InputError(
+            f"{path} is a checkpoint for resuming, not a weight file",
+            hint=f"pass the run directory, or weights/last.safetensors next to {path.parent.name}/",
+        )
     found = find_state_dict(path, content.value)
-    shape = find_architecture(path, found.entries)
-    state_dict = check_tensors(path, found.entries, shape)
-    file_format = _format(found, shape, content.metadata)
+    layout = find_architecture(path, found.entries)
+    state_dict = validate_tensors(path, found.entries, layout)
+    file_format = _recognise_format(found, layout, content.metadata)
 
-    arch: Arch | None = "resnet" if shape.has_projection or file_format == "akamaster" else None
-    shortcut: Shortcut | None = None if arch is None else "B" if shape.has_projection else "A"
-    normalization = {
-        "akamaster": _AKAMASTER_NORMALIZATION,
-        "chenyaofo": _CHENYAOFO_NORMALIZATION.get(shape.num_classes),
-    }.get(file_format)
-    config = None
+    arch: Arch | None = "resnet" if layout.has_projection or file_format == "akamaster" else None
+    shortcut: Shortcut | None = None if arch is None else "B" if layout.has_projection else "A"
+    config, normalization = None, None
     if file_format == "resnet-cli":
-        config, normalization = _own_metadata(path, content.metadata)
+        config, normalization = _read_metadata(path, content.metadata)
         arch, shortcut = config.arch, config.shortcut
-        if (config.depth, config.shortcut == "B") != (shape.depth, shape.has_projection):
-            raise InputError(f"{path} is {config.network} by its metadata, but not by its tensors")
+        if (config.depth, config.shortcut == "B") != (layout.depth, layout.has_projection):
+            raise InputError(f"{path} has the metadata of {config.network}, but the tensors of another network")
+    elif file_format == "akamaster":
+        normalization = _AKAMASTER_NORMALIZATION
+    elif file_format == "chenyaofo":
+        normalization = _CHENYAOFO_NORMALIZATION[layout.num_classes]
     return WeightFile(
-        path, file_format, state_dict, shape.depth, shape.num_classes, arch, shortcut, config, normalization,
-        content.metadata,
-    )  # fmt: skip
+        path, file_format, state_dict, layout.depth, layout.num_classes, arch, shortcut, config, normalization
+    )
 
 
-def _format(found: StateDict, shape: Shape, metadata: dict[str, str]) -> WeightFormat:
+def _recognise_format(found: StateDict, layout: TensorLayout, metadata: dict[str, str]) -> WeightFormat:
     if metadata.get("format") == "resnet-cli":
         return "resnet-cli"
-    if found.has_linear and found.is_wrapped and not shape.has_projection:
+    if {"linear", "wrapper"} <= found.conventions and not layout.has_projection:
         return "akamaster"
-    if shape.has_projection and not any(found[1:]) and not metadata and shape.num_classes in _CHENYAOFO_NORMALIZATION:
+    is_bare = not found.conventions and not metadata
+    if is_bare and layout.has_projection and layout.num_classes in _CHENYAOFO_NORMALIZATION:
         return "chenyaofo"
     return "state-dict"
 
 
-def _refuse_checkpoint(path: Path, metadata: dict[str, str]) -> None:
-    if metadata.get("format") == "resnet-cli checkpoint":
-        raise InputError(
-            f"{path} is what a run resumes from, not a weight file",
-            hint=f"evaluate the run, or weights/last.safetensors beside {path.parent.name}/",
-        )
-
-
-def _own_metadata(path: Path, metadata: dict[str, str]) -> tuple[RunConfig, tuple[Triple, Triple] | None]:
-    """Configuration and channel normalisation; no normalisation for a network trained on pixel-mean images."""
+def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[RunConfig, tuple[Triple, Triple] | None]:
+    """Parse configuration and channel normalisation (None for a network trained on pixel-mean images)."""
     try:
         version = int(metadata["schema_version"])
         if version > SCHEMA_VERSION:
@@ -191,7 +182,7 @@ def _own_metadata(path: Path, metadata: dict[str, str]) -> tuple[RunConfig, tupl
         if min(std) <= 0:
             raise ValueError(f"std {std} is not positive")
     except KeyError as error:
-        raise InputError(f"{path}: its metadata lacks {error.args[0]}") from error
+        raise InputError(f"{path}: the metadata lacks {error.args[0]}") from error
     except (ValueError, msgspec.MsgspecError, ConfigError) as error:
-        raise InputError(f"{path}: its metadata cannot be read: {str(error)[:200]}") from error
+        raise InputError(f"{path}: the metadata cannot be read: {one_line(error)}") from error
     return config, None if config.normalization == "pixel-mean" else (mean, std)

@@ -174,7 +174,7 @@ def test_json_is_one_document_with_the_counts_at_its_top(trained, call):
     assert result["accuracy_pct"] == 100 * result["num_correct"] / 120
     assert result["network"] == {"name": "resnet-8", "arch": "resnet", "depth": 8, "shortcut": "A", "num_classes": 10}
     assert result["dataset"]["name"] == "digits"
-    assert result["dataset"]["is_that_of_run"] is True
+    assert result["dataset"]["matches_run"] is True
     assert len(result["per_class"]) == len(result["confusion_matrix"]) == 10
 
 
@@ -205,7 +205,7 @@ def test_a_pixel_mean_run_is_evaluated_with_the_mean_image_of_its_training_split
 def test_limit_test_takes_a_part_of_the_runs_own_test_set(trained, document):
     result = document(trained, "--limit-test", 50)
     assert result["num_examples"] == 50
-    assert result["dataset"]["is_that_of_run"] is True
+    assert result["dataset"]["matches_run"] is True
 
 
 def test_an_unfinished_run_is_evaluated_and_said_to_be_unfinished(copy, call):
@@ -220,7 +220,7 @@ def test_other_data_than_the_runs_are_refused_naming_both(copy, refusal, documen
     message = refusal(copy.path)
     assert "0123456789ab" in message
     real = document(copy.path, "--allow-other-data")
-    assert real["dataset"]["is_that_of_run"] is False
+    assert real["dataset"]["matches_run"] is False
     assert real["dataset"]["fingerprint"][:12] in message
     assert any("not on the data of the run" in note for note in real["notes"])
 
@@ -295,7 +295,7 @@ def test_a_bare_file_of_ours_gives_the_same_counts_as_its_run(trained, document)
     assert of_file["weights"] == {
         "path": str(trained / "weights" / "best.safetensors"), "format": "resnet-cli", "which": None,
     }  # fmt: skip
-    assert of_file["dataset"]["is_that_of_run"] is None
+    assert of_file["dataset"]["matches_run"] is None
 
 
 def test_a_bare_file_of_ours_finds_the_splits_of_its_run(trained, document):

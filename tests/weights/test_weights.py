@@ -18,7 +18,7 @@ from safetensors.torch import save as save_safetensors
 from resnet_cli.errors import InputError, UsageError
 from resnet_cli.model import build_model
 from resnet_cli.recipes import make_config
-from resnet_cli.weights import content as content_module
+from resnet_cli.weights import loading as content_module
 from resnet_cli.weights import read_weights
 
 

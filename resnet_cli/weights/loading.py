@@ -1,0 +1,100 @@
+"""Safe loading of weight files: tensors and metadata from bytes, without executing anything in the file."""
+
+import io
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from resnet_cli.errors import InputError
+from resnet_cli.util import checksum
+from resnet_cli.util.files import read_bytes
+from resnet_cli.util.text import shorten
+
+MAX_WEIGHT_FILE_BYTES = 2**31  # a ResNet-1202 with its momentum takes 0.16 GB
+
+_ZIP_START = b"PK\x03\x04"
+_PICKLE_START = re.compile(rb"\x80[\x02-\x05]")  # protocols 2 to 5
+_REFUSED_GLOBAL = re.compile(r"\bGLOBAL (\S+)")  # in the messages of torch.load
+_SAVE_HINT = "save only the state dict: torch.save(model.state_dict(), FILE)"
+
+
+class Content(NamedTuple):
+    """Content of a weight file, not yet validated."""
+
+    value: Any
+    """A state dict, a checkpoint around one, or any other nesting of tensors and plain values."""
+    metadata: dict[str, str]
+    """Metadata of a safetensors file; empty for a PyTorch file."""
+
+
+def read_content(path: Path) -> Content:
+    """Read a safetensors or PyTorch file (zip or legacy); the first bytes decide the format, not the name.
+
+    PyTorch files are loaded with `weights_only=True`, which creates tensors and plain values only.
+
+    Raises:
+        InputError: the file is unreadable, too large, damaged, of another format, or contains other Python objects.
+    """
+    data = read_bytes(path, MAX_WEIGHT_FILE_BYTES)
+    # a safetensors file starts with the 8-byte length of its JSON header, whose limit of 100 MB fits in four
+    if data[4:9] == b"\0\0\0\0{":
+        return _load_safetensors(path, data)
+    if data.startswith(_ZIP_START):
+        _check_archive(path, data)
+    elif not _PICKLE_START.match(data):
+        raise InputError(
+            f"{path} is neither a safetensors nor a PyTorch file: it starts with {data[:12]!r}",
+            hint="pass a run directory or a weight file",
+        )
+    return Content(_load_pickle(path, data), {})
+
+
+def _load_safetensors(path: Path, data: bytes) -> Content:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise _damaged(path, data) from error
+    metadata = checksum.read_metadata(data)
+    if checksum.KEY in metadata and not checksum.has_valid_checksum(data):
+        raise InputError(f"{path} is damaged: its checksum does not match", hint="copy or download it again")
+    return Content(tensors, metadata)
+
+
+def _check_archive(path: Path, data: bytes) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise _damaged(path, data) from error
+    # PyTorch stores tensors uncompressed; a compressed archive could expand to any size
+    if sum(entry.file_size for entry in entries) > len(data):
+        raise InputError(f"{path} is a compressed archive, not a PyTorch file", hint="extract the weight file first")
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise InputError(f"{path} is a TorchScript program, not a state dict", hint=_SAVE_HINT)
+
+
+def _load_pickle(path: Path, data: bytes) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises almost any exception
+        if refused := _REFUSED_GLOBAL.search(str(error)):
+            raise InputError(
+                f"{path} contains {shorten(refused[1], 80)}, which is not loaded: only tensors and plain values are",
+                hint=_SAVE_HINT,
+            ) from error
+        raise _damaged(path, data) from error
+
+
+def _damaged(path: Path, data: bytes) -> InputError:
+    return InputError(
+        f"{path} ({len(data):,} bytes) is damaged, incomplete or not a weight file", hint="copy or download it again"
+    )

@@ -1,0 +1,37 @@
+"""Weights of a run directory, checked against the run's record."""
+
+from typing import Literal
+
+from resnet_cli.errors import InputError
+from resnet_cli.rundir import RunDir
+from resnet_cli.weights.file import WeightFile, read_weights
+
+Which = Literal["last", "best"]
+
+
+def load_run_weights(run: RunDir, which: Which) -> WeightFile:
+    """Read the last or the best weights of a run.
+
+    Args:
+        run: a finished or unfinished run.
+        which: `last`, or `best` on the set that the run selected on.
+
+    Raises:
+        RunFileError: the record of the run cannot be read.
+        InputError: the weights are missing or unusable, or their configuration or classes are not those of the run.
+    """
+    record = run.read_record()
+    paths = {"last": run.last_weights_path, "best": run.best_weights_path}
+    path = paths[which]
+    if not path.is_file():
+        others = [name for name, other in paths.items() if other.is_file()]
+        raise InputError(
+            f"{path} is missing (run status: {run.status()})",
+            hint=f"use --which {others[0]}" if others else "resume the run with the command that started it",
+        )
+    weights = read_weights(path)
+    if weights.config != record.config or weights.num_classes != len(record.dataset.classes):
+        raise InputError(
+            f"{path} does not belong to the run: its configuration or number of classes differs from run.json"
+        )
+    return weights
