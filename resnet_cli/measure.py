@@ -8,7 +8,7 @@ import msgspec
 
 from resnet_cli.config import RunConfig
 from resnet_cli.data import load_source, open_data
-from resnet_cli.errors import InputError, UsageError
+from resnet_cli.errors import UsageError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import DatasetRecord, RunDir
 from resnet_cli.util.progress import Progress, silent
@@ -38,13 +38,6 @@ class Subject(NamedTuple):
     """None for a fresh network."""
     recorded: DatasetRecord | None = None
     """The data of the run."""
-
-    @property
-    def weights_path(self) -> Path | None:
-        """The weight file; None for initial weights."""
-        if self.run is None or self.which == "init":
-            return None
-        return self.run.last_weights_path if self.which == "last" else self.run.best_weights_path
 
 
 class Probe(Protocol):
@@ -87,18 +80,13 @@ def run_subjects(paths: list[Path], which: Which) -> list[Subject]:
 
     Raises:
         RunFileError: a run cannot be read.
-        InputError: a run has not saved these weights.
     """
     paths = list(dict.fromkeys(paths))
     subjects = []
     for path in paths:
         run = RunDir(path)
         record = run.read_record()
-        subject = Subject(record.config.network, record.config, which, run, record.dataset)
-        weights = subject.weights_path
-        if weights and not weights.is_file():
-            raise InputError(f"{weights} is missing: the run has not saved it yet", hint="use --which init")
-        subjects.append(subject)
+        subjects.append(Subject(record.config.network, record.config, which, run, record.dataset))
     choices = [[s.label for s in subjects], [path.name for path in paths], [str(path) for path in paths]]
     labels = next((labels for labels in choices if len(set(labels)) == len(labels)), choices[-1])
     return [subject._replace(label=label) for subject, label in zip(subjects, labels, strict=True)]
@@ -165,13 +153,10 @@ def measure(
 
 def _load_model(subject: Subject, num_classes: int) -> "CifarNet":
     from resnet_cli.model import build_model
-    from resnet_cli.weights import read_weights
+    from resnet_cli.weights import load_run_weights
 
-    config, path = subject.config, subject.weights_path
+    config = subject.config
     model = build_model(config.arch, config.depth, config.shortcut, num_classes, seed=config.seed)
-    if path is not None:
-        file = read_weights(path)
-        if file.config != config or file.num_classes != num_classes:
-            raise InputError(f"{path} does not belong to the run: its configuration or its classes differ")
-        model.load_state_dict(file.state_dict)
+    if subject.run and subject.which != "init":
+        model.load_state_dict(load_run_weights(subject.run, subject.which).state_dict)
     return model

@@ -165,7 +165,7 @@ class Layer(NamedTuple):
     layer_index: int
     """From 1 (first convolution) to the depth (linear layer)."""
     name: str
-    """As in the state dict: `conv1`, `layer1.0.conv1`, …, `fc`."""
+    """Name in the state dict: `conv1`, `layer1.0.conv1`, …, `fc`."""
     stage: int
     """0 for the first convolution, 1–3, and 4 for the linear layer."""
     block: int

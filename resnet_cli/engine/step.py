@@ -1,4 +1,4 @@
-"""One training step, from bytes to updated weights; nothing in it waits for the device."""
+"""One training step, from bytes to updated weights, without waiting for the device."""
 
 from collections.abc import Callable
 
@@ -12,16 +12,16 @@ from resnet_cli.engine.sums import EpochSums
 
 
 class TrainStep:
-    """Crop, flip, normalise, forward, backward, SGD, sums.
+    """Crops, flips and normalises a batch, takes an SGD step on it, and adds its loss and errors to the sums.
 
     Args:
         network: maps images (B, 3, H, W) to logits (B, classes).
-        optimizer: its learning rate is set by the caller.
-        scaler: of the loss; disabled but for fp16.
-        images: the training set, on the device.
-        normalizer: bytes to network input.
-        setup: precision.
-        sums: what is added to.
+        optimizer: the caller sets its learning rate.
+        scaler: loss scaler; only enabled for fp16.
+        images: training set, on the device.
+        normalizer: turns bytes into network input.
+        setup: supplies the precision.
+        sums: running sums of the epoch.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class TrainStep:
         self._images, self._normalizer, self._setup, self._sums = images, normalizer, setup, sums
 
     def __call__(self, order: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
-        """Take a step on the images at `order` (B,), cropped at `shift` (B, 2), mirrored where `flip` (B,).
+        """Take a step on the images at `order` (B,), cropped at `shift` (B, 2), flipped where `flip` (B,).
 
         Returns:
             The mean loss (), on the device.
