@@ -1,9 +1,9 @@
-"""What recording gradient flow every epoch costs, as a share of an epoch.
+"""Cost of recording gradient flow in every epoch, as a share of the epoch.
 
     python benchmarks/gradflow_cost.py [--depth 56] [--repeats 20]
 
-The norms are measured once an epoch, on the step that is taken anyway, and their rows are appended to gradflow.csv and
-synced. Both are timed by themselves, since a thousandth part of an epoch would drown in the noise of the rest.
+The norms are measured once per epoch, on the gradients of its last step, and their rows are appended to gradflow.csv
+and synced to disk. Both are timed separately: as a thousandth of an epoch they would be lost in its noise.
 """
 
 import argparse
@@ -18,12 +18,13 @@ from where import command_line, where
 from resnet_cli.bench import random_dataset
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine, StepEvent
+from resnet_cli.probes.gradflow import gradflow_rows, step_norms
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
 
 
 def main() -> None:
-    """Print the two costs and their share of an epoch."""
+    """Print both costs and their share of an epoch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="resnet", choices=["plain", "resnet"])
     parser.add_argument("--depth", type=int, default=56)
@@ -35,15 +36,14 @@ def main() -> None:
     steps = iter(event for event in engine.run() if isinstance(event, StepEvent))
     next(steps)
     step = median_seconds(lambda: next(steps), 8)
-    measure = median_seconds(engine._measure_gradflow, args.repeats)
-    engine.gradflow_values = engine._measure_gradflow()
-    rows = engine._gradflow_rows(1)
+    measure = median_seconds(lambda: step_norms(engine.model, engine.optimizer, config.lr), args.repeats)
+    rows = gradflow_rows(engine.model, step_norms(engine.model, engine.optimizer, config.lr), epoch=1)
     with tempfile.TemporaryDirectory() as folder:
         run = RunDir(Path(folder))
         write = median_seconds(lambda: run.append_gradflow(rows), args.repeats)
     epoch = step * engine.steps_per_epoch
     print(f"{config.network}: a step {1e3 * step:.0f} ms, the steps of an epoch {epoch:.0f} s")
-    print(f"norms of {len(rows)} layers {1e3 * measure:.1f} ms, rows {1e3 * write:.1f} ms, once an epoch")
+    print(f"norms of {len(rows)} layers {1e3 * measure:.1f} ms, rows {1e3 * write:.1f} ms, once per epoch")
     print(f"share of an epoch: {(measure + write) / epoch:.4%} (goal: at most 2 %)")
     print(f"\n{where()}")
 

@@ -59,7 +59,7 @@ VALID_WITH = {
     ("train", "--from"): [],
     ("eval", "--which"): ["runs/run", "--device", "cpu"],
     ("gradflow", "--runs"): ["--batches", "1", "--batch-size", "4", "--device", "cpu"],
-    ("gradflow", "--at"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    ("gradflow", "--which"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
 }
 # what a message may call the option beside its name: a field of the configuration of each run
 ALSO = {"--seeds": ["seed"], "--depths": ["depth"]}
