@@ -7,6 +7,7 @@ import platform
 import shutil
 from contextlib import AbstractContextManager
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -35,7 +36,6 @@ class DeviceSetup(NamedTuple):
     precision: str
     """`fp32`, `tf32`, `bf16` or `fp16`."""
     compile: bool
-    deterministic: bool
     cuda_graph: bool
     """Whether a whole training step is launched as one CUDA graph."""
     decisions: dict[str, Decision]
@@ -91,90 +91,73 @@ def decide(
 
 
 def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceSetup:
-    device, why_device = _device(config.device)
-    precision, why_precision = _precision(config.precision, device)
-    compile_step, why_compile = _compile(config, device, planned_macs)
+    device = _decide_device(config.device)
+    precision = _decide_precision(config.precision, device.value)
+    compiled = _decide_compile(config, device.value, planned_macs)
     decisions = {
-        "device": Decision(device.type, why_device),
-        "precision": Decision(precision, why_precision),
-        "compile": Decision("on" if compile_step else "off", why_compile),
+        "device": device,
+        "precision": precision,
+        "compile": compiled,
         "threads": Decision(str(torch.get_num_threads()), "set by PyTorch or OMP_NUM_THREADS"),
         "memory_format": Decision("channels_last", "the fastest layout for convolutions"),
-        "allocator": _keep_freed_memory() if device.type == "cpu" else Decision("default", "not a CPU run"),
+        "allocator": _keep_freed_memory() if device.value == "cpu" else Decision("default", "not a CPU run"),
     }
-    if device.type == "cuda":
-        is_graphed, why_graphed = _cuda_graph(precision, cuda_graph)
-        decisions["cuda_graph"] = Decision("on" if is_graphed else "off", why_graphed)
-    else:
-        is_graphed = False
-    _set_up(device, precision, deterministic=config.deterministic)
-    if compile_step and device.type == "cpu":
-        _save_memory_when_compiling()
-    return DeviceSetup(device, precision, compile_step, config.deterministic, is_graphed, decisions)
+    if device.value == "cuda":
+        decisions["cuda_graph"] = _decide_cuda_graph(precision.value, cuda_graph)
+    is_graphed = "cuda_graph" in decisions and decisions["cuda_graph"].value == "on"
+    setup = DeviceSetup(torch.device(device.value), precision.value, compiled.value == "on", is_graphed, decisions)
+    _set_up_process(setup, deterministic=config.deterministic)
+    return setup
 
 
-def _cuda_graph(precision: str, is_wanted: bool) -> tuple[bool, str]:
-    if not is_wanted:
-        return False, "not measured on a GPU yet; --cuda-graph enables it"
-    if precision == "fp16":
-        return False, "the scale of an fp16 loss changes between steps"
-    return True, "one launch per step"
+def _decide_device(requested: str) -> Decision:
+    available = ["cuda"] if torch.cuda.is_available() else []
+    available += ["mps", "cpu"] if torch.backends.mps.is_available() else ["cpu"]
+    if requested == "auto":
+        return Decision(available[0], "the fastest device of this machine")
+    if requested not in available:
+        hint = f"use --device auto or {' or '.join(available)}"
+        raise UsageError(f"--device {requested}: PyTorch finds no such device here", hint=hint)
+    return Decision(requested, "asked for")
 
 
-def _device(asked: str) -> tuple[torch.device, str]:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked == "auto":
-        found = next(name for name in ("cuda", "mps", "cpu") if available[name])
-        return torch.device(found), "the fastest device of this machine"
-    if not available[asked]:
-        found = ", ".join(name for name, is_available in available.items() if is_available)
-        raise UsageError(f"--device {asked}: PyTorch finds no such device here", hint=f"use --device auto ({found})")
-    return torch.device(asked), "asked for"
-
-
-def _precision(asked: str, device: torch.device) -> tuple[str, str]:
-    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    if asked == "auto":
-        if has_tf32:
-            return "tf32", "fp32 storage, convolutions on tensor cores with 10-bit mantissas"
-        return "fp32", "exact; use --precision for reduced precision"
-    if asked == "tf32" and not has_tf32:
+def _decide_precision(requested: str, device: str) -> Decision:
+    has_tf32 = device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+    if requested == "auto" and has_tf32:
+        return Decision("tf32", "fp32 storage, convolutions on tensor cores with 10-bit mantissas")
+    if requested == "auto":
+        return Decision("fp32", "exact; use --precision for reduced precision")
+    if requested == "tf32" and not has_tf32:
         raise UsageError(
-            f"--precision tf32 needs an NVIDIA GPU of compute capability 8.0, not {device.type}",
+            f"--precision tf32 needs an NVIDIA GPU of compute capability 8.0, not {device}",
             hint="use --precision fp32",
         )
-    if asked == "fp16" and device.type != "cuda":
-        raise UsageError(
-            f"--precision fp16 needs a CUDA device, not {device.type}", hint="use --precision bf16 or fp32"
-        )
-    return asked, "asked for"
+    if requested == "fp16" and device != "cuda":
+        raise UsageError(f"--precision fp16 needs a CUDA device, not {device}", hint="use --precision bf16 or fp32")
+    return Decision(requested, "asked for")
 
 
-def _compile(config: RunConfig, device: torch.device, planned_macs: float) -> tuple[bool, str]:
-    if config.compile == "off":
-        return False, "asked for"
-    obstacle = _compile_obstacle(device)
-    if config.compile == "on":
-        if obstacle:
-            raise UsageError(f"--compile on: {obstacle}", hint="use --compile off")
-        return True, "asked for"
-    if obstacle:
-        return False, obstacle
-    if device.type == "mps":
-        return False, "not tested on this device"
-    if device.type == "cuda":
-        return False, "not measured on a GPU yet; --compile on enables it"
+def _decide_compile(config: RunConfig, device: str, planned_macs: float) -> Decision:
+    obstacle = "no C++ compiler found (g++ or clang++)" if device == "cpu" and cxx_compiler() is None else None
+    if config.compile == "on" and obstacle:
+        raise UsageError(f"--compile on: {obstacle}", hint="use --compile off")
+    if config.compile != "auto":
+        return Decision(config.compile, "asked for")
+    if obstacle or device != "cpu":
+        return Decision("off", obstacle or "not measured on a GPU yet; --compile on enables it")
     # a training step takes three times the forward pass, with two operations per multiply-accumulate
     saved = planned_macs * 6 / _CPU_FLOPS * _COMPILE_GAIN
     cost = config.depth * _COMPILE_SECONDS_PER_LAYER
     reason = f"would save about {saved:.0f} s and cost about {cost:.0f} s; used if it saves more than twice its cost"
-    return saved > _COMPILE_MARGIN * cost, reason
+    return Decision("on" if saved > _COMPILE_MARGIN * cost else "off", reason)
 
 
-def _compile_obstacle(device: torch.device) -> str | None:
-    if device.type == "cpu" and cxx_compiler() is None:
-        return "no C++ compiler found (g++ or clang++)"
-    return None
+def _decide_cuda_graph(precision: str, requested: bool) -> Decision:
+    if not requested:
+        return Decision("off", "not measured on a GPU yet; --cuda-graph enables it")
+    if precision == "fp16":
+        return Decision("off", "the scale of an fp16 loss changes between steps")
+    return Decision("on", "one launch per step")
 
 
 def cxx_compiler() -> str | None:
@@ -183,12 +166,12 @@ def cxx_compiler() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
-def _set_up(device: torch.device, precision: str, *, deterministic: bool) -> None:
+def _set_up_process(setup: DeviceSetup, *, deterministic: bool) -> None:
     # without a GPU, the import of the compiler logs that it found no CUDA toolkit
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    if setup.device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if setup.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = setup.precision == "tf32"
         torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         # cuBLAS reads this when it creates its first handle; the value is from PyTorch's reproducibility notes
@@ -196,6 +179,8 @@ def _set_up(device: torch.device, precision: str, *, deterministic: bool) -> Non
     # the call loads the compiler, which takes a second
     if deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(deterministic)
+    if setup.compile and setup.device.type == "cpu":
+        _save_memory_when_compiling()
 
 
 def _save_memory_when_compiling() -> None:
@@ -256,10 +241,8 @@ def describe_environment(setup: DeviceSetup) -> dict[str, str | int | bool | Non
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -10,7 +10,7 @@ from resnet_cli.config import RunConfig
 from resnet_cli.data import load_source, open_data
 from resnet_cli.errors import UsageError
 from resnet_cli.recipes import make_config
-from resnet_cli.rundir import DatasetRecord, RunDir
+from resnet_cli.rundir import RunDir
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.resources import translate_errors
 
@@ -36,8 +36,6 @@ class Subject(NamedTuple):
     which: Which
     run: RunDir | None = None
     """None for a fresh network."""
-    recorded: DatasetRecord | None = None
-    """The data of the run."""
 
 
 class Probe(Protocol):
@@ -50,27 +48,20 @@ class Probe(Protocol):
 
 
 def fresh_subjects(*, arch: str | None, depth: int, shortcut: str | None, seed: int, dataset: str) -> list[Subject]:
-    """Describe networks with initial weights.
-
-    Args:
-        arch: `plain` or `resnet`; None gives both.
-        depth: number of weighted layers.
-        shortcut: `A` or `B`, for the residual network; None is `A`.
-        seed: seed of the initial weights and of the images measured.
-        dataset: name of the dataset.
+    """Describe networks with initial weights: of `arch`, or a plain and a residual one (None).
 
     Raises:
         ConfigError: a value is not valid.
-        UsageError: a shortcut was given for a plain network alone.
+        UsageError: `shortcut` was given for a plain network alone.
     """
     if arch == "plain" and shortcut is not None:
         raise UsageError(f"--shortcut {shortcut} does not fit --arch plain, which has no shortcuts")
-    subjects = []
-    for name in (arch,) if arch else ("plain", "resnet"):
-        extra = {"shortcut": shortcut} if shortcut and name == "resnet" else {}
-        config = make_config("demo", arch=name, depth=depth, seed=seed, dataset=dataset, **extra)
-        subjects.append(Subject(config.network, config, "init"))
-    return subjects
+    shortcuts = {"plain": "none", "resnet": shortcut or "A"}
+    configs = [
+        make_config("demo", arch=name, depth=depth, shortcut=shortcuts[name], seed=seed, dataset=dataset)
+        for name in ([arch] if arch else shortcuts)
+    ]
+    return [Subject(config.network, config, "init") for config in configs]
 
 
 def run_subjects(paths: list[Path], which: Which) -> list[Subject]:
@@ -82,14 +73,12 @@ def run_subjects(paths: list[Path], which: Which) -> list[Subject]:
         RunFileError: a run cannot be read.
     """
     paths = list(dict.fromkeys(paths))
-    subjects = []
-    for path in paths:
-        run = RunDir(path)
-        record = run.read_record()
-        subjects.append(Subject(record.config.network, record.config, which, run, record.dataset))
-    choices = [[s.label for s in subjects], [path.name for path in paths], [str(path) for path in paths]]
-    labels = next((labels for labels in choices if len(set(labels)) == len(labels)), choices[-1])
-    return [subject._replace(label=label) for subject, label in zip(subjects, labels, strict=True)]
+    configs = [RunDir(path).read_record().config for path in paths]
+    choices = ([config.network for config in configs], [path.name for path in paths], [str(path) for path in paths])
+    labels = next(labels for labels in choices if len(set(labels)) == len(paths))
+    return [
+        Subject(label, config, which, RunDir(path)) for label, config, path in zip(labels, configs, paths, strict=True)
+    ]
 
 
 def measure(
@@ -131,8 +120,11 @@ def measure(
     for number, subject in enumerate(subjects):
         progress("measuring", number, len(subjects), "networks")
         config = msgspec.structs.replace(subject.config, device=device, precision="fp32", compile="off")
-        run = subject.run.path if subject.run else None
-        dataset = open_data(config, data_dir=data_dir, recorded=subject.recorded, run=run, progress=progress, load=load)
+        run = subject.run
+        dataset = open_data(
+            config, data_dir=data_dir, recorded=run.read_record().dataset if run else None,
+            run=run.path if run else None, progress=progress, load=load,
+        )  # fmt: skip
         setup = decide(config)
         with translate_errors(batch_size=batch_size):
             rows = probe(

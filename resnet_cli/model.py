@@ -41,7 +41,7 @@ class Block(nn.Module):
         self.shortcut = shortcut
         self.new_channels = out_channels - in_channels
         self.downsample: nn.Module | None = None
-        if shortcut == "B" and self.changes_shape:
+        if shortcut == "B" and self.new_channels:
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), BatchNorm2d(out_channels)
             )
@@ -50,11 +50,6 @@ class Block(nn.Module):
     def name(self) -> str:
         """Prefix of the block in the state dict: `layer1.0` is the first block of stage 1."""
         return f"layer{self.stage}.{self.index - 1}"
-
-    @property
-    def changes_shape(self) -> bool:
-        """Whether input and output differ in shape: the first block of stages 2 and 3."""
-        return self.new_channels > 0
 
     def branch(self, x: Tensor) -> Tensor:
         """F(x), before the addition: (N, C_in, H, W) to (N, C_out, H/stride, W/stride)."""
@@ -70,7 +65,7 @@ class Block(nn.Module):
             return None
         if self.downsample is not None:
             return self.downsample(x)  # type: ignore[no-any-return]
-        if self.changes_shape:
+        if self.new_channels:
             half = self.new_channels // 2
             return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, half, self.new_channels - half))
         return x

@@ -1,5 +1,7 @@
 """A probe sees the network of a run with the requested weights and the data that the run was trained on."""
 
+import shutil
+
 import pandas as pd
 import pytest
 import torch
@@ -59,12 +61,13 @@ def test_runs_of_one_network_are_labelled_by_folder_name_or_by_path_where_names_
     assert [subject.label for subject in run_subjects(paths, "init")] == [str(path) for path in paths]
 
 
-def test_missing_runs_and_missing_weights_are_refused(make_run, tmp_path):
+def test_missing_runs_and_missing_weights_are_refused(run, tmp_path):
     with pytest.raises(RunFileError, match="does not exist"):
         run_subjects([tmp_path / "nothing"], "init")
-    (subject,) = run_subjects([make_run(tmp_path / "run", dataset="digits").path], "last")
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    (copy / "weights" / "last.safetensors").unlink()
     with pytest.raises(InputError, match=r"last\.safetensors is missing"):
-        measure([subject._replace(recorded=None)], Recorder(), device="cpu")
+        measure(run_subjects([copy], "last"), Recorder(), device="cpu")
 
 
 def test_data_other_than_those_of_the_run_are_refused(run, monkeypatch):

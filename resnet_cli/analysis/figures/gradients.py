@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -107,15 +108,12 @@ def _figure(profiles: pd.DataFrame, text: str) -> Figure:
     for axes in all_axes[::columns]:
         axes.set_ylabel("gradient norm ‖∂L/∂W‖")
     # fitted to the lines: the interval of two seeds alone can span decades
-    norms = profiles.loc[profiles["norm"] > 0, "norm"]
+    norms = profiles["norm"][(profiles["norm"] > 0) & np.isfinite(profiles["norm"])]
     if len(norms):
         all_axes[0].set_ylim(norms.min() / 1.6, norms.max() * 1.6)
-    if set(styles) == set(profiles["network"]):
-        legend(figure, list(styles))
-    else:
-        legend(figure, [], [(shorten(printable(label), _MAX_LABEL_LENGTH), style) for label, style in styles.items()])
-        for entry in figure.legends[0].get_texts():
-            entry.set_parse_math(False)  # labels are names of folders
+    legend(figure, [], [(shorten(printable(label), _MAX_LABEL_LENGTH), style) for label, style in styles.items()])
+    for entry in figure.legends[0].get_texts():
+        entry.set_parse_math(False)  # a label can be the name of a folder
     caption(figure, text)
     return figure
 
