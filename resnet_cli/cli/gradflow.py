@@ -1,7 +1,6 @@
 """`resnet gradflow`: gradient norm of every layer, networks side by side."""
 
 import functools
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,6 +36,7 @@ Which = Literal["init", "last", "best"]
 Format = Literal["table", "csv", "json"]
 _IDENTITY = ["label", "network", "which", "dataset", "seed"]
 _BAR_WIDTH = 14
+_SHORTEST_BAR = 1 / (8 * _BAR_WIDTH)  # an eighth of a character
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -127,47 +127,38 @@ def _document(frame: "pd.DataFrame") -> dict[str, Any]:
 
 
 def _table(frame: "pd.DataFrame") -> "Group":
+    import numpy as np
+    from rich.bar import Bar
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     from resnet_cli.analysis.gradients import gradient_trend
 
-    norms = {str(label): rows.set_index("layer")["grad_norm"] for label, rows in frame.groupby("label", sort=False)}
-    positive = frame.loc[frame["grad_norm"] > 0, "grad_norm"]
-    low, high = (float(positive.min()), float(positive.max())) if len(positive) else (1.0, 1.0)
+    logs = np.log10(frame["grad_norm"].where(frame["grad_norm"] > 0)).replace(np.inf, np.nan)
+    shares = (logs - logs.min()) / (logs.max() - logs.min())
+    frame = frame.assign(share=shares.clip(lower=_SHORTEST_BAR).fillna(0.0))
+    networks = {str(label): rows for label, rows in frame.groupby("label", sort=False)}
     which = {"init": "initial", "last": "last", "best": "best"}[frame["which"].iloc[0]]
     title = f"gradient norm ‖∂L/∂W‖, {which} weights, {frame['dataset'].iloc[0]} (bars: log scale)"
-    table = Table(box=None, pad_edge=False, title=printable(title), title_justify="left")
+    table = Table(box=None, pad_edge=False)
     table.add_column("layer", no_wrap=True)
-    for label in norms:
+    for label in networks:
         table.add_column(printable(label), justify="right", no_wrap=True)
         table.add_column("", width=_BAR_WIDTH, no_wrap=True)
-    for layer in max(norms.values(), key=len).index:  # the deepest network has all layers of the others
-        cells: list[str | Text] = [str(layer)]
-        for of_layer in norms.values():
-            norm = of_layer.get(layer)
-            cells += ["", ""] if norm is None else [f"{norm:.2e}", Text(bar(norm, low, high, _BAR_WIDTH), style="cyan")]
-        table.add_row(*cells)
-    lines: list[Text | Table] = [table]
-    for name, rows in frame.groupby("label", sort=False):
-        trend = gradient_trend(rows)
-        lines.append(
-            Text(
-                f"{printable(str(name))}: stage 1 / stage 3 ratio {trend.early_late_ratio:.3g}, "
-                f"slope {trend.log10_slope_per_layer:+.4f} decades per layer towards the output"
-            )
-        )
-    return Group(*lines)
-
-
-def bar(value: float, low: float, high: float, width: int) -> str:
-    """Draw a bar of block characters whose length is the logarithm of `value` between `low` and `high`.
-
-    It is at least an eighth of a character long; empty where `value` has no logarithm.
-    """
-    if value <= 0 or not math.isfinite(value):
-        return ""
-    share = 1.0 if high <= low else math.log(value / low) / math.log(high / low)
-    eighths = max(1, round(share * width * 8))
-    return "█" * (eighths // 8) + ("" if eighths % 8 == 0 else "▏▎▍▌▋▊▉"[eighths % 8 - 1])
+    cells = {
+        label: {
+            layer: (f"{norm:.2e}", Bar(1, 0, share, color="cyan"))
+            for layer, norm, share in rows[["layer", "grad_norm", "share"]].itertuples(index=False)
+        }
+        for label, rows in networks.items()
+    }
+    for layer in max(cells.values(), key=len):  # the deepest network has all layers of the others
+        table.add_row(layer, *(cell for of_network in cells.values() for cell in of_network.get(layer, ("", ""))))
+    trends = {label: gradient_trend(rows) for label, rows in networks.items()}
+    lines = [
+        f"{printable(label)}: stage 1 / stage 3 ratio {trend.early_late_ratio:.3g}, "
+        f"slope {trend.log10_slope_per_layer:+.4f} decades per layer towards the output"
+        for label, trend in trends.items()
+    ]
+    return Group(Text(printable(title)), table, Text("\n".join(lines)))
