@@ -1,20 +1,20 @@
-"""Does speed change results? Training curves against the textbook's arithmetic, and accuracy over seeds.
+"""Agreement with the textbook trainer: losses step by step, and accuracy over seeds.
 
     python benchmarks/agreement.py curves [--steps 40]
     python benchmarks/agreement.py accuracy --data-dir DIR [--seeds 3] [--first-seed 0] [--epochs 6]
     python benchmarks/agreement.py pooled FILE FILE
 
-`curves`: ResNet-20 and Plain-20 take the same steps from the same weights on the same batches in several ways. The
-reference is the default memory layout, eager, without fusion; printed is the largest relative difference of the
-training loss: of the first step, of the first ten, of all. The last way is the reference itself in one thread, which
-changes the order of summation and nothing else: training amplifies rounding, whatever its origin, and at the report's
-learning rate without bound, so that no way can be asked to differ less than that one.
+`curves` takes the same steps of ResNet-20 and Plain-20, from the same weights and on the same batches, in several
+variants. The reference is eager, in the default memory layout and without fusion. The script prints the largest
+relative difference of the training loss from the reference: in the first step, in the first ten and in all steps. The
+last variant is the reference on one thread, where only the order of summation differs. Training amplifies such rounding
+differences, at the report's learning rate without bound, so no variant can be expected to differ less than this one.
 
-`accuracy`: ResNet-8 on 10,000 of the images in DIR (a folder as for `--dataset imagefolder`), by the textbook trainer
-and by ours, eager and compiled: test accuracy, mean ± standard deviation over seeds, and the 95 % interval of the
-difference (Welch).
+`accuracy` trains ResNet-8 on 10,000 of the images in DIR (a folder as for `--dataset imagefolder`) with the textbook
+trainer and with ours, eager and compiled. It prints test accuracies, their mean ± standard deviation over seeds, and
+the 95 % interval of the difference (Welch).
 
-`pooled`: the same of the rows that several runs of `accuracy` printed, apart and together.
+`pooled` computes the same statistics from the output of several `accuracy` runs, separately and combined.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 from textbook import Textbook, network
-from where import command_line, where
+from where import command_line, parser, where
 
 from resnet_cli.config import RunConfig
 from resnet_cli.data import Dataset, Images, Source, open_data, prepare
@@ -37,35 +37,32 @@ from resnet_cli.model import build_model
 from resnet_cli.recipes import make_config
 
 BATCH_SIZE = 128
-WAYS = ("textbook", "ours, eager", "ours, compiled")
+TRAINERS = ("textbook", "ours, eager", "ours, compiled")
 
 
 def main() -> None:
-    """Print one of the three."""
-    args = _options()
+    """Run the comparison that the first argument names."""
+    args = _arguments()
     print(f"{command_line()}\n")
-    if args.what == "curves":
+    if args.comparison == "curves":
         _curves(args.steps)
-    elif args.what == "accuracy":
+    elif args.comparison == "accuracy":
         _accuracy(args)
     else:
         _pooled(args.files)
     print(f"\n{where()}")
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["curves", "accuracy", "pooled"])
-    parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--data-dir", type=Path)
-    return parser.parse_args()
-
-
-# ------------------------------------------------------------------------ curves
+def _arguments() -> argparse.Namespace:
+    options = parser(__doc__)
+    options.add_argument("comparison", choices=["curves", "accuracy", "pooled"])
+    options.add_argument("files", nargs="*", type=Path, help="output of `accuracy`, for `pooled`")
+    options.add_argument("--steps", type=int, default=40, help="number of steps (curves)")
+    options.add_argument("--seeds", type=int, default=3, help="number of seeds (accuracy)")
+    options.add_argument("--first-seed", type=int, default=0, help="first of the seeds (accuracy)")
+    options.add_argument("--epochs", type=int, default=6, help="length of each training (accuracy)")
+    options.add_argument("--data-dir", type=Path, help="folder of the images (accuracy)")
+    return options.parse_args()
 
 
 def _curves(num_steps: int) -> None:
@@ -75,27 +72,28 @@ def _curves(num_steps: int) -> None:
     for lr in (0.001, 0.1):
         for arch in ("plain", "resnet"):
             fields = {"arch": arch, "depth": 20, "device": "cpu", "epochs": 1, "lr": lr, "milestones": ()}
-            ways = {
+            configs = {
                 "eager": make_config(**fields, compile="off"),
                 "compiled": make_config(**fields, compile="on"),
-                "bf16, on request only": make_config(**fields, compile="off", precision="bf16"),
+                "bf16": make_config(**fields, compile="off", precision="bf16"),
             }
-            reference = _reference(ways["eager"], dataset)
+            reference = _reference_losses(configs["eager"], dataset)
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
-            one_thread = _reference(ways["eager"], dataset)
+            one_thread = _reference_losses(configs["eager"], dataset)
             torch.set_num_threads(threads)
-            found = {name: _ours(config, dataset) for name, config in ways.items()}
-            for name, losses in {**found, "the reference in one thread": one_thread}.items():
-                apart = np.abs(losses - reference) / np.abs(reference)
-                columns = "".join(f"{value:12.1e}" for value in (apart[0], apart[:10].max(), apart.max()))
+            ours = {name: _our_losses(config, dataset) for name, config in configs.items()}
+            for name, losses in {**ours, "reference on one thread": one_thread}.items():
+                differences = np.abs(losses - reference) / np.abs(reference)
+                shown = (differences[0], differences[:10].max(), differences.max())
+                columns = "".join(f"{value:12.1e}" for value in shown)
                 print(f"{f'lr {lr}, {arch}-20, {name}':44}{columns}")
 
 
 def _random_dataset(num_steps: int) -> Dataset:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, num_steps * BATCH_SIZE)
-    # labels that can be learned: the brightness of the image
+    # the brightness of an image depends on its label, so that the labels can be learned
     noise = rng.integers(0, 128, (len(labels), 32, 32, 3))
     train = Images((noise + 12 * labels[:, None, None, None]).astype(np.uint8), labels)
     classes = tuple("0123456789")
@@ -105,8 +103,8 @@ def _random_dataset(num_steps: int) -> Dataset:
     return prepare(source)
 
 
-def _ours(config: RunConfig, dataset: Dataset) -> np.ndarray:
-    """Loss of each step, from the running mean that the engine yields."""
+def _our_losses(config: RunConfig, dataset: Dataset) -> np.ndarray:
+    """Loss of each step, (steps,), from the running mean that the engine yields."""
     sums = [0.0]
     for event in Engine(config, dataset, decide(config)).run():
         if isinstance(event, StepEvent) and event.phase == "train":
@@ -114,8 +112,8 @@ def _ours(config: RunConfig, dataset: Dataset) -> np.ndarray:
     return np.diff(sums) / BATCH_SIZE
 
 
-def _reference(config: RunConfig, dataset: Dataset) -> np.ndarray:
-    """Loss of each step on the same batches, eager and in the default layout."""
+def _reference_losses(config: RunConfig, dataset: Dataset) -> np.ndarray:
+    """Loss of each step, (steps,), on the same batches: eager, in the default layout, without fusion."""
     device = torch.device("cpu")
     model = network(config.arch, config.depth)
     weights = build_model(config.arch, config.depth, seed=config.seed).state_dict()
@@ -136,9 +134,6 @@ def _reference(config: RunConfig, dataset: Dataset) -> np.ndarray:
         optimizer.step()
         losses.append(loss.item())
     return np.array(losses)
-
-
-# ---------------------------------------------------------------------- accuracy
 
 
 def _accuracy(args: argparse.Namespace) -> None:
@@ -163,25 +158,25 @@ def _accuracy(args: argparse.Namespace) -> None:
         trainer = Textbook("resnet", 8, *images, "cpu", milestones=(milestone,))
         return [trainer.epoch() for _ in range(args.epochs)][-1]
 
-    ways = dict(zip(WAYS, (textbook, ours("off"), ours("on")), strict=True))
+    trainers = dict(zip(TRAINERS, (textbook, ours("off"), ours("on")), strict=True))
     print(f"\nresnet-8, 10,000 of the images, {args.epochs} epochs, {args.seeds} seeds: test accuracy, %")
-    print(f"{'':16}{''.join(f'{name:>16}' for name in ways)}", flush=True)
+    print(f"{'':16}{''.join(f'{name:>16}' for name in trainers)}", flush=True)
     rows = []
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        rows.append([way(seed) for way in ways.values()])
+        rows.append([train(seed) for train in trainers.values()])
         print(f"seed {seed:<11}{''.join(f'{value:16.2f}' for value in rows[-1])}", flush=True)
     print()
     _summarize(np.array(rows))
 
 
 def _summarize(rows: np.ndarray) -> None:
-    """Print mean, deviation and interval of the columns textbook, eager and compiled of (seeds, 3) accuracies."""
+    """Print mean, standard deviation and interval of the accuracies `rows`, (seeds, 3): textbook, eager, compiled."""
     textbook = rows[:, 0]
-    for name, values in zip(WAYS, rows.T, strict=True):
+    for name, values in zip(TRAINERS, rows.T, strict=True):
         line = f"{name:16}{values.mean():7.2f} ± {values.std(ddof=1):.2f}"
         if name != "textbook":
             interval = stats.ttest_ind(values, textbook, equal_var=False).confidence_interval(0.95)
-            line += f"   difference from the textbook's: [{interval.low:+.2f}, {interval.high:+.2f}] at 95 %"
+            line += f"   difference from the textbook, 95 %: [{interval.low:+.2f}, {interval.high:+.2f}]"
         print(line)
 
 
@@ -193,7 +188,7 @@ def _pooled(paths: list[Path]) -> None:
         print(f"{path.name}, {len(found)} seeds")
         _summarize(rows[-1])
         print()
-    print(f"together, {sum(map(len, rows))} seeds")
+    print(f"combined, {sum(map(len, rows))} seeds")
     _summarize(np.concatenate(rows))
 
 

@@ -1,26 +1,26 @@
-"""Whole epochs with evaluation: the textbook trainer against ours, interleaved.
+"""Time of whole epochs with evaluation on a CPU, textbook trainer and ours in turn.
 
     python benchmarks/cpu_epoch.py --depth 20 --pairs 3 [--arch resnet] [--images 50000] [--compile on|off]
 
-Each side is a process of its own that waits while the other runs, so that neither's threads or allocator touch the
-other's. The images are random bytes: speed does not depend on them. The first epoch of each side, which allocates and
-compiles, is not counted; its time is printed apart.
+Each trainer has its own process, which waits while the other one works, so that threads and allocators do not affect
+each other. The images are random bytes, since speed does not depend on their content. The first epoch of each trainer,
+which allocates and compiles, is reported separately.
 """
 
 import argparse
-import datetime
 import multiprocessing
 import resource
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import numpy as np
+from where import command_line, parser, where
 
 
 def data(num_images: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Random images with the shapes of CIFAR-10; a fifth as many for the test."""
+    """Random training images and labels in the shape of CIFAR-10, and a fifth as many test images."""
     rng = np.random.default_rng(0)
 
     def images(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +30,7 @@ def data(num_images: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarr
 
 
 def textbook(pipe: Connection, args: argparse.Namespace) -> None:
-    """Serve epochs of the textbook trainer."""
+    """Process of the textbook trainer."""
     from textbook import Textbook
 
     trainer = Textbook(args.arch, args.depth, *data(args.images), "cpu")
@@ -38,7 +38,7 @@ def textbook(pipe: Connection, args: argparse.Namespace) -> None:
 
 
 def ours(pipe: Connection, args: argparse.Namespace) -> None:
-    """Serve epochs of this project's engine."""
+    """Process of this project's engine."""
     from resnet_cli.data.dataset import Images, Source, prepare
     from resnet_cli.device import decide
     from resnet_cli.engine import Engine, EpochRecord
@@ -59,8 +59,8 @@ def ours(pipe: Connection, args: argparse.Namespace) -> None:
     serve(pipe, epoch)
 
 
-def serve(pipe: Connection, epoch: object) -> None:
-    """Run an epoch and send its seconds whenever asked; at the end the peak memory in bytes."""
+def serve(pipe: Connection, epoch: Callable[[], float]) -> None:
+    """Run one epoch per request and send its seconds; after the last request, send the peak memory in bytes."""
     while pipe.recv():
         started = time.perf_counter()
         epoch()
@@ -69,47 +69,46 @@ def serve(pipe: Connection, epoch: object) -> None:
 
 
 def main() -> None:
-    """Interleave the two sides and print medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", default="resnet")
-    parser.add_argument("--depth", type=int, default=20)
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--images", type=int, default=50_000)
-    parser.add_argument("--compile", default="on", choices=["on", "off"])
-    args = parser.parse_args()
-
-    print(f"python benchmarks/cpu_epoch.py {' '.join(sys.argv[1:])}")
+    """Let the two trainers take turns and print medians and ratios."""
+    args = _arguments()
+    print(command_line())
     context = multiprocessing.get_context("spawn")
     pipes = {}
-    for side in (textbook, ours):
-        pipes[side.__name__], far = context.Pipe()
-        context.Process(target=side, args=(far, args)).start()
+    for trainer in (textbook, ours):
+        pipes[trainer.__name__], far = context.Pipe()
+        context.Process(target=trainer, args=(far, args)).start()
 
-    def measure(side: str) -> float:
-        pipes[side].send(True)
-        return pipes[side].recv()
+    def measure(trainer: str) -> float:
+        pipes[trainer].send(True)
+        return pipes[trainer].recv()
 
-    first = {side: measure(side) for side in pipes}
-    times: dict[str, list[float]] = {side: [] for side in pipes}
+    first = {trainer: measure(trainer) for trainer in pipes}
+    times: dict[str, list[float]] = {trainer: [] for trainer in pipes}
     for pair in range(args.pairs):
-        for side in pipes:
-            times[side].append(measure(side))
-        print(f"pair {pair + 1}: " + "  ".join(f"{side} {times[side][-1]:.1f} s" for side in pipes), flush=True)
+        for trainer in pipes:
+            times[trainer].append(measure(trainer))
+        print(f"pair {pair + 1}: " + "  ".join(f"{name} {times[name][-1]:.1f} s" for name in pipes), flush=True)
     for pipe in pipes.values():
         pipe.send(False)
     memory = pipes["ours"].recv()
 
-    import torch
-
-    from resnet_cli.device import _cpu_name
-
     ratios = [a / b for a, b in zip(times["textbook"], times["ours"], strict=True)]
-    print(f"{args.arch}-{args.depth}, {args.images:,} training images an epoch, compile {args.compile}")
-    for side in pipes:
-        print(f"{side:9} median {statistics.median(times[side]):7.1f} s   first epoch {first[side]:7.1f} s")
+    print(f"{args.arch}-{args.depth}, {args.images:,} training images per epoch, compile {args.compile}")
+    for trainer in pipes:
+        print(f"{trainer:9} median {statistics.median(times[trainer]):7.1f} s   first epoch {first[trainer]:7.1f} s")
     print(f"textbook ÷ ours: median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
-    print(f"peak resident memory of ours {memory / 2**20:.0f} MiB, its images included")
-    print(f"{datetime.date.today()}, {_cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"peak resident memory of ours, including its images: {memory / 2**20:.0f} MiB")
+    print(f"\n{where()}")
+
+
+def _arguments() -> argparse.Namespace:
+    options = parser(__doc__)
+    options.add_argument("--arch", default="resnet", choices=["plain", "resnet"])
+    options.add_argument("--depth", type=int, default=20, help="weighted layers, 6n+2")
+    options.add_argument("--pairs", type=int, default=3, help="epochs of each trainer, after the first")
+    options.add_argument("--images", type=int, default=50_000, help="training images per epoch")
+    options.add_argument("--compile", default="on", choices=["on", "off"], help="use torch.compile for ours")
+    return options.parse_args()
 
 
 if __name__ == "__main__":

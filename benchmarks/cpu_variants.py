@@ -1,11 +1,11 @@
-"""Milliseconds of a training step on a CPU in many ways: what each of our choices gains, and what others would.
+"""Time of a training step on a CPU in nineteen variants: the textbook's, ours, and alternatives to each choice.
 
     python benchmarks/cpu_variants.py [--arch resnet] [--depth 20] [--steps 12] [--rounds 3]
 
-Each row is a process of its own (two, where it says so): two steps to warm up, then `--steps` timed ones on a batch of
-128 random images, forward, backward and update without augmentation. A round visits all rows; printed are medians over
-the rounds, and what share of the matrix peak (the best of ten products of two 2048×2048 matrices in fp32, measured
-first) a step reaches when it computes three times the multiply-accumulates of a forward pass.
+Each variant runs in its own process (or in two, where its name says so): two warm-up steps, then `--steps` timed steps
+on a batch of 128 random images; forward, backward and update, without augmentation. Each round measures every variant
+once. The script prints medians over the rounds and the share of the matrix peak that a step reaches, counting a step as
+three forward passes. The matrix peak, measured first, is the best of ten products of two 2048×2048 fp32 matrices.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from where import command_line, where
+from where import command_line, parser, where
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE = 128
 
-# name: (what the process does, its environment)
+# name: (keywords of `measure`, additional environment variables)
 VARIANTS: dict[str, tuple[list[str], dict[str, str]]] = {
     "textbook: NCHW, default allocator": (["textbook"], {}),
     "+ channels last, fused SGD, in place": (["ours"], {}),
@@ -52,8 +52,8 @@ VARIANTS: dict[str, tuple[list[str], dict[str, str]]] = {
 
 
 def main() -> None:
-    """Print the table, or measure one variant when asked by the parent process."""
-    args = _options()
+    """Print the table; with --variant, as the parent process calls it, measure one variant."""
+    args = _arguments()
     if args.variant:
         print(json.dumps(measure(args)))
         return
@@ -68,7 +68,7 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
     for _ in range(args.rounds):
         for name, (variant, environment) in VARIANTS.items():
-            found[name].append(in_a_process(args, variant, environment))
+            found[name].append(measure_in_process(args, variant, environment))
     flops = 6 * BATCH_SIZE * count_macs(args.depth, "none" if args.arch == "plain" else "A")
     base = statistics.median(one["ms"] for one in found["textbook: NCHW, default allocator"])
     print(f"{args.arch}-{args.depth}, batches of {BATCH_SIZE}, matrix peak {peak / 1e9:.0f} GFLOP/s\n")
@@ -84,18 +84,18 @@ def main() -> None:
     print(f"\n{where()}")
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", default="resnet", choices=["plain", "resnet"])
-    parser.add_argument("--depth", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--variant", nargs="+", help=argparse.SUPPRESS)
-    return parser.parse_args()
+def _arguments() -> argparse.Namespace:
+    options = parser(__doc__)
+    options.add_argument("--arch", default="resnet", choices=["plain", "resnet"])
+    options.add_argument("--depth", type=int, default=20, help="weighted layers, 6n+2")
+    options.add_argument("--steps", type=int, default=12, help="timed steps per round")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--variant", nargs="+", help=argparse.SUPPRESS)
+    return options.parse_args()
 
 
-def in_a_process(args: argparse.Namespace, variant: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """What `measure` gives in a fresh process; in two at once, milliseconds of a step of either, so of half of both."""
+def measure_in_process(args: argparse.Namespace, variant: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """Result of `measure` in a fresh process. With two at once, a step counts half its time: two end within it."""
     command = [sys.executable, __file__, "--arch", args.arch, "--depth", str(args.depth), "--steps", str(args.steps),
                "--variant", *variant]  # fmt: skip
     full = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
@@ -105,7 +105,7 @@ def in_a_process(args: argparse.Namespace, variant: list[str], environment: dict
         for _ in range(count)
     ]
     found: list[dict[str, float]] = [json.loads(one.communicate()[0].splitlines()[-1]) for one in started]
-    # they start together, and medians over steps ignore the few that one of them takes alone
+    # the processes start together; medians ignore the few steps that one of them takes alone
     return {
         "ms": statistics.mean(one["ms"] for one in found) / count,
         "mib": sum(one["mib"] for one in found),
@@ -123,24 +123,24 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     from resnet_cli.model import build_model
     from resnet_cli.norm import BatchNorm2d
 
-    words = set(args.variant)
-    if "keep" in words:
+    keywords = set(args.variant)
+    if "keep" in keywords:
         _keep_freed_memory()
-    if words & {"whole", "blocks", "regions"} and "save-all" not in words:
+    if keywords & {"whole", "blocks", "regions"} and "save-all" not in keywords:
         _save_memory_when_compiling()
-    if "one-thread" in words:
+    if "one-thread" in keywords:
         torch.set_num_threads(1)
-    is_ours = "ours" in words
-    layout = torch.channels_last if is_ours and "nchw" not in words else torch.contiguous_format
+    is_ours = "ours" in keywords
+    layout = torch.channels_last if is_ours and "nchw" not in keywords else torch.contiguous_format
     model = build_model(args.arch, args.depth) if is_ours else network(args.arch, args.depth)
     model = model.to(memory_format=layout)
-    if "their-norm" in words:
+    if "their-norm" in keywords:
         BatchNorm2d.forward = torch.nn.BatchNorm2d.forward
-    forward = torch.compile(model, dynamic=False) if "whole" in words else model
-    if "blocks" in words:
+    forward = torch.compile(model, dynamic=False) if "whole" in keywords else model
+    if "blocks" in keywords:
         for block in blocks_of(model):
             block.compile(dynamic=False)
-    if "regions" in words:
+    if "regions" in keywords:
         forward = compiled_regions(model)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True if is_ours else None
@@ -151,7 +151,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
     def step() -> float:
         started = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled="bf16" in words):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled="bf16" in keywords):
             logits = forward(images).float()
         loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad()
@@ -167,16 +167,16 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
 
 def blocks_of(model: Any) -> list[Any]:
-    """The residual or plain blocks in order."""
+    """Blocks of our network, in forward order."""
     return [block for stage in (model.layer1, model.layer2, model.layer3) for block in stage]
 
 
 def compiled_regions(model: Any) -> Callable[[Tensor], Tensor]:
-    """Our network compiled in pieces, each from one ReLU behind an addition to the next addition.
+    """Our network compiled in pieces, each from the ReLU after one addition to the next addition.
 
-    A piece that ended with its ReLU would keep, for its own backward pass, which elements that ReLU let through: one
-    bool an element, which Inductor's C++ reads back one by one. Begun with it, it keeps the ReLU's result, which
-    the convolution behind needs anyway.
+    A piece that ended with a ReLU would store, for its backward pass, a boolean mask of the elements that the ReLU let
+    through, which Inductor's C++ reads back one element at a time. A piece that starts with the ReLU stores its result
+    instead, which the next convolution needs anyway.
     """
 
     @torch.compile(dynamic=False)

@@ -1,7 +1,7 @@
-"""Run directories of the report's four networks with random numbers in them, written by the package's own writers.
+"""Complete run directories with random results, written by the package's own writers.
 
-Errors walk randomly around a curve that falls with the learning rate and ends near the published accuracy of the
-network, so that tables and figures have as many different digits and points as those of real runs.
+They belong to the report's four networks. Errors follow a random walk around a curve that falls with the learning rate
+and ends near the network's published accuracy, so that tables and figures are as large as those of real runs.
 """
 
 import datetime
@@ -19,7 +19,6 @@ from resnet_cli.analysis.paper import published
 from resnet_cli.config import RunConfig
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import Attempt, DatasetRecord, Decision, ModelRecord, Predictions, RunDir, RunRecord, Summary
-from resnet_cli.rundir.page import run_page
 
 NETWORKS = (("plain", 20), ("resnet", 20), ("plain", 56), ("resnet", 56))
 
@@ -42,15 +41,15 @@ _DECISIONS = {
 
 
 def generate(folder: Path, num_runs: int, *, gradflow: bool = False, predictions: bool = False) -> None:
-    """Write `num_runs` complete runs of 200 epochs into `folder`: the four networks in turn, each with new seeds.
+    """Write `num_runs` complete runs of 200 epochs: the four networks in turn, with increasing seeds.
 
     Args:
-        folder: is made.
-        num_runs: count.
-        gradflow: also gradient norms of every layer in every epoch.
-        predictions: also outputs for the test images.
+        folder: folder for the run directories; created if needed.
+        num_runs: number of runs.
+        gradflow: write gradient norms of every layer and epoch.
+        predictions: write outputs for the test images.
     """
-    # nothing here must survive a power cut, and waiting for the disk would take most of the time
+    # these files need not survive a power failure, and waiting for the disk would take most of the time
     with patch("os.fsync"):
         for number in range(num_runs):
             seed, network = divmod(number, len(NETWORKS))
@@ -100,11 +99,11 @@ def _write(run: RunDir, config: RunConfig, *, gradflow: bool, predictions: bool)
         last=rows[-1], best=min(rows, key=lambda row: row["test_error_pct"]), best_chosen_on="test", **seconds,
         peak_memory_bytes=max(row["peak_memory_bytes"] for row in rows),
     )  # fmt: skip
-    run.write_summary(summary, run_page(record, summary))
+    run.write_summary(summary, f"# {config.network}\n")
 
 
 def _epochs(config: RunConfig, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """The rows of metrics.csv."""
+    """Rows of metrics.csv."""
     reference = published(config.recipe, config.dataset, config.arch, config.depth)
     assert reference is not None
     assert config.epochs is not None
@@ -134,17 +133,17 @@ def _epochs(config: RunConfig, rng: np.random.Generator) -> list[dict[str, Any]]
 
 
 def _walk(last: float, drops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Percent of errors, (epochs,): falls from 60, again at each drop of the learning rate, and ends near `last`."""
+    """Error in per cent, (epochs,): starts near 60, drops with the learning rate `drops`, and ends near `last`."""
     epochs = np.arange(len(drops))
     plateau = last + np.array([9.0, 1.2, 0.0])[drops]
     noise = np.zeros(len(drops))
-    for e in epochs[1:]:  # pulled back to the curve, and quieter at a smaller learning rate
+    for e in epochs[1:]:  # decaying deviations, smaller at a smaller learning rate
         noise[e] = 0.7 * noise[e - 1] + rng.normal(0, (1.5, 0.3, 0.05)[drops[e]])
     return np.clip(plateau + 50 * np.exp(-epochs / 8) + noise, 0, 100)
 
 
 def _gradients(config: RunConfig, epochs: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """The rows of gradflow.csv."""
+    """Rows of gradflow.csv."""
     per_stage = (config.depth - 2) // 3
     layers = [("conv1", 0, 0)]
     for i in range(config.depth - 2):

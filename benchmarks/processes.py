@@ -1,4 +1,4 @@
-"""Commands in fresh processes: how long one takes, and how much memory it holds at most."""
+"""Commands in fresh processes, with their time and peak memory."""
 
 import os
 import platform
@@ -12,20 +12,20 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 RESNET = (sys.executable, "-m", "resnet_cli")
 
-_RSS_UNIT = 1 if platform.system() == "Darwin" else 1024  # bytes, of getrusage(2)
+_RSS_UNIT = 1 if platform.system() == "Darwin" else 1024  # bytes, getrusage(2)
 
 
 class Finished(NamedTuple):
-    """A process that has ended well."""
+    """A process that ended with exit code 0."""
 
     seconds: float
     peak_bytes: int
-    """Highest resident memory; on Linux at least what the caller holds, which is counted until exec."""
+    """Peak resident memory. On Linux at least that of the calling process, which counts until exec."""
     stdout: bytes
 
 
 def run(*command: str) -> Finished:
-    """Run `command` on this source tree, its stdout into a file; raises `CalledProcessError` where it fails."""
+    """Run `command` with this source tree; raises `CalledProcessError` if it fails."""
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         started = time.perf_counter()
         process = subprocess.Popen(command, env=_environment(), stdout=stdout, stderr=stderr)
@@ -41,6 +41,6 @@ def run(*command: str) -> Finished:
 
 
 def _environment() -> dict[str, str]:
-    # bytecode is kept, as it is where a package is installed
+    # without this variable bytecode is cached, as it is for an installed package
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPATH": str(ROOT)}

@@ -1,16 +1,15 @@
-"""The same configuration, five times in fresh processes: one checksum over everything that it determines.
+"""Checksums of the same run, trained several times in fresh processes.
 
     python benchmarks/reproducibility.py [--runs 5] [--epochs 3] [--compile off on]
 
-Plain and residual networks of eight layers are trained on 300 of the embedded digits, with and without
-`torch.compile`, which compiles anew each time. The checksum covers metrics without the clock, gradient norms,
-predictions, both weight files to the byte, and momentum and statistics of the last state. The last line of each group
-is a copy by `resnet train --from`.
-Exits 1 when two checksums of a group differ.
+Plain and residual networks with eight layers are trained on 300 of the embedded digits, eager and with `torch.compile`,
+which compiles again each time. Each checksum covers gradient norms, predictions, both weight files, momentum and
+batch-normalisation statistics of the final state, and metrics without the columns that depend on the clock or the
+process. The last line of each group is a repetition by `resnet train --from`. Exits with code 1 if two checksums of a
+group differ.
 """
 
 import argparse
-import datetime
 import os
 import subprocess
 import sys
@@ -18,18 +17,20 @@ import tempfile
 import time
 from pathlib import Path
 
+from where import command_line, parser, where
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "hostile")]
 
-import sameness  # noqa: E402 (after the path to it)
+import sameness  # noqa: E402 (needs the path above)
 
-from resnet_cli.rundir import RunDir, RunRecord  # noqa: E402
+from resnet_cli.rundir import RunDir  # noqa: E402
 
 
 def main() -> int:
-    options = _options()
-    print(f"python benchmarks/reproducibility.py {' '.join(sys.argv[1:])}".rstrip())
-    differ, record = [], None
+    options = _arguments()
+    print(command_line())
+    differing = []
     with tempfile.TemporaryDirectory() as name:
         for arch in ("plain", "resnet"):
             for compile_mode in options.compile:
@@ -45,19 +46,18 @@ def main() -> int:
                 for out, checksum in checksums.items():
                     print(f"  {checksum}{'  (--from)' if out == outs[-1].name else ''}")
                 if len(set(checksums.values())) > 1:
-                    differ.append(group)
-                record = RunDir(outs[0]).read_record()
-    print(f"\n{_where(record)}")
-    print(f"differ: {', '.join(differ)}" if differ else "all checksums of a group are equal")
-    return 1 if differ else 0
+                    differing.append(group)
+    print(f"\n{where()}")
+    print(f"checksums differ: {', '.join(differing)}" if differing else "the checksums of each group are equal")
+    return 1 if differing else 0
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--compile", nargs="+", choices=["off", "on"], default=["off", "on"])
-    return parser.parse_args()
+def _arguments() -> argparse.Namespace:
+    options = parser(__doc__)
+    options.add_argument("--runs", type=int, default=5, help="trainings per group, without the one of --from")
+    options.add_argument("--epochs", type=int, default=3)
+    options.add_argument("--compile", nargs="+", choices=["off", "on"], default=["off", "on"])
+    return options.parse_args()
 
 
 def _train(out: Path, *arguments: str) -> None:
@@ -65,14 +65,6 @@ def _train(out: Path, *arguments: str) -> None:
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": cache}
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-
-
-def _where(record: RunRecord) -> str:
-    named = record.environment
-    return (
-        f"{datetime.date.today()}, {named['cpu']}, {named['num_threads']} threads, python {named['python']}, "
-        f"torch {named['torch']}, {named['platform']}"
-    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""How long the commands take that compute no network: help, `resnet compare` of many runs, `resnet plot` of a study.
+"""Time and memory of the commands that use no network: help, `resnet compare` and `resnet plot`.
 
     python benchmarks/startup_and_analysis.py [--starts 15] [--runs 1000] [--repeats 5]
 
-Every time is that of a whole fresh process, from its start to its end; the median of several, after one that is not
-counted. `resnet --help` and `--version` take turns with `python -c pass`, the part of them that is Python's own.
-The runs are generated (`generated_runs.py`): 200 epochs of the report's four networks, in turn, as the package writes
-them; the four that are plotted have gradient norms of every layer and epoch and predictions, so that every figure is
-drawn. `compare` reads what a run is and how it ended, `plot` its epochs too. Memory is the highest resident memory of
-the process.
+Each time is that of a whole fresh process: the median of several, after one that is not counted. `resnet --help` and
+`--version` alternate with `python -c pass`, which measures Python's own share. The runs are generated
+(`generated_runs.py`): 200 epochs of the report's four networks in turn. The four runs that are plotted have predictions
+and gradient norms of every layer and epoch, so that every figure is drawn. `compare` reads the configuration and the
+results of a run, `plot` its epochs too. Memory is the peak resident memory of the process.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from processes import RESNET, ROOT, Finished, run
 sys.path.insert(0, str(ROOT))
 
 from generated_runs import generate
-from where import command_line, where
+from where import command_line, parser, where
 
 from resnet_cli.analysis.figures import KINDS
 
@@ -34,7 +33,7 @@ PLOT_SECONDS = 10.0
 
 
 def main() -> None:
-    options = _options()
+    options = _arguments()
     print(f"{command_line()}\n")
     with tempfile.TemporaryDirectory() as name:
         lines = _starts(options.starts)
@@ -44,12 +43,12 @@ def main() -> None:
     print(f"\n{where()}")
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--starts", type=int, default=15, help="processes of each command that only starts")
-    parser.add_argument("--runs", type=int, default=1000, help="run directories to compare")
-    parser.add_argument("--repeats", type=int, default=5, help="processes of compare and of plot")
-    return parser.parse_args()
+def _arguments() -> argparse.Namespace:
+    options = parser(__doc__)
+    options.add_argument("--starts", type=int, default=15, help="measurements of help and version")
+    options.add_argument("--runs", type=int, default=1000, help="number of runs to compare")
+    options.add_argument("--repeats", type=int, default=5, help="measurements of compare and plot")
+    return options.parse_args()
 
 
 Line = tuple[str, str, str, str]
@@ -73,14 +72,10 @@ def _starts(count: int) -> list[Line]:
 
 def _compare(folder: Path, num_runs: int, repeats: int) -> list[Line]:
     generate(folder, num_runs)
-    told = json.loads(run(*RESNET, "compare", str(folder), "--json").stdout)
-    assert sum(network["n"] for network in told["networks"]) == num_runs, "a run was left out"
-    done = [run(*RESNET, "compare", str(folder)) for _ in range(repeats)]
-    name = f"resnet compare, {num_runs:,} runs"
-    return [
-        _line(name, [one.seconds for one in done], COMPARE_SECONDS, "s", digits=2),
-        _memory(name, done, COMPARE_BYTES),
-    ]
+    document = json.loads(run(*RESNET, "compare", str(folder), "--json").stdout)
+    assert sum(network["n"] for network in document["networks"]) == num_runs, "a run was excluded"
+    finished = [run(*RESNET, "compare", str(folder)) for _ in range(repeats)]
+    return _time_and_memory(f"resnet compare, {num_runs:,} runs", finished, COMPARE_SECONDS, COMPARE_BYTES)
 
 
 def _plot(folder: Path, out: Path, repeats: int) -> list[Line]:
@@ -89,17 +84,18 @@ def _plot(folder: Path, out: Path, repeats: int) -> list[Line]:
     run(*command)
     drawn = {path.stem for path in out.iterdir()}
     assert drawn == set(KINDS), f"figures not drawn: {set(KINDS) - drawn}"
-    done = [run(*command) for _ in range(repeats)]
-    name = f"resnet plot --kind all, 4 runs, {len(drawn)} figures"
+    finished = [run(*command) for _ in range(repeats)]
+    return _time_and_memory(f"resnet plot --kind all, 4 runs, {len(drawn)} figures", finished, PLOT_SECONDS, None)
+
+
+def _time_and_memory(
+    name: str, finished: Sequence[Finished], goal_seconds: float, goal_bytes: float | None
+) -> list[Line]:
+    seconds, megabytes = [one.seconds for one in finished], [one.peak_bytes / 1e6 for one in finished]
     return [
-        _line(name, [one.seconds for one in done], PLOT_SECONDS, "s", digits=2),
-        _memory(name, done, None),
+        _line(name, seconds, goal_seconds, "s", digits=2),
+        _line(f"{name}, memory", megabytes, goal_bytes and goal_bytes / 1e6, "MB", digits=0),
     ]
-
-
-def _memory(name: str, done: Sequence[Finished], goal: float | None) -> Line:
-    peaks = [one.peak_bytes / 1e6 for one in done]
-    return _line(f"{name}, memory", peaks, goal and goal / 1e6, "MB", digits=0)
 
 
 def _line(name: str, values: Sequence[float], goal: float | None, unit: str, *, digits: int) -> Line:

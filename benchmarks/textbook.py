@@ -1,7 +1,7 @@
-"""The textbook trainer that ours is measured against: what the well-known CIFAR repositories do, step by step.
+"""Textbook trainer, the reference of the benchmarks, written as in the well-known CIFAR repositories.
 
-PIL images and torchvision transforms in four DataLoader workers, NCHW fp32 eager, `loss.item()` every step. Nothing of
-`resnet_cli` is in it, network included; its networks start from He's initialisation as ours do.
+It uses PIL images and torchvision transforms in four DataLoader workers, NCHW, eager fp32 and `loss.item()` at every
+step. It shares no code with `resnet_cli`; its networks start from He's initialisation, as ours do.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ NUM_WORKERS = 4
 
 
 class PilImages(torch.utils.data.Dataset[Any]):
-    """Arrays as torchvision.datasets.CIFAR10 serves them: one PIL image at a time, then transforms."""
+    """Dataset over arrays that, like torchvision.datasets.CIFAR10, converts one image at a time to PIL."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, transform: Any) -> None:
         self.pixels, self.labels, self.transform = pixels, labels, transform
@@ -32,7 +32,7 @@ class PilImages(torch.utils.data.Dataset[Any]):
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions, and a shortcut of strided, zero-padded identity when `is_residual`."""
+    """Two convolutions; if `is_residual`, with a shortcut of option A (strided identity, zero-padded channels)."""
 
     def __init__(self, in_planes: int, planes: int, stride: int, is_residual: bool) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class BasicBlock(nn.Module):
 
 
 def network(arch: str, depth: int, num_classes: int = 10) -> nn.Sequential:
-    """A CIFAR network of 6n+2 layers in PyTorch's default memory layout."""
+    """CIFAR network with 6n+2 layers in PyTorch's default memory layout."""
     planes = 16
     layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     for width, first_stride in ((16, 1), (32, 2), (64, 2)):
@@ -68,7 +68,7 @@ def network(arch: str, depth: int, num_classes: int = 10) -> nn.Sequential:
 
 
 class Textbook:
-    """Model, optimizer and loaders of a textbook training run."""
+    """Model, optimizer, scheduler and data loaders of a training run."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Textbook:
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(milestones))
 
     def epoch(self) -> float:
-        """Train one epoch and evaluate; returns the test accuracy in percent."""
+        """Train one epoch, evaluate, and return the test accuracy in per cent."""
         self.model.train()
         total = 0.0
         for images, labels in self.train_loader:

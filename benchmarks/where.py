@@ -1,5 +1,6 @@
-"""What was run, when and on what: the first and the last line that a benchmark prints."""
+"""What all benchmark scripts share: their options, and the first and the last line of their output."""
 
+import argparse
 import datetime
 import os
 import platform
@@ -7,13 +8,18 @@ import sys
 from pathlib import Path
 
 
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Parser of a script's options; `description` is the script's docstring, printed as it is by `--help`."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def command_line() -> str:
-    """How this script was called, from the project's folder."""
+    """Command that started this script, as typed in the root of the project."""
     return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def where() -> str:
-    """Date, CPU, threads and versions; call it after what is measured, for it loads PyTorch and pandas."""
+    """Date, CPU, threads and versions. Imports PyTorch and pandas, so call it after the measurement."""
     import pandas as pd
     import torch
 

@@ -1,4 +1,4 @@
-"""The main job on real photographs, where a folder of them is at hand."""
+"""Training, comparison and evaluation on a folder of real photographs, if one is available."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from resnet_cli.rundir import RunDir
 IMAGES = os.environ.get("RESNET_TEST_IMAGES")
 pytestmark = pytest.mark.skipif(
     not IMAGES or not Path(IMAGES).is_dir(),
-    reason="RESNET_TEST_IMAGES names no folder with train/<class>/* and test/<class>/* of CIFAR-10 images",
+    reason="set RESNET_TEST_IMAGES to a folder of CIFAR-10 images (train/<class>/*, test/<class>/*)",
 )
 
 DATA = ["--dataset", "imagefolder", "--data-dir", str(IMAGES), "--limit-train", "2560", "--limit-test", "500"]
 
 
-def test_one_epoch_on_photographs_learns_something_and_is_named_after_its_data(tmp_path, capfd):
+def test_a_short_run_on_photographs_beats_chance_and_is_compared_and_evaluated_as_recorded(tmp_path, capfd):
     out = tmp_path / "resnet-8"
     command = ["train", "--arch", "resnet", "--depth", "8", "--epochs", "2", *DATA, "--device", "cpu"]
     assert resnet([*command, "--out", str(out)]) == 0
