@@ -1,12 +1,14 @@
-"""The configuration of one run: everything that decides its numbers, validated, hashable, as plain data."""
+"""Configuration of one run: everything that decides its numbers, as validated, hashable plain data."""
 
 import hashlib
 import re
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
 from resnet_cli.errors import ConfigError
+from resnet_cli.util.text import shorten
 
 Arch = Literal["plain", "resnet"]
 Shortcut = Literal["none", "A", "B"]
@@ -20,13 +22,8 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 MIN_DEPTH, MAX_DEPTH = 8, 1202
 
 
-def choices(literal: Any) -> tuple[str, ...]:
-    """The values that one of the Literal types above admits, in order."""
-    return get_args(literal)
-
-
 def check_depth(depth: int) -> int:
-    """Return `depth` when it is 6n+2 within 8 … 1202, else raise `ConfigError` naming the nearest valid depths.
+    """Return `depth` when it is 6n+2 and between 8 and 1202, else raise `ConfigError` with the nearest valid depths.
 
     Source: He et al. 2015 (arXiv 1512.03385), section 4.2: "a total of 6n+2 stacked weighted layers".
     """
@@ -36,162 +33,192 @@ def check_depth(depth: int) -> int:
     nearest = sorted({min(max(d, MIN_DEPTH), MAX_DEPTH) for d in (below, below + 6)})
     raise ConfigError(
         f"depth {depth} is not 6n+2 between {MIN_DEPTH} and {MAX_DEPTH}",
+        fields=("depth",),
         hint=f"use --depth {' or '.join(map(str, nearest))}",
     )
 
 
-class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one run trains, on what, and how.
+def _meta(help_text: str, low: float | None = None, high: float | None = None) -> Meta:
+    """Help text and inclusive bounds of a field."""
+    return Meta(description=help_text, ge=low, le=high)
 
-    Two runs with equal configurations on the same machine give the same numbers. Where the
-    files lie and how often a checkpoint is written is not part of it (see `RunOptions`).
-    Raises `ConfigError`, naming the field, when a value cannot be run.
+
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Network, data, training recipe and device settings of one run.
+
+    Two runs with equal configurations on the same machine give the same numbers. Folders and the
+    checkpoint interval are not part of it (see `RunOptions`). The types carry the bounds of each
+    field and the help text of its command-line option. Upper bounds only catch typing errors.
+    Raises `ConfigError`, naming the field, for values that cannot be run.
     """
 
-    recipe: str
-    """Name of the recipe that the defaults came from."""
-    arch: Arch
-    """`plain` or `resnet`."""
-    depth: int
-    """Number of weighted layers, 6n+2."""
-    shortcut: Shortcut
-    """`none` for plain networks; `A` identity and zero-padding, `B` 1×1 projection where the shape changes."""
+    recipe: Annotated[str, _meta("Name of the recipe that supplied the defaults.")]
+    arch: Annotated[Arch, _meta("Architecture: plain or residual.")]
+    depth: Annotated[int, _meta("Number of weighted layers, 6n+2: 8, 14, 20, …, 1202.")]
+    shortcut: Annotated[
+        Shortcut,
+        _meta(
+            "Shortcut where the shape changes: A (identity with zero-padding) or B (1×1 projection); plain networks "
+            "have none (default: A for residual networks)."
+        ),
+    ]
 
-    dataset: DatasetName
-    limit_train: int | None = None
-    """Number of training images to keep, a fixed stratified subset; None keeps all."""
-    limit_test: int | None = None
-    """Number of test images to keep, a fixed stratified subset; None keeps all."""
-    val_size: int = 0
-    """Number of training images split off for validation, stratified; the split depends on `seed`."""
-    augment: Augment = "crop-flip"
-    """`crop`: zero-pad 4, random crop; `crop-flip`: the same and a horizontal flip with probability ½."""
-    normalization: Normalization = "channel"
-    """`channel`: (x − mean) / std per channel; `pixel-mean`: x − mean image of the training set."""
+    dataset: Annotated[DatasetName, _meta("Dataset.")]
+    limit_train: Annotated[int, _meta("Use a class-balanced subset of N training images.", 1, 10**9)] | None = None
+    limit_test: Annotated[int, _meta("Use a class-balanced subset of N test images.", 1, 10**9)] | None = None
+    val_size: Annotated[int, _meta("Hold out N training images for validation, balanced by class.", 0, 10**9)] = 0
+    augment: Annotated[
+        Augment, _meta("crop: pad by 4 and crop at random; crop-flip: also flip horizontally at random.")
+    ] = "crop-flip"
+    normalization: Annotated[
+        Normalization,
+        _meta("channel: per-channel mean and standard deviation; pixel-mean: subtract the mean image."),
+    ] = "channel"
 
-    epochs: int | None
-    """Length in epochs; None when `steps` gives it."""
-    steps: int | None = None
-    """Length in optimizer steps; None when `epochs` gives it."""
-    batch_size: int
-    """Images per step."""
-    lr: float
-    """Initial learning rate."""
-    momentum: float
-    weight_decay: float
-    """L2 coefficient, on all parameters (He et al. exempt none; BN and biases are included)."""
-    milestones: tuple[int, ...]
-    """Where lr is multiplied by `lr_decay`; in epochs when `epochs` is set, in steps when `steps` is."""
-    lr_decay: float = 0.1
-    warmup_steps: int = 0
-    """Number of first steps at the constant `warmup_lr`."""
-    warmup_lr: float = 0.01
+    epochs: Annotated[int, _meta("Training length in epochs.", 1, 10**6)] | None
+    steps: Annotated[int, _meta("Training length in optimizer steps (instead of --epochs).", 1, 10**9)] | None = None
+    # batch normalisation has no variance over one image
+    batch_size: Annotated[int, _meta("Number of images per step.", 2, 10**6)]
+    lr: Annotated[float, _meta("Initial learning rate.", 0.0, 1e6)]
+    momentum: Annotated[float, _meta("SGD momentum.", 0.0, 0.9999)]
+    weight_decay: Annotated[float, _meta("Weight decay, applied to all parameters as in He et al.", 0.0, 1.0)]
+    milestones: Annotated[
+        tuple[int, ...],
+        _meta("Epochs (with --steps: steps) at which the learning rate drops; 'none' for a constant rate."),
+    ]
+    lr_decay: Annotated[float, _meta("Multiply the learning rate by X at each milestone.", 1e-6, 1.0)] = 0.1
+    warmup_steps: Annotated[int, _meta("Number of warm-up steps at the constant rate --warmup-lr.", 0, 10**9)] = 0
+    warmup_lr: Annotated[float, _meta("Learning rate during warm-up.", 0.0, 1e6)] = 0.01
 
-    seed: int = 0
-    precision: Precision = "auto"
-    compile: CompileMode = "auto"
-    device: Device = "auto"
-    deterministic: bool = False
-    """Ask for deterministic kernels (CPU training is deterministic without it)."""
-    clean_train_every: int = 10
-    """Measure clean training error every this many epochs, and at the end; 0: at the end only."""
-    gradflow_every: int = 0
-    """Record per-layer gradient norms every this many epochs; 0: never."""
+    seed: Annotated[
+        int,
+        _meta("Seed for initial weights, data order, augmentation and validation split (default: 0).", 0, 2**63 - 1),
+    ] = 0
+    precision: Annotated[
+        Precision, _meta("Numeric precision (default: auto, tf32 on NVIDIA GPUs that support it, fp32 elsewhere).")
+    ] = "auto"
+    compile: Annotated[
+        CompileMode, _meta("Use torch.compile (default: auto, if the run is long enough to recoup the compile time).")
+    ] = "auto"
+    device: Annotated[Device, _meta("Device to compute on (default: auto, the fastest available).")] = "auto"
+    deterministic: Annotated[bool, _meta("Use deterministic GPU kernels (CPU runs are always deterministic).")] = False
+    clean_train_every: Annotated[
+        int,
+        _meta("Measure the error on un-augmented training images every N epochs (0: only at the end).", 0, 10**6),
+    ] = 10
+    gradflow_every: Annotated[int, _meta("Record per-layer gradient norms every N epochs (0: never).", 0, 10**6)] = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        for name in FIELDS:
+            _check(name, getattr(self, name))
         check_depth(self.depth)
         if (self.arch == "plain") != (self.shortcut == "none"):
             raise ConfigError(
                 f"shortcut {self.shortcut!r} does not fit arch {self.arch!r}: "
-                "a plain network has none, a residual network A or B"
+                "plain networks have none, residual networks have A or B",
+                fields=("shortcut", "arch"),
             )
         if (self.epochs is None) == (self.steps is None):
-            raise ConfigError("exactly one of epochs and steps gives the length of a run")
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ConfigError(f"{name} must be between {low} and {high}, not {value}")
+            raise ConfigError("epochs and steps are mutually exclusive: give one of them", fields=("epochs", "steps"))
         if any(m < 1 for m in self.milestones) or list(self.milestones) != sorted(set(self.milestones)):
-            raise ConfigError(f"milestones must be positive and increasing, not {list(self.milestones)}")
+            raise ConfigError(
+                f"milestones must be positive and increasing (got {','.join(map(str, self.milestones))})",
+                fields=("milestones",),
+            )
 
     @property
     def network(self) -> str:
-        """Short name of the network, `plain-56`, `resnet-56` or `resnet-56-B`."""
+        """Short name of the network: `plain-56`, `resnet-56` or `resnet-56-B`."""
         return f"{self.arch}-{self.depth}" + ("-B" if self.shortcut == "B" else "")
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over all fields: equal exactly when the configurations are."""
-        # + 0.0 makes one number of 1 and 1.0, and of 0.0 and -0.0, which are equal too
-        values = {name: value + 0.0 if name in _REAL else value for name, value in self.to_dict().items()}
+        """SHA-256 (hex) over all fields; equal exactly for equal configurations."""
+        # + 0.0 gives 1 and 1.0, and 0.0 and -0.0, which compare equal, the same text
+        values = {name: value + 0.0 if FIELDS[name].kind is float else value for name, value in self.to_dict().items()}
         return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON types; `RunConfig.from_dict` gives the same configuration back."""
+        """All fields as JSON types, the input of `RunConfig.from_dict`."""
         values: dict[str, Any] = msgspec.to_builtins(self)
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
-        """Build a configuration from plain data; raises `ConfigError` on missing, unknown or ill-typed fields."""
+        """Build a configuration from plain data; raises `ConfigError` for missing, unknown or invalid fields."""
+        if not isinstance(values, dict):
+            raise ConfigError(f"a configuration must be an object (got {shorten(repr(values))})")
+        for name in FIELDS:
+            if name in values:
+                _check(name, values[name])
         try:
             return msgspec.convert(values, cls)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"configuration: {error}") from error
-        except UnicodeEncodeError as error:  # what a shell passes that is no UTF-8
-            field = next(name for name, value in values.items() if value is error.object)
-            raise ConfigError(f"configuration: {field} {error.object!r} is not text") from error
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
+            raise ConfigError(f"invalid configuration: {error}") from error
 
     def diff(self, other: "RunConfig") -> list[str]:
-        """The fields in which `other` differs, as `name: ours → theirs`."""
+        """The fields in which `other` differs, each as `name: ours → theirs`."""
         mine, theirs = self.to_dict(), other.to_dict()
         return [f"{name}: {mine[name]} → {theirs[name]}" for name in mine if mine[name] != theirs[name]]
 
 
-_CHOICES = {
-    "arch": choices(Arch),
-    "shortcut": choices(Shortcut),
-    "dataset": choices(DatasetName),
-    "augment": choices(Augment),
-    "normalization": choices(Normalization),
-    "precision": choices(Precision),
-    "compile": choices(CompileMode),
-    "device": choices(Device),
-}
+class Field(NamedTuple):
+    """Type of one field of `RunConfig`."""
 
-# Inclusive bounds. The upper ones only keep out what is a slip of the keyboard.
-_RANGES: dict[str, tuple[float, float]] = {
-    "limit_train": (1, 10**9),
-    "limit_test": (1, 10**9),
-    "val_size": (0, 10**9),
-    "epochs": (1, 10**6),
-    "steps": (1, 10**9),
-    "batch_size": (2, 10**6),  # batch normalisation has no variance over one image
-    "lr": (0.0, 1e6),
-    "momentum": (0.0, 0.9999),
-    "weight_decay": (0.0, 1.0),
-    "lr_decay": (1e-6, 1.0),
-    "warmup_steps": (0, 10**9),
-    "warmup_lr": (0.0, 1e6),
-    "seed": (0, 2**63 - 1),
-    "clean_train_every": (0, 10**6),
-    "gradflow_every": (0, 10**6),
-}
+    kind: Any
+    """`int`, `float`, `bool`, `str`, `tuple[int, ...]` or a Literal."""
+    meta: Meta
+    """Bounds and description."""
+    is_optional: bool
+    """Whether the field may be None."""
 
-_REAL = frozenset(name for name, (low, _) in _RANGES.items() if isinstance(low, float))
+
+def _field(hint: Any) -> Field:
+    is_optional = type(None) in get_args(hint)
+    kind, meta = get_args(get_args(hint)[0] if is_optional else hint)
+    return Field(kind, meta, is_optional)
+
+
+FIELDS = {name: _field(hint) for name, hint in get_type_hints(RunConfig, include_extras=True).items()}
+"""The fields of `RunConfig`, in order."""
+
+
+def _check(name: str, value: Any) -> None:
+    """Raise `ConfigError` unless `value` has the type of field `name` and is within its choices or bounds."""
+    kind, meta, is_optional = FIELDS[name]
+    if value is None and is_optional:
+        return
+    problem = None
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            problem = f"must be one of {', '.join(get_args(kind))}"
+    elif kind in (int, float):
+        if isinstance(value, bool) or not isinstance(value, int | kind):
+            problem = "must be a whole number" if kind is int else "must be a number"
+        elif meta.ge is not None and meta.le is not None and not meta.ge <= value <= meta.le:
+            problem = f"must be between {_short(meta.ge)} and {_short(meta.le)}"
+    elif kind in (bool, str):
+        if not isinstance(value, kind):
+            problem = "must be text" if kind is str else "must be true or false"
+    elif not isinstance(value, list | tuple) or any(type(item) is not int for item in value):
+        problem = "must be a list of whole numbers"
+    if problem:
+        raise ConfigError(f"{name} {problem} (got {shorten(repr(value))})", fields=(name,))
+
+
+def _short(bound: float) -> str:
+    """A bound as a user would type it: `1e6`, `1e-6`, `0.9999`, `1000000`."""
+    return str(bound) if isinstance(bound, int) else f"{bound:g}".replace("e+0", "e").replace("e-0", "e-")
 
 
 class SaveEvery(msgspec.Struct, frozen=True):
-    """How often a checkpoint is written: every `amount` of `unit`."""
+    """Checkpoint interval: every `amount` of `unit`."""
 
     amount: float
     unit: Literal["epochs", "steps", "minutes"]
 
     @classmethod
     def parse(cls, text: str) -> "SaveEvery":
-        """Read `2` or `2epochs`, `500steps`, `10min`; raises `ConfigError` on anything else."""
+        """Read `2` or `2epochs`, `500steps`, `10min`; raises `ConfigError` for anything else."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ep|epochs?|steps?|min|minutes?)?", text.strip())
         units: dict[str, Literal["epochs", "steps", "minutes"]] = {"e": "epochs", "s": "steps", "m": "minutes"}
         if match:
@@ -199,14 +226,14 @@ class SaveEvery(msgspec.Struct, frozen=True):
             amount = float(match[1])
             if amount > 0 and (unit == "minutes" or amount.is_integer()):
                 return cls(amount=amount, unit=unit)
-        raise ConfigError(f"--save-every {text!r} is not a duration", hint="use 1epoch, 500steps or 10min")
+        raise ConfigError(f"--save-every {text!r} is not a valid interval", hint="use 1epoch, 500steps or 10min")
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What may differ between two attempts of one run without changing its numbers."""
+    """Settings that may differ between two attempts of one run without changing its numbers."""
 
     data_dir: str | None = None
-    """Where the dataset lies; None: `$RESNET_DATA`, else the user's cache folder."""
+    """Folder of the dataset; None: `$RESNET_DATA`, else the user's cache folder."""
     save_every: SaveEvery = SaveEvery(1, "epochs")
-    cuda_graph: bool = True
-    """Launch a whole step as one CUDA graph, on a GPU."""
+    cuda_graph: bool = False
+    """Launch each step as one CUDA graph, on a GPU. Off by default: graphs have not run on a GPU yet."""

@@ -1,26 +1,37 @@
-"""Every expected failure, each with the exit code that the command line ends with."""
+"""Expected failures, each with the exit code that it ends a command with.
+
+| code | name | meaning |
+|---|---|---|
+| 0 | DONE | the command did what it was asked |
+| 1 | FAILED | it failed for a reason outside the command line: disk, memory, network |
+| 2 | USAGE | wrong usage or unusable input |
+| 3 | CHECK_FAILED | a requested check (`--assert`) does not hold |
+| 4 | DIVERGED | the training loss became non-finite |
+| 75 | STOPPED | a signal stopped training after a save; the same command resumes it (EX_TEMPFAIL of sysexits.h) |
+| 130 | CTRL_C | Ctrl-C; a run that had started is saved and resumable (128 + SIGINT) |
+"""
 
 import enum
 
 
 class ExitCode(enum.IntEnum):
-    """Exit codes of every command."""
+    """Exit codes of every command; the table above explains them."""
 
     DONE = 0
     FAILED = 1
     USAGE = 2
     CHECK_FAILED = 3
     DIVERGED = 4
-    STOPPED = 75  # EX_TEMPFAIL: stopped by a signal, resumable
-    CTRL_C = 130  # 128 + SIGINT
+    STOPPED = 75
+    CTRL_C = 130
 
 
 class ResnetError(Exception):
-    """A failure the user can act on.
+    """A failure that the user can act on.
 
     Args:
         message: what is wrong, with the offending value and path; one line.
-        hint: the command or option that mends it; one line.
+        hint: the command or option that fixes it; one line.
     """
 
     exit_code = ExitCode.FAILED
@@ -35,56 +46,73 @@ class ResnetError(Exception):
 
 
 class UsageError(ResnetError):
-    """Wrong usage: an option, an argument or a combination of them."""
+    """A wrong option or argument, or options that cannot be combined."""
 
     exit_code = ExitCode.USAGE
 
 
 class ConfigError(UsageError):
-    """A configuration that cannot be run; the message names the field."""
+    """A configuration that cannot be run.
+
+    Args:
+        message: what is wrong; names the fields before anything else that could be taken for them.
+        fields: fields of `RunConfig` that the message names; the command line shows them as options (`--lr`).
+        hint: as in `ResnetError`.
+    """
+
+    def __init__(self, message: str, *, fields: tuple[str, ...] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.fields = fields
+
+    def as_options(self) -> str:
+        """The message and hint with each field written as its command-line option."""
+        text = str(self)
+        for name in self.fields:
+            text = text.replace(name, f"--{name.replace('_', '-')}", 1)
+        return text
 
 
 class InputError(ResnetError):
-    """An unusable input: a file, folder or archive that is missing, damaged or unsafe."""
+    """A missing, damaged or unsafe file, folder or archive."""
 
     exit_code = ExitCode.USAGE
 
 
 class RunFileError(InputError):
-    """A file of a run directory that cannot be read as what it should be."""
+    """A missing, damaged or invalid file of a run directory."""
 
 
 class RunLockedError(UsageError):
-    """Another process is training in this run directory."""
+    """A run directory that another process is training in."""
 
 
 class CannotContinueError(UsageError):
-    """A run cannot be continued on this machine as it began."""
+    """A run that this machine cannot resume with its original device, precision or compile settings."""
 
 
 class OutOfMemoryError(ResnetError):
-    """A batch does not fit into memory."""
+    """A batch that does not fit into memory."""
 
 
 class CheckFailedError(ResnetError):
-    """A check that was asked for (`--assert`) does not hold."""
+    """A requested check (`--assert`) that does not hold."""
 
     exit_code = ExitCode.CHECK_FAILED
 
 
 class DivergedError(ResnetError):
-    """Training produced a non-finite loss."""
+    """A training loss that became non-finite."""
 
     exit_code = ExitCode.DIVERGED
 
 
 class StoppedError(ResnetError):
-    """Training was stopped by a signal after saving; the same command resumes it."""
+    """Training that a signal stopped after a save; the same command resumes it."""
 
     exit_code = ExitCode.STOPPED
 
 
 class InterruptedByUserError(StoppedError):
-    """Training was stopped by Ctrl-C after saving; the same command resumes it."""
+    """Training that Ctrl-C stopped after a save; the same command resumes it."""
 
     exit_code = ExitCode.CTRL_C

@@ -47,7 +47,9 @@ class Probe(Protocol):
         """Measure `model`, leaving it unchanged; see `resnet_cli.probes.gradflow.measure_gradflow`."""
 
 
-def fresh_subjects(*, arch: str | None, depth: int, shortcut: str | None, seed: int, dataset: str) -> list[Subject]:
+def fresh_subjects(
+    *, arch: str | None = None, depth: int = 56, shortcut: str | None = None, seed: int = 0, dataset: str = "digits"
+) -> list[Subject]:
     """Describe networks with initial weights: of `arch`, or a plain and a residual one (None).
 
     Raises:

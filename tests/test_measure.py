@@ -34,7 +34,7 @@ class Recorder:
 
 
 def test_rows_of_a_probe_follow_the_identity_of_each_network():
-    subjects = fresh_subjects(arch=None, depth=8, shortcut="B", seed=1, dataset="digits")
+    subjects = fresh_subjects(depth=8, shortcut="B", seed=1)
     frame = measure(subjects, Recorder(), batch_size=7, device="cpu")
     identity = {"which": "init", "dataset": "digits (16×16)", "seed": 1, "batch_size": 7, "probe_seed": 1}
     assert frame.to_dict("records") == [

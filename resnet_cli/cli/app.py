@@ -1,4 +1,4 @@
-"""Registers the commands and maps what they raise to one line and an exit code."""
+"""Registration of the commands, and translation of their errors to one line and an exit code."""
 
 import io
 import os
@@ -9,7 +9,7 @@ import typer
 
 from resnet_cli import __version__
 from resnet_cli.cli.output import Output
-from resnet_cli.errors import ExitCode, ResnetError
+from resnet_cli.errors import ConfigError, ExitCode, ResnetError
 
 HELP = """A laboratory for the degradation problem: train plain and residual CIFAR networks and compare them.
 
@@ -61,40 +61,40 @@ _register()
 
 
 def main() -> None:
-    """Entry point of the console script: runs a command and exits with its code."""
+    """Run a command and exit with its code; entry point of the console script."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # one that does not know a character shows its number
+        if isinstance(stream, io.TextIOWrapper):  # characters outside the encoding are shown as escapes
             stream.reconfigure(errors="backslashreplace")
     raise SystemExit(run(sys.argv[1:]))
 
 
 def run(args: list[str]) -> int:
-    """Run one command line and return its exit code; prints errors as one line each.
+    """Run one command line and return its exit code; prints an error as one line.
 
-    `RESNET_DEBUG=1` lets exceptions through with their traceback.
+    With `RESNET_DEBUG=1`, exceptions propagate with their traceback.
     """
     try:
         code = app(args, prog_name="resnet", standalone_mode=False)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):
-        # the reader (head, less) has seen enough; typer and rich turn that into SystemExit(1), nothing else does
+        # the reader of the pipe (head, less) has closed it, which typer and rich turn into SystemExit(1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("RESNET_DEBUG") == "1":
             raise
-        message, exit_code = explain(error)
-        if message:  # where a command is missing, the help was the message
+        message, exit_code = translate_error(error)
+        if message:  # empty after a missing command: the help has been printed
             Output().error(message)
         return exit_code
     return int(code or ExitCode.DONE)
 
 
-def explain(error: BaseException) -> tuple[str, int]:
-    """The one line and the exit code for what a command raised."""
+def translate_error(error: BaseException) -> tuple[str, int]:
+    """One-line message and exit code for an exception that a command raised."""
     match error:
         case ResnetError():
-            return str(error), error.exit_code
+            return error.as_options() if isinstance(error, ConfigError) else str(error), error.exit_code
         case typer.TyperException():
             return " ".join(error.format_message().split()), error.exit_code
         case typer.Abort():
@@ -104,4 +104,4 @@ def explain(error: BaseException) -> tuple[str, int]:
         case OSError(strerror=str(reason)):
             return f"{error.filename}: {reason}" if error.filename else reason, ExitCode.FAILED
         case _:
-            return f"{type(error).__name__}: {error}; RESNET_DEBUG=1 shows where", ExitCode.FAILED
+            return f"{type(error).__name__}: {error}; set RESNET_DEBUG=1 for the traceback", ExitCode.FAILED

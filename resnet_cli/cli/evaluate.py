@@ -2,16 +2,15 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from resnet_cli.cli.options import DataDir, Json, Quiet
+from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
-from resnet_cli.config import Arch, DatasetName, Device, Precision, Shortcut
 from resnet_cli.errors import UsageError
 from resnet_cli.util.text import printable
 
@@ -37,70 +36,60 @@ HELP = "\n\n".join(
     )
 )
 
-_NETWORK = "Network (only for files that do not say it)"
-_MACHINE = "Machine"
 
-
+@config_options(
+    *("limit_test", "device"),
+    arch="Architecture, plain or residual; needed for weight files that do not determine it.",
+    depth="Number of weighted layers, 6n+2 (default: from the run or file).",
+    shortcut="Shortcut where the shape changes: none (plain), A (zero-padding) or B (1×1 projection) "
+    "(default: from the run or file).",
+    dataset="Dataset to evaluate on (default: from the run or file, else cifar10).",
+    precision="Numeric precision of the forward pass (default: fp32).",
+)
 def command(
+    *,
     path: Annotated[
         Path, typer.Argument(metavar="RUN_OR_WEIGHTS", show_default=False, help="Run directory or weight file.")
     ],
     which: Annotated[
         Literal["last", "best"] | None,
-        typer.Option(show_default=False, help="Which weights of a run. Default: last."),
+        typer.Option(show_default=False, help="Weights of the run to evaluate (default: last)."),
     ] = None,
-    arch: Annotated[
-        Arch | None, typer.Option(show_default=False, rich_help_panel=_NETWORK, help="Plain or residual.")
-    ] = None,
-    depth: Annotated[
-        int | None, typer.Option(show_default=False, rich_help_panel=_NETWORK, help="Number of weighted layers, 6n+2.")
-    ] = None,
-    shortcut: Annotated[
-        Shortcut | None,
-        typer.Option(
-            show_default=False, rich_help_panel=_NETWORK, help="none (plain), A (zero-padding), B (projection)."
-        ),
-    ] = None,
+    given: dict[str, Any],
     mean: Annotated[
         str | None,
         typer.Option(
             show_default=False,
             metavar="R,G,B",
-            rich_help_panel=_NETWORK,
-            help="Channel mean of pixels scaled to 0 … 1. Default: as the file or its format says, else the dataset's.",
+            rich_help_panel="Data",
+            help="Per-channel mean for pixels in [0, 1] (default: from the file, else from the dataset).",
         ),
     ] = None,
     std: Annotated[
         str | None,
-        typer.Option(show_default=False, metavar="R,G,B", rich_help_panel=_NETWORK, help="Their standard deviation."),
-    ] = None,
-    dataset: Annotated[
-        DatasetName | None,
         typer.Option(
-            show_default=False, rich_help_panel="Data", help="Default: of the run or the file's metadata, else cifar10."
+            show_default=False,
+            metavar="R,G,B",
+            rich_help_panel="Data",
+            help="Per-channel standard deviation for pixels in [0, 1]; required with --mean.",
         ),
     ] = None,
     data_dir: DataDir = None,
     split: Annotated[
-        Literal["test", "train", "val"], typer.Option(rich_help_panel="Data", help="Part of the dataset.")
+        Literal["test", "train", "val"], typer.Option(rich_help_panel="Data", help="Split to evaluate.")
     ] = "test",
-    limit_test: Annotated[
-        int | None, typer.Option(show_default=False, rich_help_panel="Data", help="Keep N test images, stratified.")
-    ] = None,
     allow_other_data: Annotated[
         bool,
-        typer.Option(
-            "--allow-other-data", rich_help_panel="Data", help="Evaluate a run on data it was not trained with."
-        ),
+        typer.Option("--allow-other-data", rich_help_panel="Data", help="Accept data that the run was not trained on."),
     ] = False,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            show_default=False, rich_help_panel=_MACHINE, help="Images at a time. No count depends on it. Default: 500."
+            show_default=False,
+            rich_help_panel="Machine",
+            help="Evaluation batch size; does not affect the counts (default: 500).",
         ),
     ] = None,
-    device: Annotated[Device, typer.Option(rich_help_panel=_MACHINE, help="Where to compute.")] = "auto",
-    precision: Annotated[Precision, typer.Option(rich_help_panel=_MACHINE, help="Of the forward pass.")] = "fp32",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -110,9 +99,8 @@ def command(
     from resnet_cli.evaluation import EvalOptions, evaluate_saved
 
     options = EvalOptions(
-        arch=arch, depth=depth, shortcut=shortcut, dataset=dataset, data_dir=data_dir, split=split,
-        limit_test=limit_test, mean=mean_values, std=std_values, allow_other_data=allow_other_data,
-        batch_size=EVAL_BATCH_SIZE if batch_size is None else batch_size, device=device, precision=precision,
+        **given, data_dir=data_dir, split=split, mean=mean_values, std=std_values, allow_other_data=allow_other_data,
+        batch_size=EVAL_BATCH_SIZE if batch_size is None else batch_size,
     )  # fmt: skip
     output = Output(json=json, quiet=quiet)
     with output.progress() as progress:

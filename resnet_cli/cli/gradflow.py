@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from resnet_cli.cli.options import DataDir, Json, Quiet
+from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
-from resnet_cli.config import Arch, DatasetName, Device
 from resnet_cli.errors import UsageError
 from resnet_cli.util.text import printable
 
@@ -40,33 +39,26 @@ _SHORTEST_BAR = 1 / (8 * _BAR_WIDTH)  # an eighth of a character
 _PICTURES = (".png", ".svg", ".pdf")
 
 
+@config_options(
+    "device",
+    arch="Measure only this architecture (default: plain and resnet).",
+    depth="Number of weighted layers, 6n+2 (default: 56).",
+    shortcut="Shortcut of the residual network: A (zero-padding, the default) or B (1×1 projection).",
+    seed="Seed for the initial weights (default: 0).",
+    dataset="Dataset to measure on (default: digits).",
+)
 def command(
+    *,
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="[RUNS...]", help="Run directories.", show_default=False)
     ] = None,
     which: Annotated[
-        Which | None, typer.Option(help="Weights of the runs to measure. Default: last.", show_default=False)
+        Which | None, typer.Option(help="Weights of the runs to measure (default: last).", show_default=False)
     ] = None,
-    arch: Annotated[
-        Arch | None, typer.Option(help="Measure this architecture only. Default: both.", show_default=False)
-    ] = None,
-    depth: Annotated[
-        int | None, typer.Option(help="Number of weighted layers, 6n+2. Default: 56.", show_default=False)
-    ] = None,
-    shortcut: Annotated[
-        Literal["A", "B"] | None,
-        typer.Option(help="Shortcut type of the residual network. Default: A.", show_default=False),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Random seed of the initial weights. Default: 0.", show_default=False)
-    ] = None,
-    dataset: Annotated[
-        DatasetName | None, typer.Option(help="Dataset to measure on. Default: digits.", show_default=False)
-    ] = None,
+    given: dict[str, Any],
     data_dir: DataDir = None,
     batches: Annotated[int, typer.Option(help="Number of minibatches to average over.", min=1)] = 8,
-    batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 128,
-    device: Annotated[Device, typer.Option(help="Device to measure on.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Number of images per minibatch.", min=2)] = 128,
     format_: Annotated[Format, typer.Option("--format", help="Output format.")] = "table",
     plot: Annotated[
         Path | None, typer.Option(help="Draw the norms into this .png, .svg or .pdf file.", show_default=False)
@@ -76,11 +68,13 @@ def command(
 ) -> None:
     """See HELP."""
     output = Output(json=json or format_ == "json", quiet=quiet)
-    network_options = {"--arch": arch, "--depth": depth, "--shortcut": shortcut, "--seed": seed, "--dataset": dataset}
-    given = next((f"{option} {value}" for option, value in network_options.items() if value is not None), None)
-    if runs and given:
-        raise UsageError(f"{given} cannot be combined with run directories, which record their own network and data")
-    if not runs and which not in (None, "init"):
+    device = given.pop("device", "auto")
+    if runs:
+        for name, value in given.items():
+            raise UsageError(
+                f"--{name} {value} cannot be combined with run directories, which record their own network and data"
+            )
+    elif which not in (None, "init"):
         raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
     if plot and plot.suffix.lower() not in _PICTURES:
         raise UsageError(
@@ -88,13 +82,8 @@ def command(
         )
     from resnet_cli.measure import fresh_subjects, measure, run_subjects
 
-    if runs:
-        subjects = run_subjects(runs, which or "last")
-    else:
-        subjects = fresh_subjects(
-            arch=arch, depth=depth or 56, shortcut=shortcut, seed=seed or 0, dataset=dataset or "digits"
-        )
-    from resnet_cli.probes.gradflow import measure_gradflow
+    subjects = run_subjects(runs, which or "last") if runs else fresh_subjects(**given)
+    from resnet_cli.probes.gradflow import measure_gradflow  # imports torch, so errors in the options come first
 
     probe = functools.partial(measure_gradflow, num_batches=batches)
     with output.progress() as progress:

@@ -1,9 +1,16 @@
-"""Options that several commands share, declared once."""
+"""Options that several commands share, most of them derived from the fields of `RunConfig`."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+from resnet_cli.config import FIELDS
+from resnet_cli.errors import UsageError
+from resnet_cli.recipes import RECIPES
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print exactly one JSON document on stdout.", rich_help_panel="Output")
@@ -13,14 +20,92 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        help="Folder of the dataset. Default: $RESNET_DATA, else the user's cache folder.",
+        help="Folder of the dataset (default: $RESNET_DATA, else the user's cache folder).",
         show_default=False,
         rich_help_panel="Data",
     ),
 ]
 RunPaths = Annotated[
     list[Path],
-    typer.Argument(
-        help="Run directories, or folders that are searched for them.", metavar="RUNS...", show_default=False
-    ),
+    typer.Argument(help="Run directories, or folders to search for them.", metavar="RUNS...", show_default=False),
 ]
+
+*_OTHERS, _LAST = RECIPES
+RECIPE_NAMES = f"{', '.join(_OTHERS)} or {_LAST}"
+Recipe = Annotated[
+    str, typer.Option("--recipe", metavar="RECIPE", help=f"Recipe that supplies the defaults: {RECIPE_NAMES}.")
+]
+
+_PANELS = {
+    "Data": ("dataset", "limit_train", "limit_test", "val_size", "augment", "normalization"),
+    "Training": (
+        "epochs", "steps", "batch_size", "lr", "momentum", "weight_decay", "milestones", "lr_decay", "warmup_steps",
+        "warmup_lr",
+    ),
+    "Measurements": ("clean_train_every", "gradflow_every"),
+    "Machine": ("precision", "compile", "device", "deterministic"),
+}  # fmt: skip
+_PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def config_options(*names: str, **help_texts: str) -> Callable[[Command], Command]:
+    """Give a command one option for each of these fields of `RunConfig`, with its type and help text.
+
+    The options replace the command's parameter `given`, which receives the values of those that the user set.
+    They have no default of their own. Bounds are checked where the configuration is built.
+
+    Args:
+        names: fields whose own description is the help text.
+        help_texts: other fields, with the help text for this command.
+    """
+    fields = [name for name in FIELDS if name in names or name in help_texts]
+
+    def decorate(function: Command) -> Command:
+        derived = [_parameter(name, help_texts.get(name)) for name in fields]
+        parameters: list[inspect.Parameter] = []
+        for parameter in inspect.signature(function).parameters.values():
+            parameters += derived if parameter.name == "given" else [parameter]
+
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            given = {name: values.pop(name) for name in fields}
+            if given.get("milestones") is not None:
+                given["milestones"] = _milestones(given["milestones"])
+            given = {name: value for name, value in given.items() if value is not None and value is not False}
+            function(given=given, **values)
+
+        # typer reads both and passes every value by name
+        signature = inspect.Signature([parameter.replace(kind=_KEYWORD) for parameter in parameters])
+        command.__signature__ = signature  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command  # type: ignore[return-value]
+
+    return decorate
+
+
+def _parameter(name: str, help_text: str | None) -> inspect.Parameter:
+    """The option of field `name` as a parameter that typer understands; None (or False) when it is not given."""
+    kind, meta, _ = FIELDS[name]
+    option = typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=help_text or meta.description,
+        metavar={int: "N", float: "X", tuple[int, ...]: "N,N,…"}.get(kind),
+        show_default=False,
+        rich_help_panel=_PANEL_OF.get(name),
+    )
+    if kind is bool:
+        return inspect.Parameter(name, _KEYWORD, default=False, annotation=Annotated[bool, option])
+    value = str if kind == tuple[int, ...] else kind
+    return inspect.Parameter(name, _KEYWORD, default=None, annotation=Annotated[value | None, option])
+
+
+def _milestones(text: str) -> tuple[int, ...]:
+    if text.strip() in ("", "none"):
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--milestones {text!r} is not a list of numbers", hint="use 80,120 or none") from None

@@ -1,7 +1,6 @@
-"""The one sink for everything a command prints: results to stdout, all else to stderr."""
+"""Output of all commands: results to stdout, progress and messages to stderr."""
 
 import contextlib
-import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,12 +14,12 @@ from resnet_cli.util.text import printable
 
 SCHEMA_VERSION = 1
 
-# Off a terminal nothing wraps or is cut: a log or a pipe has no width.
+# Wide enough that tables in logs and pipes, which have no width, are not wrapped.
 _PIPE_WIDTH = 200
 
 
 class Output:
-    """Prints a command's result and what happens on the way to it.
+    """Sink for the result, progress and messages of a command.
 
     Args:
         json: print exactly one JSON document on stdout and nothing else there.
@@ -35,7 +34,7 @@ class Output:
 
     @property
     def is_live(self) -> bool:
-        """Whether progress can be redrawn in place: stderr is a terminal that understands it."""
+        """Whether progress can be redrawn in place: stderr is a terminal that supports it."""
         return self.stderr.is_terminal and not self.stderr.is_dumb_terminal and not self.quiet
 
     def result(self, document: Mapping[str, Any], human: RenderableType | None) -> None:
@@ -44,7 +43,7 @@ class Output:
             from resnet_cli.util.text import json_text
 
             is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-            text = json_text({"schema_version": SCHEMA_VERSION, **finite(document)}, ascii_only=not is_unicode)
+            text = json_text({"schema_version": SCHEMA_VERSION, **document}, ascii_only=not is_unicode)
             sys.stdout.write(text)
         elif human is not None:
             self.stdout.print(human)
@@ -54,21 +53,21 @@ class Output:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
     def note(self, text: str) -> None:
-        """Say on stderr what is going on; silent with `--quiet`."""
+        """Print a status line on stderr; silent with `--quiet`."""
         if not self.quiet:
             self.stderr.print(Text(printable(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Say on stderr what the user should know, also with `--quiet`."""
+        """Print a warning on stderr, even with `--quiet`."""
         self.stderr.print(Text(f"warning: {printable(text)}", style="yellow"), soft_wrap=True)
 
     def error(self, text: str) -> None:
-        """Say on stderr why the command failed."""
+        """Print an error on stderr."""
         self.stderr.print(Text(f"error: {printable(text)}", style="red"), soft_wrap=True)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator["ProgressReporter"]:
-        """A `resnet_cli.progress.Progress`: bars on a terminal, a line every few seconds elsewhere."""
+        """Yield a `util.progress.Progress`: bars on a terminal, a line every few seconds elsewhere."""
         reporter = ProgressReporter(self)
         try:
             yield reporter
@@ -77,7 +76,7 @@ class Output:
 
 
 class ProgressReporter:
-    """Shows progress of sequential tasks; see `Output.progress`."""
+    """Progress of tasks that run one after another; see `Output.progress`."""
 
     _LINE_EVERY_SECONDS = 5.0
 
@@ -123,17 +122,6 @@ class ProgressReporter:
         """Remove the bars."""
         if self._bars is not None:
             self._bars.stop()
-
-
-def finite(value: Any) -> Any:
-    """`value` with every NaN and infinity replaced by None, so that it is valid JSON."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return value
 
 
 def _amount(number: int, unit: str) -> str:

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from resnet_cli.cli.options import DataDir, Json, Quiet
+from resnet_cli.cli.options import DataDir, Json, Quiet, Recipe, config_options
 from resnet_cli.cli.output import Output
-from resnet_cli.config import DatasetName, Device, Precision, RunConfig
+from resnet_cli.config import RunConfig
 from resnet_cli.errors import DivergedError, UsageError
 
 HELP = """Train plain and residual networks of two depths, then write Table 1 and the figures.
@@ -26,24 +26,21 @@ Examples:
 """
 
 
+@config_options(
+    *("limit_train", "limit_test", "device", "precision"),
+    dataset="Dataset to train on (default: from the recipe).",
+    epochs="Training length in epochs (default: from the recipe).",
+)
 def command(
-    recipe: Annotated[str, typer.Option(help="report2025, he2015 or demo.")] = "demo",
+    *,
+    recipe: Recipe = "demo",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the study. Default: reproduction/RECIPE.", show_default=False)
+        Path | None, typer.Option(help="Folder of the study (default: reproduction/RECIPE).", show_default=False)
     ] = None,
-    depths: Annotated[str, typer.Option(help="Depths, each 6n+2, separated by commas.")] = "20,56",
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
-    dataset: Annotated[
-        DatasetName | None, typer.Option(help="Default: as the recipe says.", show_default=False)
-    ] = None,
+    depths: Annotated[str, typer.Option(metavar="N,N,…", help="Depths to train, each 6n+2.")] = "20,56",
+    seeds: Annotated[str, typer.Option(metavar="N,N,…", help="Seeds to train each network with.")] = "0",
+    given: dict[str, Any],
     data_dir: DataDir = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Length in epochs. Default: as the recipe says.", show_default=False)
-    ] = None,
-    limit_train: Annotated[int | None, typer.Option(help="Keep N training images.", show_default=False)] = None,
-    limit_test: Annotated[int | None, typer.Option(help="Keep N test images.", show_default=False)] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="As for train.")] = "auto",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -51,10 +48,8 @@ def command(
     from resnet_cli.recipes import make_config
 
     output = Output(json=json, quiet=quiet)
-    given = {"dataset": dataset, "epochs": epochs, "limit_train": limit_train, "limit_test": limit_test}
-    overrides: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     configs = [
-        make_config(recipe, arch=arch, depth=depth, seed=seed, device=device, precision=precision, **overrides)
+        make_config(recipe, arch=arch, depth=depth, seed=seed, **given)
         for seed in _numbers("--seeds", seeds)
         for depth in _numbers("--depths", depths)
         for arch in ("plain", "resnet")

@@ -1,16 +1,15 @@
-"""What `resnet train` shows while it runs and when it is done."""
+"""Progress of `resnet train` on the terminal."""
 
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column, Table
-from rich.text import Text
+from rich.table import Column
 
 from resnet_cli.cli.output import Output
-from resnet_cli.rundir import RunRecord, Summary
-from resnet_cli.util.text import duration, printable
+from resnet_cli.rundir import RunRecord
+from resnet_cli.util.text import duration
 
 if TYPE_CHECKING:
     from resnet_cli.engine import StepEvent
@@ -20,7 +19,7 @@ _BAR_MIN_WIDTH = 100
 
 
 class TrainReporter:
-    """A `session.Reporter`: a live line on a terminal, one plain line an epoch elsewhere."""
+    """A `session.Reporter`: a live line on a terminal, one plain line per epoch elsewhere."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -41,15 +40,15 @@ class TrainReporter:
         self._data_reporter.close()
 
     def progress(self, label: str, done: int, total: int, unit: str = "") -> None:
-        """Show that data is being fetched or decoded."""
+        """Show how much of the data is fetched or decoded."""
         self._data_reporter(label, done, total, unit)
 
     def note(self, text: str) -> None:
-        """Pass a line on."""
+        """Print a status line."""
         self._output.note(text)
 
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
-        """Say what is trained, where, and how it is computed."""
+        """Show the network, the data, the run directory and the automatic decisions."""
         self._data_reporter.close()
         self._num_epochs = num_epochs
         config, data, decisions = record.config, record.dataset, record.decisions
@@ -65,7 +64,7 @@ class TrainReporter:
         if config.epochs and config.milestones and config.milestones[0] >= config.epochs:
             self._output.note(f"lr stays at {config.lr:g}: the first milestone is epoch {config.milestones[0]}")
         if self._output.is_live:
-            # a narrow terminal has room for the numbers alone, in as many lines as they need
+            # a narrow terminal has no room for the bar, and may wrap the numbers
             wide = [TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[detail]}")]
             narrow = [TextColumn("{task.description} {task.fields[detail]}", table_column=Column())]
             self._live = Progress(
@@ -82,7 +81,7 @@ class TrainReporter:
             return
         left = ""
         if tick.phase == "train":
-            speed = self._speed.update(tick.step, tick.done, tick.total)
+            speed = self._speed.update(tick.done)
             if speed:
                 images_left = (self._num_epochs - tick.epoch) * tick.total + tick.total - tick.done
                 left = f"{speed:,.0f} images/s, {duration(images_left / speed)} left"
@@ -100,7 +99,7 @@ class TrainReporter:
         )
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        """Show what an epoch gave."""
+        """Print one line with the measurements of an epoch."""
         parts = [
             _place(int(metrics["epoch"]), self._num_epochs),
             f"step {metrics['step']}",
@@ -123,48 +122,21 @@ def _place(epoch: int, num_epochs: int) -> str:
 
 
 class Speedometer:
-    """Images a second over the last seconds."""
+    """Images per second over the last ten seconds."""
 
     def __init__(self) -> None:
         self._points: list[tuple[float, int]] = []
         self._images = 0
         self._last_done = 0
 
-    def update(self, step: int, done: int, total: int) -> float | None:
-        """Take note that `done` of `total` images of an epoch are done; images a second, None while unknown."""
+    def update(self, done: int) -> float | None:
+        """Record that `done` images of an epoch are done; return images per second, None while unknown."""
         self._images += done - self._last_done if done > self._last_done else done
         self._last_done = done
         now = time.monotonic()
         self._points.append((now, self._images))
         while self._points[0][0] < now - _SPEED_WINDOW_SECONDS and len(self._points) > 2:
             self._points.pop(0)
-        (start, first), seconds = self._points[0], now - self._points[0][0]
-        del start
+        start, first = self._points[0]
+        seconds = now - start
         return (self._images - first) / seconds if seconds > 0 else None
-
-
-def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
-    """The result of a run for people."""
-    table = Table(
-        title=f"{record.config.network} on {printable(record.dataset.display_name)}", title_justify="left", box=None
-    )
-    table.add_column("measure")
-    table.add_column(f"last (epoch {summary.last.get('epoch', '?')})", justify="right")
-    table.add_column(f"best (epoch {summary.best.get('epoch', '?')})*", justify="right")
-    rows = [
-        ("test accuracy", "test_accuracy_pct"),
-        ("test error", "test_error_pct"),
-        ("validation error", "val_error_pct"),
-        ("training error", "train_error_pct"),
-        ("clean training error", "train_clean_error_pct"),
-    ]
-    for label, name in rows:
-        values = [source.get(name) for source in (summary.last, summary.best)]
-        if any(value is not None for value in values):
-            table.add_row(label, *("—" if value is None else f"{value:.2f} %" for value in values))
-    table.caption = Text(
-        f"* chosen on the {summary.best_chosen_on} set; trained for {duration(summary.train_seconds)}, "
-        f"evaluated for {duration(summary.eval_seconds)}\n{printable(str(path))}",
-        justify="left",
-    )
-    return table

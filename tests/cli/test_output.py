@@ -1,4 +1,4 @@
-"""The one sink: results to stdout in three modes, all else to stderr, and nothing raw to a terminal."""
+"""Output of all commands: results on stdout in three modes, messages on stderr, no raw control characters."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from resnet_cli.cli import output as output_module
-from resnet_cli.cli.output import Output, finite
+from resnet_cli.cli.output import Output
 from resnet_cli.util.text import printable
 
 TERMINAL_VARIABLES = (
@@ -23,7 +23,7 @@ TERMINAL_VARIABLES = (
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self):
         return True
@@ -53,14 +53,14 @@ def terminal(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time that the sink goes by, which stands still until it is set."""
+    """The clock of the output, which stands still until a test moves it."""
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(output_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
-def say_everything(output):
-    """All that a command says, in order."""
+def print_everything(output):
+    """Every kind of output of a command, in order."""
     output.note("reading 2 runs")
     with output.progress() as progress:
         progress("measuring", 1, 1, "runs")
@@ -106,21 +106,21 @@ class TestModes:
         ids=["human", "json", "quiet", "json quiet"],
     )
     def test_results_go_to_stdout_and_all_else_to_stderr(self, capsys, modes, result, rest):
-        say_everything(Output(**modes))
+        print_everything(Output(**modes))
         assert capsys.readouterr() == (result, rest)
 
-    def test_a_result_that_has_nothing_to_show_to_people_is_silent(self, capsys):
+    def test_a_result_without_a_view_is_printed_as_json_only(self, capsys):
         Output().result({"n": 1}, None)
         assert capsys.readouterr().out == ""
         Output(json=True).result({"n": 1}, None)
         assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "n": 1}
 
     @pytest.mark.parametrize(("text", "printed"), [("a,b\n1,2\n", "a,b\n1,2\n"), ("a,b", "a,b\n"), ("", "\n")])
-    def test_text_in_its_own_format_is_printed_as_it_is_and_ends_its_line(self, capsys, text, printed):
+    def test_raw_text_is_printed_unchanged_with_a_final_line_break(self, capsys, text, printed):
         Output().raw(text)
         assert capsys.readouterr() == (printed, "")
 
-    def test_markup_and_emoji_codes_in_text_are_text(self, capsys):
+    def test_markup_and_emoji_codes_are_printed_literally(self, capsys):
         output = Output()
         output.note("[bold]runs[/x] :smile:")
         output.result({}, "[red]3[/red]")
@@ -128,7 +128,7 @@ class TestModes:
 
 
 class TestJson:
-    def test_what_is_not_finite_is_null_at_any_depth(self, capsys):
+    def test_nan_and_infinity_are_null_in_json_at_any_depth(self, capsys):
         class Row(msgspec.Struct):
             error: float
 
@@ -139,57 +139,39 @@ class TestJson:
             "schema_version": 1, "a": [None, 1.5], "b": {"c": [None, "nan"]}, "d": {"error": None}, "2": None,
         }  # fmt: skip
 
-    def test_a_terminal_gets_it_without_escapes_too(self, terminal):
+    def test_json_on_a_terminal_has_no_escape_sequences(self, terminal):
         terminal()
-        say_everything(Output(json=True))
+        print_everything(Output(json=True))
         assert sys.stdout.getvalue() == JSON_RESULT
 
-    def test_text_in_it_keeps_its_characters_as_json_escapes(self, capsys):
+    def test_control_characters_in_json_are_json_escapes(self, capsys):
         Output(json=True).result({"path": "a\x1b[31mb\n"}, None)
         out = capsys.readouterr().out
         assert "\x1b" not in out
         assert json.loads(out)["path"] == "a\x1b[31mb\n"
-
-    @settings(deadline=None)
-    @given(
-        st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-            max_leaves=8,
-        )
-    )
-    def test_finite_changes_nothing_but_numbers_that_json_has_not(self, value):
-        def oracle(item):
-            if isinstance(item, dict):
-                return {key: oracle(inner) for key, inner in item.items()}
-            if isinstance(item, list):
-                return [oracle(inner) for inner in item]
-            return None if isinstance(item, float) and (math.isnan(item) or abs(item) == math.inf) else item
-
-        assert finite(value) == oracle(value)
 
 
 HOSTILE = "run\x1b[2J\x1b]0;owned\x07\n\r\t\x08\x00\x9b31m\u2028\u202e end"
 
 
 class TestControlCharacters:
-    @pytest.mark.parametrize("say", ["note", "warn", "error"])
-    def test_they_are_printed_as_escapes_on_one_line(self, capsys, say):
-        getattr(Output(), say)(HOSTILE)
+    @pytest.mark.parametrize("method", ["note", "warn", "error"])
+    def test_control_characters_in_messages_are_printed_as_escapes_on_one_line(self, capsys, method):
+        getattr(Output(), method)(HOSTILE)
         line, rest = capsys.readouterr().err.split("\n")
         assert rest == ""
         assert line.isprintable()
         assert r"run\x1b[2J\x1b]0;owned\x07\n\r\t\x08\x00\x9b31m\u2028\u202e end" in line
 
-    def test_a_terminal_gets_no_escapes_but_our_own_colours(self, terminal):
+    def test_a_terminal_receives_no_escape_sequences_except_colours(self, terminal):
         stderr = terminal()
         Output().error(HOSTILE)
-        said = stderr.getvalue()
-        assert re.findall(r"\x1b\[[0-9;]*[A-Za-z]", said) == ["\x1b[31m", "\x1b[0m"]
-        assert "\\x1b[2J" in said
+        printed = stderr.getvalue()
+        assert re.findall(r"\x1b\[[0-9;]*[A-Za-z]", printed) == ["\x1b[31m", "\x1b[0m"]
+        assert "\\x1b[2J" in printed
 
     @pytest.mark.parametrize("live", [True, False])
-    def test_labels_of_progress_are_escaped_too(self, terminal, environment, live):
+    def test_control_characters_in_progress_labels_are_escaped(self, terminal, environment, live):
         stderr = terminal()
         environment.setenv("TERM", "xterm" if live else "dumb")
         with Output().progress() as progress:
@@ -199,26 +181,26 @@ class TestControlCharacters:
 
     @settings(deadline=None)
     @given(st.text())
-    def test_printable_text_stays_and_the_rest_becomes_printable(self, text):
+    def test_printable_text_is_unchanged_and_other_text_becomes_printable(self, text):
         shown = printable(text)
         assert shown.isprintable()
         assert (shown == text) == text.isprintable()
 
 
 class TestTerminals:
-    def test_colours_are_for_terminals(self, terminal):
+    def test_a_terminal_receives_colours(self, terminal):
         stderr = terminal()
         Output().warn("careful")
         assert stderr.getvalue() == "\x1b[33mwarning: careful\x1b[0m\n"
 
     @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("TERM", "unknown")])
-    def test_no_color_and_dumb_terminals_get_none(self, terminal, environment, name, value):
+    def test_no_color_and_dumb_terminals_disable_colours(self, terminal, environment, name, value):
         stderr = terminal()
         environment.setenv(name, value)
         Output().warn("careful")
         assert stderr.getvalue() == "warning: careful\n"
 
-    def test_off_a_terminal_there_are_none(self, capsys):
+    def test_off_a_terminal_there_are_no_colours(self, capsys):
         Output().error("wrong")
         assert capsys.readouterr().err == "error: wrong\n"
 
@@ -232,7 +214,7 @@ class TestTerminals:
             ({"TERM": "dumb"}, {}, False),
         ],
     )
-    def test_progress_is_live_on_a_terminal_that_can_redraw(self, terminal, environment, variables, modes, live):
+    def test_progress_is_live_on_a_capable_terminal_unless_quiet(self, terminal, environment, variables, modes, live):
         terminal()
         for name, value in variables.items():
             environment.setenv(name, value)
@@ -241,12 +223,12 @@ class TestTerminals:
     def test_progress_is_not_live_off_a_terminal(self, capsys):
         assert not Output().is_live
 
-    @pytest.mark.parametrize("say", ["note", "warn", "error"])
-    def test_off_a_terminal_a_message_is_one_line_however_long(self, capsys, say):
+    @pytest.mark.parametrize("method", ["note", "warn", "error"])
+    def test_off_a_terminal_a_long_message_stays_on_one_line(self, capsys, method):
         text = " ".join(f"/scratch/run-{i}" for i in range(60))
-        getattr(Output(), say)(text)
+        getattr(Output(), method)(text)
         assert capsys.readouterr().err.splitlines() == [
-            {"note": "", "warn": "warning: ", "error": "error: "}[say] + text
+            {"note": "", "warn": "warning: ", "error": "error: "}[method] + text
         ]
 
     def test_off_a_terminal_a_table_is_wider_than_eighty_columns(self, capsys):
@@ -255,7 +237,7 @@ class TestTerminals:
         (line,) = capsys.readouterr().out.splitlines()
         assert line.split() == [word for i in range(10) for word in ("column", "number", str(i))]
 
-    def test_a_narrow_terminal_is_not_overrun(self, terminal, environment):
+    def test_progress_fits_a_narrow_terminal(self, terminal, environment):
         stderr = terminal()
         environment.setenv("COLUMNS", "40")
         with Output().progress() as progress:
@@ -266,7 +248,7 @@ class TestTerminals:
 
 
 class TestProgressLines:
-    def test_off_a_terminal_a_task_says_its_first_step_one_every_five_seconds_and_its_last(self, capsys, clock):
+    def test_off_a_terminal_progress_prints_its_first_and_last_step_and_one_every_five_seconds(self, capsys, clock):
         with Output().progress() as progress:
             for done in range(0, 101, 5):
                 progress("decoding", done, 100, "images")
@@ -275,25 +257,25 @@ class TestProgressLines:
             f"decoding: {done} images of 100 images" for done in (0, 25, 50, 75, 100)
         ]
 
-    def test_the_next_task_speaks_at_once(self, capsys, clock):
+    def test_a_new_task_prints_its_first_step_at_once(self, capsys, clock):
         with Output().progress() as progress:
             progress("downloading", 1_500_000, 170_498_071, "bytes")
             progress("verifying", 0, 2000)
         assert capsys.readouterr().err.splitlines() == ["downloading: 1.5 MB of 170.5 MB", "verifying: 0 of 2,000"]
 
-    def test_a_task_without_a_known_end_is_said_once(self, capsys, clock):
+    def test_a_task_of_unknown_length_is_printed_once(self, capsys, clock):
         with Output().progress() as progress:
             progress("listing", 0, 0)
             progress("listing", 0, 0)
         assert capsys.readouterr().err == "listing: 0 of 0\n"
 
-    def test_quiet_says_nothing_anywhere(self, terminal):
+    def test_quiet_shows_no_progress(self, terminal):
         stderr = terminal()
         with Output(quiet=True).progress() as progress:
             progress("decoding", 1, 2)
         assert stderr.getvalue() == ""
 
-    def test_an_exception_on_the_way_is_not_swallowed(self, terminal):
+    def test_an_exception_removes_the_bar_and_is_passed_on(self, terminal):
         stderr = terminal()
 
         def work():
@@ -307,7 +289,7 @@ class TestProgressLines:
 
 
 class TestProgressBars:
-    def test_a_bar_shows_task_amount_and_total(self, terminal):
+    def test_a_bar_shows_the_task_the_amount_and_the_total(self, terminal):
         stderr = terminal()
         with Output().progress() as progress:
             progress("downloading", 0, 170_498_071, "bytes")
@@ -315,7 +297,7 @@ class TestProgressBars:
         assert "downloading" in stderr.getvalue()
         assert "85.2 MB / 170.5 MB" in stderr.getvalue()
 
-    def test_the_next_task_takes_the_place_of_the_last(self, terminal):
+    def test_a_new_task_replaces_the_previous_one(self, terminal):
         stderr = terminal()
         with Output().progress() as progress:
             progress("downloading", 1, 2)
@@ -326,7 +308,7 @@ class TestProgressBars:
         assert "downloading" not in after
 
     @pytest.mark.parametrize("label", ["reading data[/old]", "reading [red]cats[/red]", "reading {task.total}"])
-    def test_brackets_in_a_label_are_text(self, terminal, label):
+    def test_markup_in_a_label_is_shown_literally(self, terminal, label):
         stderr = terminal()
         with Output().progress() as progress:
             progress(label, 1, 2)

@@ -1,4 +1,4 @@
-"""`resnet train` as a script sees it: what is on stdout, what on stderr, and the exit code."""
+"""`resnet train`: its options, what it prints on stdout and stderr, and its exit codes."""
 
 import json
 
@@ -15,7 +15,7 @@ def out(tmp_path):
     return tmp_path / "run"
 
 
-def test_off_a_terminal_an_epoch_is_one_line_on_stderr_and_the_result_is_on_stdout(out, capsys):
+def test_off_a_terminal_each_epoch_is_one_line_on_stderr_and_the_result_is_on_stdout(out, capsys):
     assert resnet([*FAST, "--arch", "plain", "--epochs", "2", "--out", str(out)]) == 0
     captured = capsys.readouterr()
     epochs = [line for line in captured.err.splitlines() if line.startswith("epoch ")]
@@ -25,7 +25,7 @@ def test_off_a_terminal_an_epoch_is_one_line_on_stderr_and_the_result_is_on_stdo
     assert "\x1b" not in captured.out + captured.err
 
 
-def test_json_is_one_document_and_quiet_says_nothing_else(out, capsys):
+def test_json_prints_one_document_and_quiet_nothing_else(out, capsys):
     assert resnet([*FAST, "--arch", "resnet", "--epochs", "1", "--out", str(out), "--json", "--quiet"]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
@@ -36,18 +36,18 @@ def test_json_is_one_document_and_quiet_says_nothing_else(out, capsys):
     assert RunDir(out).status() == "complete"
 
 
-def test_the_same_command_again_says_that_it_is_done(out, capsys):
+def test_a_finished_run_is_reported_and_not_trained_again(out, capsys):
     command = [*FAST, "--arch", "plain", "--epochs", "1", "--out", str(out)]
     assert resnet(command) == 0
     capsys.readouterr()
     assert resnet(command) == 0
     captured = capsys.readouterr()
-    assert "is complete already" in captured.err
+    assert "is already complete" in captured.err
     assert "epoch 1/1" not in captured.err
     assert "test accuracy" in captured.out
 
 
-def test_another_configuration_in_the_same_place_names_the_option(out, capsys):
+def test_a_directory_of_another_configuration_is_refused_with_the_difference(out, capsys):
     assert resnet([*FAST, "--arch", "plain", "--epochs", "1", "--out", str(out)]) == 0
     assert resnet([*FAST, "--arch", "plain", "--epochs", "2", "--out", str(out)]) == 2
     assert "epochs: 1 → 2" in capsys.readouterr().err
@@ -55,7 +55,7 @@ def test_another_configuration_in_the_same_place_names_the_option(out, capsys):
     assert len(RunDir(out).read_metrics()) == 2
 
 
-def test_a_diverging_run_ends_with_code_4_and_its_step(out, capsys):
+def test_a_diverging_run_exits_with_code_4_and_names_its_step(out, capsys):
     command = [*FAST, "--arch", "plain", "--depth", "20", "--lr", "1e6", "--epochs", "20", "--out", str(out)]
     assert resnet(command) == 4
     assert "error: training diverged: the loss was not finite at step" in capsys.readouterr().err
@@ -79,7 +79,7 @@ def test_every_option_reaches_the_configuration(out):
     assert len(RunDir(out).read_gradflow()) == 8
 
 
-def test_a_run_can_be_measured_in_steps(out):
+def test_the_length_of_a_run_can_be_given_in_steps(out):
     assert resnet([*FAST, "--arch", "plain", "--steps", "3", "--out", str(out)]) == 0
     assert RunDir(out).read_summary().last["step"] == 3
 
@@ -87,23 +87,21 @@ def test_a_run_can_be_measured_in_steps(out):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing option"),
+        ([], "missing option --arch"),
         (["--arch", "plain", "--depth", "55"], "depth 55 is not 6n+2 between 8 and 1202; use --depth 50 or 56"),
         (["--arch", "mobile", "--depth", "20"], "'mobile' is not one of 'plain', 'resnet'"),
         (["--arch", "plain", "--depth", "20", "--frobnicate"], "No such option: --frobnicate"),
-        (["--arch", "plain", "--depth", "20", "--recipe", "he2016"], "recipe 'he2016' is not known"),
-        (["--arch", "plain", "--depth", "20", "--shortcut", "A"], "shortcut 'A' does not fit arch 'plain'"),
-        (["--arch", "plain", "--depth", "20", "--lr", "-1"], "lr must be between"),
+        (["--arch", "plain", "--depth", "20", "--recipe", "he2016"], "unknown recipe 'he2016'"),
+        (["--arch", "plain", "--depth", "20", "--shortcut", "A"], "--shortcut 'A' does not fit --arch 'plain'"),
+        (["--arch", "plain", "--depth", "20", "--lr", "-1"], "--lr must be between 0 and 1e6 (got -1.0)"),
         (["--arch", "plain", "--depth", "20", "--milestones", "ten"], "--milestones 'ten' is not a list of numbers"),
-        (["--arch", "plain", "--depth", "20", "--save-every", "soon"], "--save-every 'soon' is not a duration"),
+        (["--arch", "plain", "--depth", "20", "--save-every", "soon"], "--save-every 'soon' is not a valid interval"),
         (["--arch", "plain", "--depth", "20", "--recipe", "he2015", "--epochs", "9"], "give --milestones in epochs"),
         (["--arch", "plain", "--depth", "8", "--dataset", "imagefolder", "--data-dir", "nowhere"], "nowhere"),
         (["--arch", "plain", "--depth", "8", "--recipe", "demo", "--limit-train", "5000"], "--limit-train 5000"),
     ],
 )
-def test_wrong_usage_is_one_line_with_exit_code_2_and_leaves_nothing_behind(
-    arguments, message, capsys, tmp_path, monkeypatch
-):
+def test_wrong_usage_prints_one_line_exits_with_2_and_writes_nothing(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resnet(["train", *arguments]) == 2
     captured = capsys.readouterr()
@@ -114,6 +112,6 @@ def test_wrong_usage_is_one_line_with_exit_code_2_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_milestones_can_be_switched_off(out):
+def test_milestones_none_keeps_the_learning_rate_constant(out):
     assert resnet([*FAST, "--arch", "plain", "--epochs", "1", "--milestones", "none", "--out", str(out)]) == 0
     assert RunDir(out).read_record().config.milestones == ()

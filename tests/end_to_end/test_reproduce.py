@@ -136,7 +136,7 @@ def test_ctrl_c_saves_the_run_in_progress_and_the_same_command_goes_on(tmp_path)
     [
         (["--seeds", "one"], "--seeds 'one' is not a list of whole numbers"),
         (["--depths", "20,55"], "depth 55 is not 6n+2"),
-        (["--recipe", "none"], "recipe 'none' is not known"),
+        (["--recipe", "none"], "unknown recipe 'none'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_trains_nothing(tmp_path, monkeypatch, capsys, arguments, message):

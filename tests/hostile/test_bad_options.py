@@ -1,4 +1,4 @@
-"""Every option of every command, with whatever a shell can pass: a valid result, or one line that names the option."""
+"""Odd values for every option of every command: a valid result, or one error line that names the option."""
 
 import functools
 import importlib.util
@@ -23,7 +23,7 @@ NUM_GENERATED = 12
 
 
 def _reference():
-    """docs/commands.py, which reads the options off the commands' own signatures."""
+    """The module docs/commands.py, which reads the options from the signatures of the commands."""
     path = Path(__file__).parents[2] / "docs" / "commands.py"
     spec = importlib.util.spec_from_file_location("docs_commands", path)
     module = importlib.util.module_from_spec(spec)
@@ -41,7 +41,7 @@ OPTIONS = [
     for command, parameters in COMMANDS.items()
     for parameter in parameters
 ]
-# A line that is right, to which the option under test is added; files are those of the fixture `here`.
+# A valid command line, to which the option under test is added; the files are those of the fixture `here`.
 VALID = {
     "train": ["--arch", "plain", "--depth", "8", "--recipe", "demo"],
     "bench": ["--recipe", "demo"],
@@ -54,15 +54,15 @@ VALID = {
     "data verify": ["digits"],
     "data show": ["digits"],
 }
-# where another line must stand for the option to make sense
+# options that need another command line
 VALID_WITH = {
     ("train", "--from"): [],
     ("eval", "--which"): ["runs/run", "--device", "cpu"],
     ("gradflow", "--runs"): ["--batches", "1", "--batch-size", "4", "--device", "cpu"],
     ("gradflow", "--which"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
 }
-# what a message may call the option beside its name: a field of the configuration of each run
-ALSO = {"--seeds": ["seed"], "--depths": ["depth"]}
+# other names of an option in messages: the configuration of each run has one depth and one seed
+ALSO = {"--seeds": ["--seed"], "--depths": ["--depth"]}
 PATH_KINDS = ("PATH", "FILE", "RUN")
 
 _ANY = [
@@ -86,14 +86,14 @@ _PATHS = [
 
 
 def chosen_values(parameter):
-    """What is tried for an option; None: nothing after it."""
+    """Values to try for an option; None: the option without a value."""
     if parameter.is_argument:
-        return [value for value in odd_values(parameter) if not value.startswith("-")]  # that would be an option
+        return [value for value in odd_values(parameter) if not value.startswith("-")]  # not an option
     return [*odd_values(parameter), *([None] if parameter.kind else [])]
 
 
 def odd_values(parameter):
-    """Values for an option, by what it takes."""
+    """Odd values for an option, by its type."""
     if parameter.kind == "":  # a flag
         return ["", "1", "false", "\x1b[31m", "\udcff"]
     if parameter.kind in ("N", "X"):
@@ -121,17 +121,17 @@ def here(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_trained_drawn_or_downloaded(here, monkeypatch):
+def without_training_drawing_or_downloads(here, monkeypatch):
     monkeypatch.chdir(here)
     monkeypatch.setenv("RESNET_DATA", str(here / "data"))
-    # built once: that takes longer than a line takes to be refused
+    # built once, because building it takes longer than parsing a command line
     monkeypatch.setattr("resnet_cli.cli.app.app", _COMMAND)
     monkeypatch.setattr("resnet_cli.cli.train._run", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.bench._bench", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.reproduce._reproduce", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.analysis.figures.draw_or_explain", lambda *_, **__: ([], []))
     monkeypatch.setattr("resnet_cli.data.digits.load_digits", _load_digits)
-    # a valid depth is built in its place by the least
+    # networks of the smallest depth replace those of any valid depth
     monkeypatch.setattr(
         "resnet_cli.model.build_model", lambda arch, _, *rest, **more: build_model(arch, 8, *rest, **more)
     )
@@ -147,7 +147,7 @@ _load_digits = functools.cache(load_digits)
 
 
 def check(capfd, command, parameter, value):
-    """Run `command` with `value` for `parameter`; None: with nothing after the option."""
+    """Run `command` with `value` for `parameter`; None: the option without a value."""
     name = parameter.names[0]
     args = [*command.split(), *VALID_WITH.get((command, name), VALID[command])]
     if parameter.is_argument:
@@ -164,12 +164,12 @@ def check(capfd, command, parameter, value):
         assert names(said.errors[0], parameter, value), (args, said.errors[0])
 
 
-# Codes beside 0 and 2: a check that does not hold, and a file that the system does not let one write.
+# Other exit codes: 3 for a check that does not hold, 1 for a file that cannot be written.
 OTHER_CODES = {("compare", "--assert", 3), ("compare", "--out", 1), ("gradflow", "--plot", 1)}
 
 
 def names(line, parameter, value):
-    """Whether a line says which option is meant: by its name, the field of the configuration, or the path it gave."""
+    """Whether a line names the option, its field of the configuration, or the path that it was given."""
     called = [*parameter.names, *ALSO.get(parameter.names[0], ())]
     field = parameter.names[0].lstrip("-").replace("-", "_")
     if field in RunConfig.__struct_fields__:
@@ -185,12 +185,12 @@ def shown(text):
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def test_every_command_is_known_here():
+def test_every_command_is_covered():
     assert VALID.keys() == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_line_that_options_are_added_to_is_right(capfd, command):
+def test_the_command_line_that_options_are_added_to_is_valid(capfd, command):
     assert watched(capfd, [*command.split(), *VALID[command]]).code == 0
 
 
@@ -200,7 +200,7 @@ def test_an_odd_value_gives_a_result_or_a_line_that_names_the_option(capfd, comm
         check(capfd, command, parameter, value)
 
 
-# a shell passes no NUL; bytes that are no UTF-8 arrive as lone surrogates
+# a shell cannot pass NUL; bytes that are not UTF-8 arrive as lone surrogates
 _ARGUMENT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40) | st.text(
     string.digits + "-+.,e_ " + "\udc80\udcff", max_size=12
 )
@@ -220,7 +220,7 @@ def test_a_generated_value_gives_a_result_or_a_line_that_names_the_option(capfd,
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_option_that_does_not_exist_is_named(capfd, command):
+def test_the_error_for_an_unknown_option_names_it(capfd, command):
     for name in ("--lrr", "--x\x1b[31m", "-Z", "--arch=", "--\udcff", "--" + "o" * 5000):
         said = watched(capfd, [*command.split(), *VALID[command], name])
         assert said.code == 2

@@ -1,4 +1,4 @@
-"""A loss that is not finite and a batch that does not fit: said in one line, and never worked around in silence."""
+"""A non-finite loss and a batch that does not fit into memory: one error line, and no silent change of the run."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ TRAIN = ["train", "--recipe", "demo", "--arch", "plain", "--depth", "8", "--devi
 ABSURD_LR = ["--limit-train", "200", "--lr", "1e4", "--epochs", "10", "--save-every", "1steps"]
 
 
-def test_a_run_that_diverges_stops_at_its_step_and_is_in_no_mean(zygote, tmp_path, make_run, capfd):
+def test_a_diverging_run_stops_at_its_step_and_is_excluded_from_means(zygote, tmp_path, make_run, capfd):
     run = RunDir(tmp_path / "diverged")
     code, output = zygote.run(*TRAIN, *ABSURD_LR, "--out", run.path)
     assert code == 4
@@ -24,7 +24,7 @@ def test_a_run_that_diverges_stops_at_its_step_and_is_in_no_mean(zygote, tmp_pat
     assert f"error: training diverged: the loss was not finite at step {step} (epoch " in line
     assert "lr 10000" in line
     assert run.read_metrics()["step"].max() <= step
-    # what is kept is the state before that step or an earlier one
+    # the checkpoint is of that step or an earlier one
     kept = load_file(run.checkpoint_path)
     assert all(abs(values).max() < float("inf") for values in kept.values())
 
@@ -40,35 +40,36 @@ def test_a_run_that_diverges_stops_at_its_step_and_is_in_no_mean(zygote, tmp_pat
 GRADFLOW = ["gradflow", "--depth", "8", "--device", "cpu", "--batches", "1"]
 
 
-def assert_short_of_memory(zygote, batch_size, *args):
+def assert_out_of_memory(zygote, batch_size, *args):
     code, output = zygote.run(*args, prepare="little memory")
     assert code == 1, output
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     assert line == output.splitlines()[-1]
-    assert f"error: out of memory with batches of {batch_size} images; a smaller --batch-size needs less" in line
+    assert line.startswith(f"error: out of memory with a batch size of {batch_size}; ")
+    assert "smaller --batch-size" in line
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says in /proc how much memory a process has")
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc, which only Linux has")
 class TestTooLittleMemory:
-    def test_training_says_so_with_its_batch_size_and_changes_nothing(self, zygote, tmp_path):
+    def test_training_out_of_memory_names_the_batch_size_and_can_be_resumed(self, zygote, tmp_path):
         out = tmp_path / "run"
         command = [*TRAIN, "--limit-train", "1400", "--batch-size", "1400", "--epochs", "1", "--out", out]
-        assert_short_of_memory(zygote, 1400, *command)
+        assert_out_of_memory(zygote, 1400, *command)
         assert RunDir(out).status() == "incomplete"
         assert RunDir(out).read_record().config.batch_size == 1400
-        # where there is memory, the same command goes on
+        # with enough memory, the same command continues
         code, output = zygote.run(*command)
         assert code == 0, output
 
-    def test_measuring_gradients_says_so(self, zygote):
-        assert_short_of_memory(zygote, 1400, *GRADFLOW, "--batch-size", 1400)
+    def test_measuring_gradients_out_of_memory_names_the_batch_size(self, zygote):
+        assert_out_of_memory(zygote, 1400, *GRADFLOW, "--batch-size", 1400)
 
     @pytest.mark.parametrize(
         "error",
         [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: 2 GB")],
         ids=["Python", "GPU", "CPU"],
     )
-    def test_evaluation_says_so_whoever_noticed(self, tmp_path, monkeypatch, capfd, error):
+    def test_evaluation_out_of_memory_names_the_batch_size(self, tmp_path, monkeypatch, capfd, error):
         def fail(*_, **__):
             raise error
 
@@ -77,4 +78,4 @@ class TestTooLittleMemory:
         command = ["eval", tmp_path / "weights.pt", "--arch", "plain", "--dataset", "digits", "--device", "cpu"]
         said = watched(capfd, [*command, "--batch-size", "64"])
         assert said.code == 1
-        assert said.errors == ["error: out of memory with batches of 64 images; a smaller --batch-size needs less"]
+        assert said.errors == ["error: out of memory with a batch size of 64; use a smaller --batch-size"]

@@ -39,7 +39,7 @@ def watched(capfd, args) -> Said:
     assert code in DOCUMENTED, said
     both = said.out + said.err
     assert "Traceback (most recent call last)" not in both, both
-    assert "; RESNET_DEBUG=1 shows where" not in both, both
+    assert "; set RESNET_DEBUG=1 for the traceback" not in both, both
     control = sorted({c for c in both if not c.isprintable() and c not in "\n\N{NO-BREAK SPACE}"})
     assert not control, (args, control)
     assert len(said.errors) == (code != 0), said

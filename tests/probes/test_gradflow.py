@@ -75,7 +75,7 @@ def test_the_recorded_update_is_the_distance_that_a_step_moves_the_weights(data,
 
 def test_at_initialisation_gradients_explode_towards_the_input_in_a_plain_network_but_not_in_a_residual_one():
     # Yang et al. 2019 (arXiv 1902.08129): BN without skips explodes the gradient with depth
-    subjects = fresh_subjects(arch=None, depth=56, shortcut=None, seed=0, dataset="digits")
+    subjects = fresh_subjects(depth=56)
     frame = measure(subjects, functools.partial(measure_gradflow, num_batches=1), device="cpu")
     plain, residual = (gradient_trend(frame[frame["network"] == name]) for name in ("plain-56", "resnet-56"))
     assert plain.early_late_ratio > 30
