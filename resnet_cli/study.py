@@ -1,35 +1,53 @@
-"""A whole study: plan the grid, train what is missing, one `resnet train` a run."""
+"""A whole study: plan the grid, train missing runs, write Table 1 and the figures.
 
-import contextlib
-import subprocess
-import sys
+From Python::
+
+    from pathlib import Path
+    from resnet_cli import make_config
+    from resnet_cli.study import plan, run_study, write_results
+
+    folder = Path("study")
+    grid = [make_config("demo", arch=arch, depth=depth) for depth in (20, 56) for arch in ("plain", "resnet")]
+    run_study(plan(grid, folder / "runs"))
+    write_results(folder).document["networks"]
+"""
+
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import DivergedError, ExitCode, InterruptedByUserError, ResnetError, StoppedError
-from resnet_cli.recipes import train_arguments
+from resnet_cli.errors import DivergedError
+from resnet_cli.launch import Job, State, launch
 from resnet_cli.rundir import RunDir
 
-State = Literal["done", "diverged", "resume", "todo"]
+if TYPE_CHECKING:
+    from resnet_cli.analysis.figures import SkippedFigure
 
 
-class Job(NamedTuple):
-    """One run of a study."""
+class StudyResults(NamedTuple):
+    """Files of a study, with the comparison that they show."""
 
-    config: RunConfig
-    out: Path
-    state: State
+    document: dict[str, Any]
+    """See `resnet_cli.analysis.tables.study_document`."""
+    table: Path
+    figures: list[Path]
+    skipped_figures: "list[SkippedFigure]"
 
 
-def plan(configs: Iterable[RunConfig], folder: Path, status: Callable[[Path], str]) -> list[Job]:
-    """One job a configuration, in `folder`, with what is left to do; touches no files.
+def run_status(path: Path) -> str:
+    """Return the status of the run directory at `path`."""
+    return RunDir(path).status()
+
+
+def plan(configs: Iterable[RunConfig], folder: Path, status: Callable[[Path], str] = run_status) -> list[Job]:
+    """Plan one job per configuration; writes nothing.
 
     Args:
         configs: the grid.
-        folder: where the run directories lie.
-        status: the status of a run directory, as `RunDir(path).status()`.
+        folder: parent of the run directories.
+        status: returns the status of a run directory.
     """
     states: dict[str, State] = {"complete": "done", "diverged": "diverged", "empty": "todo"}
     jobs = []
@@ -39,49 +57,61 @@ def plan(configs: Iterable[RunConfig], folder: Path, status: Callable[[Path], st
     return jobs
 
 
-def status_of(path: Path) -> str:
-    """Status of the run directory at `path`."""
-    return RunDir(path).status()
+def run_study(
+    jobs: Iterable[Job],
+    *,
+    data_dir: Path | None = None,
+    quiet: bool = False,
+    on_start: Callable[[Job], None] = lambda _: None,
+) -> list[Job]:
+    """Train or resume every job in turn; a diverged run does not stop the others.
 
+    Finished jobs are launched too: `resnet train` verifies that their configuration has not changed.
 
-def launch(job: Job, *, data_dir: Path | None = None, save_every: str | None = None, quiet: bool = False) -> None:
-    """Run a job as its own process, whose progress goes to this one's stderr.
+    Args:
+        jobs: from `plan`.
+        data_dir: folder of the dataset; None: the default location.
+        quiet: hide the progress of training.
+        on_start: called with each job before it starts.
 
-    The child decides by itself whether it starts, resumes, or has nothing to do.
+    Returns:
+        The jobs with their new state, `done` or `diverged`.
 
     Raises:
-        DivergedError: the run diverged.
-        StoppedError: a signal stopped it; it can be resumed.
-        ResnetError: it failed otherwise; it has said why.
+        StoppedError: a signal stopped a run; the same call resumes it.
+        ResnetError: a run failed for a reason other than divergence.
     """
-    arguments = train_arguments(job.config, data_dir=str(data_dir) if data_dir else None)
-    command = [sys.executable, "-m", "resnet_cli", *arguments, "--out", str(job.out)]
-    if save_every:
-        command += ["--save-every", save_every]
-    if quiet:
-        command.append("--quiet")
-    code = _wait(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))  # noqa: S603
-    if code == ExitCode.DONE:
-        return
-    name = f"{job.config.network}, seed {job.config.seed}"
-    if code == ExitCode.DIVERGED:
-        raise DivergedError(f"{name} diverged")
-    if code in (ExitCode.CTRL_C, -2):
-        raise InterruptedByUserError(f"{name} was interrupted", hint="the same command resumes it")
-    if code in (ExitCode.STOPPED, -10, -15):
-        raise StoppedError(f"{name} was stopped", hint="the same command resumes it")
-    raise _failure(code, f"{name} failed with exit code {code}")
+    finished = []
+    for job in jobs:
+        on_start(job)
+        try:
+            launch(job, data_dir=data_dir, quiet=quiet)
+            finished.append(job._replace(state="done"))
+        except DivergedError:
+            finished.append(job._replace(state="diverged"))
+    return finished
 
 
-def _failure(code: int, message: str) -> ResnetError:
-    error = ResnetError(message)
-    if code == ExitCode.USAGE:
-        error.exit_code = ExitCode.USAGE
-    return error
+def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) -> StudyResults:
+    """Write `table1.md` and `figures/` in `folder` from all complete runs in `folder/runs`.
 
+    Args:
+        folder: the study.
+        warn: called with one line for each flaw of a figure.
 
-def _wait(process: "subprocess.Popen[bytes]") -> int:
-    while True:
-        # Ctrl-C reaches the child as well; it saves and ends, and its exit code tells the rest
-        with contextlib.suppress(KeyboardInterrupt):
-            return process.wait()
+    Raises:
+        InputError: there is no complete run.
+        OSError: a file cannot be written.
+    """
+    from resnet_cli.analysis import figures, tables
+    from resnet_cli.analysis.figures.files import write_figures
+    from resnet_cli.analysis.frames import load_study
+    from resnet_cli.util.files import write_atomic
+
+    study = load_study([folder / "runs"], with_metrics=True)
+    document = tables.study_document(study)
+    table = folder / "table1.md"
+    write_atomic(table, tables.render(document, "markdown").encode())
+    drawn, skipped = figures.draw(study)
+    paths = write_figures(drawn, folder / "figures", ".png", study.groups(), warn=warn)
+    return StudyResults(document, table, paths, skipped)

@@ -1,15 +1,13 @@
-"""A study: what is left to do follows from the directories, and each job is one process with one exit code."""
+"""A study from Python: the plan follows from the directories, and the results from the runs."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from resnet_cli.errors import DivergedError, ExitCode, InterruptedByUserError, ResnetError, StoppedError, UsageError
+from resnet_cli.errors import DivergedError, InputError, StoppedError
 from resnet_cli.recipes import make_config
-from resnet_cli.study import Job, launch, plan, status_of
+from resnet_cli.study import plan, run_study, write_results
 
 GRID = [
     make_config("demo", arch=arch, depth=depth, seed=seed)
@@ -19,171 +17,75 @@ GRID = [
 ]
 
 
-@pytest.fixture
-def job():
-    """One run of a study that has not started."""
-    return Job(GRID[0], Path("study/runs/plain-8-seed0"), "todo")
+def test_every_configuration_has_its_own_directory():
+    jobs = plan(GRID, Path("study"), lambda _: "empty")
+    assert [job.config for job in jobs] == GRID
+    assert jobs[0].out == Path("study/plain-8-seed0")
+    assert jobs[-1].out == Path("study/resnet-14-seed1")
+    both = [make_config("demo", arch="resnet", depth=8, shortcut=shortcut) for shortcut in "AB"]
+    assert [job.out.name for job in plan(both, Path(), lambda _: "empty")] == ["resnet-8-seed0", "resnet-8-B-seed0"]
 
 
-@pytest.fixture
-def keyboard():
-    """Somebody has typed `yes` on the terminal that this process reads."""
-    reading, writing = os.pipe()
-    os.write(writing, b"yes\n")
-    os.close(writing)
-    before = os.dup(0)
-    os.dup2(reading, 0)
-    os.close(reading)
-    yield
-    os.dup2(before, 0)
-    os.close(before)
+def test_the_state_of_a_job_follows_from_the_status_of_its_directory():
+    expected = {
+        "complete": "done", "diverged": "diverged", "empty": "todo", "incomplete": "resume", "running": "resume",
+    }  # fmt: skip
+    assert {status: plan(GRID[:1], Path(), lambda _, status=status: status)[0].state for status in expected} == expected
 
 
-@pytest.fixture
-def child(tmp_path, monkeypatch):
-    """Put a script in the place of Python: it writes its arguments and input down, talks, ends with the given code."""
-
-    def replace(ending):
-        script = tmp_path / "python"
-        lines = [
-            "#!/bin/sh",
-            f'printf "%s\\n" "$@" > {tmp_path}/arguments',
-            f"cat > {tmp_path}/typed",
-            "echo result",
-            "echo progress >&2",
-            ending,
-        ]
-        script.write_text("\n".join(lines))
-        script.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(script))
-        return tmp_path / "arguments"
-
-    return replace
+def test_planning_reads_the_status_of_directories_and_writes_nothing(make_run, tmp_path):
+    made = {"complete": "plain-8-seed0", "incomplete": "resnet-8-seed0", "diverged": "plain-14-seed0"}
+    for status, name in made.items():
+        make_run(tmp_path / name, recipe="demo", dataset="digits", depth=8, epochs=2, status=status)
+    jobs = plan(GRID[:4], tmp_path)
+    assert [job.state for job in jobs] == ["done", "resume", "diverged", "todo"]
+    assert sorted(os.listdir(tmp_path)) == sorted(made.values())
 
 
-class TestPlan:
-    def test_every_configuration_has_a_directory_of_its_own(self):
-        jobs = plan(GRID, Path("study"), lambda _: "empty")
-        assert [job.config for job in jobs] == GRID
-        assert jobs[0].out == Path("study/plain-8-seed0")
-        assert jobs[-1].out == Path("study/resnet-14-seed1")
-        assert len({job.out for job in jobs}) == len(GRID)
+def test_a_diverged_run_does_not_stop_the_others(monkeypatch):
+    def launch(job, **options):
+        assert options == {"data_dir": Path("data"), "quiet": True}
+        if job.config.arch == "plain":
+            raise DivergedError("diverged")
 
-    def test_projection_shortcuts_do_not_share_a_directory_with_identity_ones(self):
-        both = [make_config("demo", arch="resnet", depth=8, shortcut=shortcut) for shortcut in "AB"]
-        assert [job.out.name for job in plan(both, Path(), lambda _: "empty")] == ["resnet-8-seed0", "resnet-8-B-seed0"]
-
-    @pytest.mark.parametrize(
-        ("status", "state"),
-        [
-            ("complete", "done"),
-            ("diverged", "diverged"),
-            ("empty", "todo"),
-            ("incomplete", "resume"),
-            ("running", "resume"),
-        ],
-    )
-    def test_what_is_left_follows_from_the_status(self, status, state):
-        assert [job.state for job in plan(GRID[:1], Path("study"), lambda _: status)] == [state]
-
-    def test_statuses_are_read_from_the_directories(self, make_run, tmp_path):
-        made = {"complete": "plain-8-seed0", "incomplete": "resnet-8-seed0", "diverged": "plain-14-seed0"}
-        for status, name in made.items():
-            make_run(tmp_path / name, recipe="demo", dataset="digits", depth=8, epochs=2, status=status)
-        jobs = plan(GRID[:4], tmp_path, status_of)
-        assert [job.state for job in jobs] == ["done", "resume", "diverged", "todo"]
-
-    def test_planning_makes_nothing(self, tmp_path):
-        plan(GRID, tmp_path / "study", status_of)
-        assert os.listdir(tmp_path) == []
+    monkeypatch.setattr("resnet_cli.study.launch", launch)
+    started = []
+    jobs = plan(GRID[:4], Path("study"), lambda _: "empty")
+    finished = run_study(jobs, data_dir=Path("data"), quiet=True, on_start=started.append)
+    assert started == jobs
+    assert [job.state for job in finished] == ["diverged", "done", "diverged", "done"]
 
 
-class TestLaunch:
-    def test_the_child_is_resnet_train_with_the_configuration_and_the_directory(self, job, child):
-        arguments = child("exit 0")
-        launch(job)
-        assert arguments.read_text().splitlines() == [
-            "-m", "resnet_cli", "train", "--recipe", "demo", "--arch", "plain", "--depth", "8",
-            "--out", "study/runs/plain-8-seed0",
-        ]  # fmt: skip
+def test_a_stopped_run_stops_the_study(monkeypatch):
+    launched = []
 
-    def test_folder_of_the_data_saving_and_silence_are_passed_on(self, job, child):
-        arguments = child("exit 0")
-        launch(job, data_dir=Path("my data"), save_every="10min", quiet=True)
-        assert arguments.read_text().splitlines()[9:] == [
-            "--data-dir", "my data", "--out", "study/runs/plain-8-seed0", "--save-every", "10min", "--quiet",
-        ]  # fmt: skip
+    def launch(job, **_):
+        launched.append(job)
+        raise StoppedError("stopped")
 
-    def test_only_the_child_s_progress_is_shown(self, job, child, capfd):
-        child("exit 0")
-        launch(job)
-        assert capfd.readouterr() == ("", "progress\n")
+    monkeypatch.setattr("resnet_cli.study.launch", launch)
+    with pytest.raises(StoppedError):
+        run_study(plan(GRID, Path("study"), lambda _: "empty"))
+    assert len(launched) == 1
 
-    def test_the_child_reads_nothing_from_the_terminal(self, job, child, keyboard):
-        arguments = child("exit 0")
-        launch(job)
-        assert arguments.with_name("typed").read_text() == ""
 
-    @pytest.mark.parametrize(
-        ("ending", "error", "exit_code", "message"),
-        [
-            ("exit 4", DivergedError, ExitCode.DIVERGED, "plain-8, seed 0 diverged"),
-            (
-                "exit 130",
-                InterruptedByUserError,
-                ExitCode.CTRL_C,
-                "plain-8, seed 0 was interrupted; the same command resumes it",
-            ),
-            (
-                "trap - INT; exec python3 -c 'import os, signal as s; s.signal(2, s.SIG_DFL); os.kill(os.getpid(), 2)'",
-                InterruptedByUserError,
-                ExitCode.CTRL_C,
-                "plain-8, seed 0 was interrupted; the same command resumes it",
-            ),
-            ("exit 75", StoppedError, ExitCode.STOPPED, "plain-8, seed 0 was stopped; the same command resumes it"),
-            (
-                "kill -TERM $$",
-                StoppedError,
-                ExitCode.STOPPED,
-                "plain-8, seed 0 was stopped; the same command resumes it",
-            ),
-            (
-                "kill -USR1 $$",
-                StoppedError,
-                ExitCode.STOPPED,
-                "plain-8, seed 0 was stopped; the same command resumes it",
-            ),
-            ("exit 2", ResnetError, ExitCode.USAGE, "plain-8, seed 0 failed with exit code 2"),
-            ("exit 1", ResnetError, ExitCode.FAILED, "plain-8, seed 0 failed with exit code 1"),
-            ("kill -KILL $$", ResnetError, ExitCode.FAILED, "plain-8, seed 0 failed with exit code -9"),
-        ],
-    )
-    def test_the_child_s_end_is_reported_as_its_kind_of_failure(self, job, child, ending, error, exit_code, message):
-        child(ending)
-        with pytest.raises(ResnetError) as caught:
-            launch(job)
-        assert type(caught.value) is error
-        assert (caught.value.exit_code, str(caught.value)) == (exit_code, message)
+def test_results_are_a_table_figures_and_the_comparison_behind_them(make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power failure
+    for arch in ("plain", "resnet"):
+        run = make_run(tmp_path / "runs" / arch, arch=arch, recipe="demo", dataset="digits")
+        run.record_path.write_text(run.record_path.read_text().replace('"class 3"', '"猫"'))
+    with pytest.warns(UserWarning, match=r"fig4\.png: the font lacks characters"):
+        results = write_results(tmp_path)
+    assert results.table.read_text().startswith("### Table 1: digits (16×16), demo")
+    assert [row["network"] for row in results.document["networks"]] == ["plain-20", "resnet-20"]
+    assert results.figures == [
+        tmp_path / "figures" / f"{kind}.png" for kind in ("fig1", "fig2", "fig3", "fig4", "degradation")
+    ]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in results.figures)
+    assert [figure.kind for figure in results.skipped_figures] == ["fig5", "gradflow"]
 
-    def test_a_failure_of_one_job_does_not_change_the_exit_code_of_others(self, job, child):
-        child("exit 2")
-        with pytest.raises(ResnetError):
-            launch(job)
-        assert ResnetError("x").exit_code == ExitCode.FAILED
-        assert UsageError("x").exit_code == ExitCode.USAGE
 
-    def test_ctrl_c_waits_for_the_child_to_save_and_end(self, job, child, monkeypatch):
-        waited = []
-        wait = subprocess.Popen.wait
-
-        def interrupted_once(process, *arguments, **options):
-            waited.append(process.poll())
-            if len(waited) == 1:
-                raise KeyboardInterrupt
-            return wait(process, *arguments, **options)
-
-        child("exit 130")
-        monkeypatch.setattr(subprocess.Popen, "wait", interrupted_once)
-        with pytest.raises(InterruptedByUserError):
-            launch(job)
-        assert len(waited) == 2
+def test_results_of_a_study_without_complete_runs_are_unusable_input(make_run, tmp_path):
+    make_run(tmp_path / "runs" / "a", status="diverged")
+    with pytest.raises(InputError, match="no completed run; found 1 diverged"):
+        write_results(tmp_path)

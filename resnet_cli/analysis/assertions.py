@@ -1,227 +1,187 @@
-"""The language of `--assert`: comparisons of sums and products of numbers and `network.column` values."""
+"""`--assert`: comparisons of sums and products of numbers and `network.column` values."""
 
+import ast
+import difflib
 import math
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from resnet_cli.errors import UsageError
+from resnet_cli.util.text import shorten
 
 Row = Mapping[str, Any]
 
-_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
-    ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
+_COMPARISONS: Mapping[type[ast.cmpop], Callable[[float, float], bool]] = {
+    ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
 }  # fmt: skip
-_ARITHMETIC: Mapping[str, Callable[[float, float], float]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
+_ARITHMETIC: Mapping[type[ast.operator], tuple[str, Callable[[float, float], float]]] = {
+    ast.Add: ("+", operator.add), ast.Sub: ("-", operator.sub), ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
 }  # fmt: skip
-_TOKEN = re.compile(
-    r"\s*(?:"
-    r"(?P<value>[A-Za-z]+-[0-9]+(?:-[A-Za-z]+)?\.[A-Za-z_][A-Za-z0-9_]*)"
-    r"|(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
-    r"|(?P<comparison>>=|<=|==|!=|>|<)"
-    r"|(?P<sign>[-+*/()])"
-    r")"
-)
-_MAX_NESTING = 50
+_ALLOWED_NODES = (
+    ast.Expression, ast.Compare, ast.BinOp, ast.UnaryOp, ast.UAdd, ast.USub, ast.Constant, *_COMPARISONS, *_ARITHMETIC,
+)  # fmt: skip
+_NAME = re.compile(r"(?<![\w.])([A-Za-z]+-[0-9]+(?:-[A-Za-z]+)?\.[A-Za-z_][A-Za-z0-9_]*)")
+_MAX_LENGTH = 1000
+_MAX_OPERATIONS = 100  # evaluation is recursive
 _EXAMPLE = 'write it like "resnet-56.test_accuracy_pct > plain-56.test_accuracy_pct + 1"'
 
 
 class AssertionResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A check and what came of it."""
+    """Outcome of one assertion."""
 
-    check: str
-    """As it was written."""
+    assertion: str
+    """Its text."""
     holds: bool
     left: float | None
-    """Value left of the comparison; None where it has none."""
+    """Value on the left of the comparison; None if undefined."""
     right: float | None
     reason: str | None = None
-    """Why it does not hold, where a value is missing; one line."""
+    """One line on why a value is undefined."""
 
 
 class _UndefinedError(Exception):
     """An expression has no value."""
 
 
-Values = Mapping[str, float]
-Expression = Callable[[Values], float]
-
-
 class Assertion(msgspec.Struct, frozen=True):
-    """A parsed check."""
+    """A parsed assertion."""
 
     text: str
-    left: Expression
-    comparison: str
-    right: Expression
-    names: tuple[str, ...]
-    """Every `network.column` in it."""
+    comparison: ast.Compare
 
     def evaluate(self, rows: Sequence[Row]) -> AssertionResult:
-        """Compare the values of `rows`, the `networks` of a `study_document`.
+        """Compare values of `rows`, the `networks` of a `study_document`.
 
-        A check on a value that was not measured does not hold, whatever the comparison.
+        An assertion about a value that was not measured does not hold, whatever the comparison.
 
         Raises:
-            UsageError: a network or column is not known, is not a number, or the network is in
-                several groups.
+            UsageError: a network or column is unknown, a column is not numeric, or several groups
+                contain the network.
         """
-        found = {name: self._value(name, rows) for name in self.names}
-        values = {name: value for name, value in found.items() if value is not None}
+        values = {name: self._value(name, rows) for name in _names(self.comparison)}
         sides: list[float | None] = []
-        reason = None
-        for side in (self.left, self.right):
+        reasons = []
+        for side in (self.comparison.left, self.comparison.comparators[0]):
             try:
-                sides.append(side(values))
-            except KeyError as error:
-                sides.append(None)
-                reason = reason or f"{error.args[0]} was not measured"
+                sides.append(_evaluate(side, values))
             except _UndefinedError as error:
                 sides.append(None)
-                reason = reason or str(error)
+                reasons.append(str(error))
         left, right = sides
-        holds = left is not None and right is not None and _COMPARISONS[self.comparison](left, right)
-        return AssertionResult(check=self.text, holds=holds, left=left, right=right, reason=reason)
+        compare = _COMPARISONS[type(self.comparison.ops[0])]
+        return AssertionResult(
+            assertion=self.text,
+            holds=left is not None and right is not None and compare(left, right),
+            left=left,
+            right=right,
+            reason=reasons[0] if reasons else None,
+        )
 
     def _value(self, name: str, rows: Sequence[Row]) -> float | None:
         network, _, column = name.partition(".")
-        found = [row for row in rows if row["network"] == network]
-        if not found:
+        matching = [row for row in rows if row["network"] == network]
+        if not matching:
             known = ", ".join(dict.fromkeys(str(row["network"]) for row in rows))
-            raise self._error(f"no complete run of {network}", f"there are {known}")
-        value = found[0].get(column)
-        if column not in found[0] or isinstance(value, str | list):
-            columns = ", ".join(name for name in found[0] if not isinstance(found[0][name], str | list))
-            what = "is not a number" if column in found[0] else "is not a column"
-            raise self._error(f"{column} {what}", f"use one of {columns}")
-        if len(found) > 1:
-            raise self._error(
-                f"{network} is ambiguous: {len(found)} datasets or recipes have one",
+            raise _error(self.text, f"no completed run of {network}", f"use one of {known}")
+        row = matching[0]
+        if column not in row or isinstance(row[column], str | list):
+            numeric = [name for name, value in row.items() if not isinstance(value, str | list)]
+            nearest = ", ".join(difflib.get_close_matches(column, numeric, cutoff=0))
+            problem = f"column {column} is not numeric" if column in row else f"unknown column {column}"
+            raise _error(self.text, problem, f"the closest numeric columns are {nearest}")
+        if len(matching) > 1:
+            raise _error(
+                self.text,
+                f"{network} is ambiguous: {len(matching)} groups of runs (datasets or recipes) contain it",
                 "compare the runs of one dataset and recipe at a time",
             )
+        value = row[column]
         return None if value is None or math.isnan(value) else float(value)
-
-    def _error(self, what: str, hint: str) -> UsageError:
-        return UsageError(f"--assert {self.text!r}: {what}", hint=hint)
 
 
 def parse_assertion(text: str) -> Assertion:
     """Parse `EXPRESSION COMPARISON EXPRESSION`.
 
-    The comparison is one of `>`, `>=`, `<`, `<=`, `==`, `!=`. An expression is made of numbers
-    and `network.column` values (`plain-56.train_clean_error_pct`) with `+`, `-`, `*`, `/` and
-    parentheses.
+    The comparison is `>`, `>=`, `<`, `<=`, `==` or `!=`. An expression consists of numbers and
+    `network.column` values (`plain-56.train_clean_error_pct`) with `+`, `-`, `*`, `/` and parentheses.
 
     Raises:
-        UsageError: `text` is anything else; the message says where.
+        UsageError: `text` has any other form or is too long.
     """
-    return _Parser(text).check()
+    if len(text) > _MAX_LENGTH:
+        raise _error(shorten(text, 40), f"longer than {_MAX_LENGTH} characters", "split it into several --assert")
+    # Names contain a hyphen, so they become strings; parentheses prevent concatenation of adjacent strings.
+    source = _NAME.sub(r"('\1')", text.strip())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tree = ast.parse(source, mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        raise _error(text, "not a comparison of two expressions", _EXAMPLE) from None
+    nodes = list(ast.walk(tree))
+    for node in nodes:
+        if not isinstance(node, _ALLOWED_NODES) or (isinstance(node, ast.Constant) and not _is_operand(node.value)):
+            segment = ast.get_source_segment(source, node) or type(node).__name__
+            shown = shorten(segment.replace("('", "").replace("')", ""), 40)
+            raise _error(text, f"{shown} is not a number, network.column, + - * / or comparison", _EXAMPLE)
+    num_comparisons = sum(len(node.ops) for node in nodes if isinstance(node, ast.Compare))
+    if not isinstance(tree.body, ast.Compare) or num_comparisons != 1:
+        raise _error(text, "exactly one comparison is required", _EXAMPLE)
+    if sum(isinstance(node, ast.BinOp | ast.UnaryOp) for node in nodes) > _MAX_OPERATIONS:
+        raise _error(text, f"more than {_MAX_OPERATIONS} operations", "split it into several --assert")
+    return Assertion(text, tree.body)
 
 
-class _Parser:
-    """Recursive descent over the tokens of one check."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.nesting = 0
-        self.names: list[str] = []
-        self.tokens: list[tuple[str, str]] = []
-        position, end = 0, len(text.rstrip())
-        while position < end:
-            match = _TOKEN.match(text, position)
-            if match is None:
-                raise self.error(f"cannot read {text[position:].strip()[:20]!r}")
-            self.tokens.append((match.lastgroup or "", match[0].strip()))
-            position = match.end()
-        self.tokens.append(("end", "its end"))
-        self.at = 0
-
-    def error(self, what: str) -> UsageError:
-        return UsageError(f"--assert {self.text!r}: {what}", hint=_EXAMPLE)
-
-    def next(self) -> tuple[str, str]:
-        token = self.tokens[self.at]
-        self.at += token[0] != "end"
-        return token
-
-    def take(self, *signs: str) -> str | None:
-        kind, sign = self.tokens[self.at]
-        if kind == "sign" and sign in signs:
-            self.at += 1
-            return sign
-        return None
-
-    def check(self) -> Assertion:
-        left = self.sum()
-        kind, comparison = self.next()
-        if kind != "comparison":
-            raise self.error(f"a comparison was expected at {comparison}, one of {' '.join(_COMPARISONS)}")
-        right = self.sum()
-        kind, word = self.next()
-        if kind != "end":
-            raise self.error(f"its end was expected at {word}")
-        return Assertion(self.text, left, comparison, right, tuple(dict.fromkeys(self.names)))
-
-    def sum(self) -> Expression:
-        return self.operations(self.product, "+", "-")
-
-    def product(self) -> Expression:
-        return self.operations(self.factor, "*", "/")
-
-    def operations(self, operand: Callable[[], Expression], *signs: str) -> Expression:
-        first = operand()
-        rest: list[tuple[str, Expression]] = []
-        while sign := self.take(*signs):
-            rest.append((sign, operand()))
-        if not rest:
-            return first
-
-        # a loop, not one closure in another: a sum may have thousands of terms
-        def value(values: Values) -> float:
-            total = first(values)
-            for sign, term in rest:
-                total = _apply(sign, total, term(values))
-            return total
-
-        return value
-
-    def factor(self) -> Expression:
-        is_negative = False
-        while sign := self.take("-", "+"):
-            is_negative ^= sign == "-"
-        inner = self.atom()
-        return (lambda values: -inner(values)) if is_negative else inner
-
-    def atom(self) -> Expression:
-        kind, word = self.next()
-        if kind == "number":
-            number = float(word)
-            if math.isinf(number):
-                raise self.error(f"{word} is too large")
-            return lambda values: number
-        if kind == "value":
-            self.names.append(word)
-            return lambda values: values[word]
-        if word != "(":
-            raise self.error(f"a number or network.column was expected at {word}")
-        self.nesting += 1
-        if self.nesting > _MAX_NESTING:
-            raise self.error(f"more than {_MAX_NESTING} parentheses are open")
-        inner = self.sum()
-        self.nesting -= 1
-        if self.take(")") is None:
-            raise self.error(f"a closing parenthesis was expected at {self.next()[1]}")
-        return inner
+def _is_operand(value: object) -> bool:
+    """Whether a constant is a `network.column` name or a number within the range of floats."""
+    if isinstance(value, str):
+        return _NAME.fullmatch(value) is not None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
-def _apply(sign: str, left: float, right: float) -> float:
+def _names(comparison: ast.Compare) -> list[str]:
+    constants = (node.value for node in ast.walk(comparison) if isinstance(node, ast.Constant))
+    return [value for value in constants if isinstance(value, str)]
+
+
+def _evaluate(node: ast.expr, values: Mapping[str, float | None]) -> float:
+    match node:
+        case ast.Constant(value=str() as name):
+            value = values[name]
+            if value is None:
+                raise _UndefinedError(f"{name} was not measured")
+            return value
+        case ast.Constant(value=int() | float() as number):
+            return float(number)
+        case ast.UnaryOp(op=sign, operand=operand):
+            value = _evaluate(operand, values)
+            return -value if isinstance(sign, ast.USub) else value
+        case ast.BinOp(left=first, op=operation, right=second):
+            return _apply(operation, _evaluate(first, values), _evaluate(second, values))
+    raise AssertionError(f"parse_assertion let {node} through")
+
+
+def _apply(operation: ast.operator, left: float, right: float) -> float:
+    sign, function = _ARITHMETIC[type(operation)]
     if sign == "/" and right == 0:
-        raise _UndefinedError("it divides by zero")
-    result = _ARITHMETIC[sign](left, right)
+        raise _UndefinedError("division by zero")
+    result = function(left, right)
     if not math.isfinite(result):
-        raise _UndefinedError(f"{left:g} {sign} {right:g} is beyond the range of numbers")
+        raise _UndefinedError(f"{left:g} {sign} {right:g} is out of range")
     return result
+
+
+def _error(text: str, problem: str, hint: str) -> UsageError:
+    return UsageError(f"--assert {text!r}: {problem}", hint=hint)

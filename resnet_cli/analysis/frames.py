@@ -1,4 +1,4 @@
-"""Reads any number of run directories into one study, and a study into tidy frames."""
+"""Run directories as one study, and a study as tidy data frames."""
 
 import os
 import warnings
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from resnet_cli.analysis.validation import check_metrics, check_summary
-from resnet_cli.errors import RunFileError
+from resnet_cli.errors import InputError, RunFileError
 from resnet_cli.recipes import recipe_label
 from resnet_cli.rundir import METRICS_COLUMNS, Divergence, RunDir, RunRecord, Status, Summary, find_runs
 
@@ -22,7 +22,7 @@ SkippedStatus = Literal["incomplete", "running", "diverged", "unreadable", "dupl
 IDENTITY_COLUMNS = (
     "run_id", "path", "arch", "depth", "shortcut", "network", "dataset", "fingerprint", "recipe", "seed",
 )  # fmt: skip
-"""What names a run, in `runs_frame` and in every row of `epochs_frame`."""
+"""Columns that identify a run, in `runs_frame` and `epochs_frame`."""
 
 RUN_COLUMNS = (
     *IDENTITY_COLUMNS, "recipe_name", "dataset_name", "parameters", "macs", "num_train", "num_val", "num_test",
@@ -44,26 +44,27 @@ _FROM_LAST = (
     "test_accuracy_pct", "test_error_pct", "test_loss", "train_error_pct", "train_loss", "train_clean_error_pct",
     "train_clean_loss", "val_error_pct", "val_loss", "images_per_second",
 )  # fmt: skip
+_DECISIONS = ("device", "precision", "compile")
 
 
 class Group(msgspec.Struct, frozen=True, order=True):
-    """Runs that may be averaged and compared: the same data and the same recipe."""
+    """Dataset and recipe shared by runs that may be averaged and compared."""
 
     dataset: str
-    """As in tables: `CIFAR-10 (JPEG)`."""
+    """Display name: `CIFAR-10 (JPEG)`."""
     fingerprint: str
     """SHA-256 (hex) over the images and labels."""
     recipe: str
-    """The recipe's name followed by every override of it."""
+    """Name of the recipe followed by all overrides."""
 
     @property
     def label(self) -> str:
-        """As in a heading: `CIFAR-10 (JPEG), report2025 epochs=5`."""
+        """Label in headings: `CIFAR-10 (JPEG), report2025 epochs=5`."""
         return f"{self.dataset}, {self.recipe}"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """A run directory whose files could be read."""
+    """Records of one readable run directory."""
 
     dir: RunDir
     record: RunRecord
@@ -78,61 +79,72 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def seed(self) -> int:
-        """The seed that initialisation, order and augmentation come from."""
+        """Random seed for initialisation, data order and augmentation."""
         return self.record.config.seed
 
     @cached_property
     def group(self) -> Group:
-        """What the run may be compared within."""
+        """Group of runs with which this run may be averaged and compared."""
         dataset = self.record.dataset
         return Group(dataset.display_name, dataset.fingerprint, recipe_label(self.record.config))
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """A run directory that is left out of every figure, and why."""
+    """A run directory excluded from tables and figures, with the reason."""
 
     path: str
     status: SkippedStatus
     reason: str
     """One line."""
 
+    def __str__(self) -> str:
+        return f"skipped {self.path} ({self.status}): {self.reason}"
+
 
 class Study(msgspec.Struct, eq=False):
-    """The complete runs among some paths, and what else was found there."""
+    """The complete runs among some paths, and the runs that were skipped."""
 
     runs: list[Run]
-    """Complete runs only, each once, in the order they were found."""
+    """Complete runs only, without duplicates, in the order in which they were found."""
     skipped: list[Skipped]
     metrics: "dict[str, pd.DataFrame]" = {}
-    """metrics.csv by run id, when the study was loaded with them."""
+    """Contents of metrics.csv by run id, if the study was loaded with metrics."""
 
     def groups(self) -> dict[Group, list[Run]]:
-        """The runs by group, groups in alphabetical order."""
+        """Group the runs; groups are in alphabetical order."""
         found: dict[Group, list[Run]] = {}
         for run in self.runs:
             found.setdefault(run.group, []).append(run)
         return dict(sorted(found.items()))
 
+    def require_runs(self) -> None:
+        """Raise `InputError` unless at least one run is complete."""
+        if self.runs:
+            return
+        statuses = [skipped.status for skipped in self.skipped]
+        found = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
+        hint = "resnet train resumes an incomplete run" if "incomplete" in statuses else None
+        raise InputError(f"no completed run; found {found}", hint=hint)
+
 
 def load_study(paths: Paths, *, with_metrics: bool = False) -> Study:
-    """Read the runs among `paths` and in the folders among them.
+    """Read all runs in `paths`.
 
-    A run that is incomplete, running, diverged, unreadable or there twice never raises; it
-    is named in `Study.skipped`.
+    Incomplete, running, diverged, unreadable and duplicate runs raise no error; they are listed in `Study.skipped`.
 
     Args:
-        paths: run directories, or folders that are searched for them.
-        with_metrics: also read metrics.csv of every complete run; one whose file cannot be read is skipped.
+        paths: run directories, or folders to search for them.
+        with_metrics: also read metrics.csv of every complete run; runs with an unreadable file are skipped.
 
     Raises:
-        InputError: a path does not exist, is a file, or holds no run directory.
+        InputError: a path does not exist, is a file, or contains no run directory.
     """
     study = Study([], [], {})
     first_path: dict[Any, str] = {}
     for folder in find_runs(paths):
         try:
             run = _read(folder)
-            why = _left_out(run, first_path)
+            why = _skip_reason(run, first_path)
             if why is None and with_metrics and run.summary is not None:
                 metrics = folder.read_metrics()
                 check_metrics(folder, metrics, run.summary)
@@ -149,13 +161,12 @@ def load_study(paths: Paths, *, with_metrics: bool = False) -> Study:
 
 
 def runs_frame(study: Study) -> "pd.DataFrame":
-    """One row per complete run, with the columns `RUN_COLUMNS`.
+    """Build a frame with one row per complete run and the columns `RUN_COLUMNS`.
 
-    Errors and accuracies are those of the last epoch, in percent; `best_…` are those of the
-    epoch that `best_chosen_on` (val or test) chose. `train_error_pct` is counted while
-    training, `train_clean_error_pct` afterwards in eval mode without augmentation.
-    `train_seconds` and `eval_seconds` are totals of the run; `peak_memory_bytes` is its peak.
-    What a run did not measure is NaN.
+    Errors and accuracies are from the last epoch, in percent; `best_…` columns are from the epoch
+    selected on `best_chosen_on` (val or test). `train_error_pct` is counted during training,
+    `train_clean_error_pct` afterwards in eval mode without augmentation. `train_seconds` and
+    `eval_seconds` are totals of the run. Values that were not measured are NaN.
     """
     import pandas as pd
 
@@ -165,10 +176,10 @@ def runs_frame(study: Study) -> "pd.DataFrame":
 
 
 def run_row(run: Run) -> dict[str, Any]:
-    """One complete run as a row: `RUN_COLUMNS` to values, None where nothing was measured."""
+    """Return the values of `RUN_COLUMNS` for one complete run, None if not measured."""
     record, summary = run.record, run.summary
     if summary is None:
-        raise ValueError(f"{run.dir.path} is {run.status}: only a complete run has a row")
+        raise ValueError(f"{run.dir.path} is {run.status}, not complete")
     values: dict[str, Any] = {
         **_identity(run),
         "recipe_name": record.config.recipe,
@@ -187,17 +198,17 @@ def run_row(run: Run) -> dict[str, Any]:
         "train_seconds": summary.train_seconds,
         "eval_seconds": summary.eval_seconds,
         "peak_memory_bytes": summary.peak_memory_bytes,
-        **{name: _decided(record, name) for name in ("device", "precision", "compile")},
-        **{name: _text(record.environment.get(name)) for name in ("device_name", "torch", "python")},
+        **{name: decided.value for name in _DECISIONS if (decided := record.decisions.get(name))},
+        **{name: record.environment.get(name) for name in ("device_name", "torch", "python")},
         "tool_version": record.tool_version,
         "created_at": record.created_at,
         "finished_at": summary.finished_at,
     }
-    return {name: values[name] for name in RUN_COLUMNS}
+    return {name: values.get(name) for name in RUN_COLUMNS}
 
 
 def epochs_frame(study: Study) -> "pd.DataFrame":
-    """One row per run and epoch: `IDENTITY_COLUMNS`, then the columns of metrics.csv.
+    """Build a frame with one row per run and epoch: `IDENTITY_COLUMNS`, then the columns of metrics.csv.
 
     Raises:
         RunFileError: the study was loaded without metrics and one metrics.csv cannot be read.
@@ -214,24 +225,24 @@ def epochs_frame(study: Study) -> "pd.DataFrame":
 
 
 def load_runs(paths: Paths) -> "pd.DataFrame":
-    """`runs_frame` of the runs among `paths`; warns of those that were left out.
+    """Load `runs_frame` of the runs in `paths`; warn about skipped runs.
 
     Raises:
-        InputError: a path does not exist, is a file, or holds no run directory.
+        InputError: a path does not exist, is a file, or contains no run directory.
     """
     study = load_study(paths)
-    _warn_of_skipped(study)
+    _warn_about_skipped(study)
     return runs_frame(study)
 
 
 def load_epochs(paths: Paths) -> "pd.DataFrame":
-    """`epochs_frame` of the runs among `paths`; warns of those that were left out.
+    """Load `epochs_frame` of the runs in `paths`; warn about skipped runs.
 
     Raises:
-        InputError: a path does not exist, is a file, or holds no run directory.
+        InputError: a path does not exist, is a file, or contains no run directory.
     """
     study = load_study(paths, with_metrics=True)
-    _warn_of_skipped(study)
+    _warn_about_skipped(study)
     return epochs_frame(study)
 
 
@@ -241,33 +252,33 @@ def _read(folder: RunDir) -> Run:
     divergence = folder.read_divergence() if status == "diverged" else None
     for name, part in (("summary.json", summary), ("diverged.json", divergence)):
         if part is not None and part.run_id != record.run_id:
-            raise RunFileError(f"{folder.path / name} belongs to another run than run.json")
+            raise RunFileError(f"{folder.path / name} belongs to a different run than run.json")
     if summary is not None:
         check_summary(folder, summary)
     return Run(dir=folder, record=record, status=status, summary=summary, divergence=divergence)
 
 
-def _left_out(run: Run, first_path: dict[Any, str]) -> Skipped | None:
+def _skip_reason(run: Run, first_path: dict[Any, str]) -> Skipped | None:
     path = str(run.dir.path)
     if run.divergence is not None:
         where = run.divergence
         reason = f"the loss was not finite in epoch {where.epoch}, step {where.step}, at lr {where.lr:g}"
         return Skipped(path, "diverged", reason)
     if run.status == "running":
-        return Skipped(path, "running", "a process is training it now")
+        return Skipped(path, "running", "a process is training this run")
     if run.summary is None:
-        return Skipped(path, "incomplete", "it has no summary.json; train it again with the same options to resume")
+        return Skipped(path, "incomplete", "no summary.json; run the same resnet train command to resume")
     for key in _same_run(run):
         if key in first_path:
-            return Skipped(path, "duplicate", f"it is the same run as {first_path[key]}")
+            return Skipped(path, "duplicate", f"same run as {first_path[key]}")
     return None
 
 
 def _same_run(run: Run) -> list[Any]:
-    """What two directories have in common when they hold one run: a copy, or a bit-identical repetition.
+    """Keys that two directories share if they contain the same run: a copy or a bit-identical repetition.
 
-    A repetition of a seed that gives the same losses to the last digit adds no information,
-    and counting it would narrow every interval.
+    Repeating a seed with the same losses to the last digit adds no information, and counting the
+    repetition would narrow every interval.
     """
     keys: list[Any] = [run.record.run_id]
     last = run.summary.last if run.summary else {}
@@ -286,20 +297,11 @@ def _identity(run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _decided(record: RunRecord, name: str) -> str | None:
-    decision = record.decisions.get(name)
-    return decision.value if decision else None
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
 def _reason(error: Exception, folder: RunDir) -> str:
-    # the path is named beside the reason, so it is not repeated in it
+    # The path is shown next to the reason.
     return str(error).replace(f"{folder.path}{os.sep}", "").replace("\n", " ")
 
 
-def _warn_of_skipped(study: Study) -> None:
+def _warn_about_skipped(study: Study) -> None:
     for skipped in study.skipped:
-        warnings.warn(f"{skipped.path} is left out ({skipped.status}): {skipped.reason}", stacklevel=3)
+        warnings.warn(str(skipped), stacklevel=3)

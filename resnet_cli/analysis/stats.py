@@ -1,4 +1,4 @@
-"""Means, differences and ratios over seeds, with the intervals that the number of seeds allows."""
+"""Means, differences and ratios over seeds, with intervals where the number of seeds permits them."""
 
 import math
 from collections.abc import Sequence
@@ -25,18 +25,14 @@ class Sample(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[int, float | None]]) -> "Sample":
-        """From (seed, value) pairs; those without a value are left out."""
+        """Build a sample from (seed, value) pairs, without pairs whose value is missing."""
         kept = sorted((seed, float(value)) for seed, value in pairs if value is not None and not math.isnan(value))
         return cls(tuple(seed for seed, _ in kept), tuple(value for _, value in kept))
 
     @property
     def has_distinct_seeds(self) -> bool:
-        """Whether no seed occurs twice, which pairing needs."""
+        """Whether no seed occurs twice, as pairing requires."""
         return len(set(self.seeds)) == len(self.seeds)
-
-    def by_seed(self) -> dict[int, float]:
-        """Value of each seed, which must be distinct."""
-        return dict(zip(self.seeds, self.values, strict=True))
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,33 +47,33 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """First minus second."""
+    """A difference of two means, first minus second."""
 
     mean: float
     n: tuple[int, int]
-    """Values used of the first and of the second."""
+    """Number of values used from the first and the second sample."""
     method: Method
     std: float | None = None
-    """Standard deviation of the paired differences; None for the other methods."""
+    """Standard deviation of paired differences; None for other methods."""
     interval: Interval | None = None
-    """None for `single`."""
+    """Interval of the difference; None for the method `single`."""
 
 
 class Ratio(msgspec.Struct, frozen=True, kw_only=True):
-    """A ratio of two differences: the gap of deep networks over the gap of shallow ones."""
+    """A ratio of two differences: the gap between deep networks divided by the gap between shallow ones."""
 
     value: float | None
-    """None when the shallow gap is zero."""
+    """The ratio; None if the shallow gap is zero."""
     n: int
-    """Seeds in the smallest of the four samples, as used."""
+    """Number of values used from the smallest of the four samples."""
     interval: Interval | None = None
-    """Percentile bootstrap interval over seeds; None for n = 1 or when unbounded."""
+    """Percentile bootstrap interval over seeds; None if n = 1 or if unbounded."""
     is_unbounded: bool = False
-    """The interval of the shallow gap includes zero, so the ratio has no finite interval."""
+    """Whether the interval of the shallow gap includes zero, so that the ratio has no finite interval."""
 
 
-def estimate(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Estimate:
-    """Mean, sample standard deviation and Student-t interval of at least one value.
+def estimate(values: Sequence[float]) -> Estimate:
+    """Compute the mean, sample standard deviation and Student-t interval of at least one value.
 
     Source: Student 1908; the interval is mean ± t(n − 1) · std / √n.
     """
@@ -86,24 +82,20 @@ def estimate(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Esti
     if n == 1:
         return Estimate(mean=mean, n=1)
     std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = t_quantile(n - 1, confidence) * std / math.sqrt(n)
+    half = t_quantile(n - 1) * std / math.sqrt(n)
     return Estimate(mean=mean, n=n, std=std, interval=(mean - half, mean + half))
 
 
-def difference(first: Sample, second: Sample, *, confidence: float = CONFIDENCE) -> Difference | None:
-    """First minus second, by the sharpest method that the seeds allow.
+def difference(first: Sample, second: Sample) -> Difference | None:
+    """Subtract the mean of `second` from the mean of `first`, with the narrowest valid interval.
 
-    `paired` over the seeds that both have, when these are at least two and at least half of the
-    smaller sample: two networks of one seed saw the same batches. Otherwise `Welch` over all
-    values, which assumes neither pairs nor equal variances. With a single value on either side
-    there is no interval (`single`).
-
-    Args:
-        first, second: in the same unit; the difference has it too.
-        confidence: of the interval, two-sided.
+    The method is `paired` over shared seeds, if these are at least two and at least half of the
+    smaller sample: two networks with the same seed are trained on the same batches. Otherwise it is
+    `Welch` over all values, which assumes neither pairs nor equal variances. With a single value
+    in either sample there is no interval (`single`).
 
     Returns:
-        None when either sample is empty.
+        The difference in the unit of the samples; None if either sample is empty.
 
     Source: Welch 1947, with the Welch-Satterthwaite degrees of freedom.
     """
@@ -112,7 +104,7 @@ def difference(first: Sample, second: Sample, *, confidence: float = CONFIDENCE)
     pairs = _pairs(first, second)
     if pairs is not None:
         differences = [a - b for a, b in zip(pairs[0].values, pairs[1].values, strict=True)]
-        paired = estimate(differences, confidence=confidence)
+        paired = estimate(differences)
         n = (paired.n, paired.n)
         return Difference(mean=paired.mean, n=n, method="paired", std=paired.std, interval=paired.interval)
     a, b = estimate(first.values), estimate(second.values)
@@ -125,15 +117,15 @@ def difference(first: Sample, second: Sample, *, confidence: float = CONFIDENCE)
     if total > 0:
         shares = variances[0] / total, variances[1] / total
         freedom = 1 / (shares[0] ** 2 / (a.n - 1) + shares[1] ** 2 / (b.n - 1))
-        half = t_quantile(freedom, confidence) * math.sqrt(total)
+        half = t_quantile(freedom) * math.sqrt(total)
     return Difference(mean=mean, n=n, method="Welch", interval=(mean - half, mean + half))
 
 
 def sampling_standard_error_pp(first_pct: float, second_pct: float, num_test: int) -> float:
-    """Binomial standard error of a difference of two accuracies, from the finite test set alone.
+    """Compute the binomial standard error of a difference of two accuracies due to the finite test set.
 
-    It treats the two networks' errors as independent. They are tested on the same images, so
-    the true error of the difference is rather smaller.
+    The errors of the two networks are treated as independent. Both are tested on the same images, so
+    the true standard error of the difference is usually smaller.
 
     Args:
         first_pct, second_pct: accuracies or error rates, in percent.
@@ -146,28 +138,24 @@ def sampling_standard_error_pp(first_pct: float, second_pct: float, num_test: in
     return math.sqrt(max(variance, 0.0))
 
 
-def amplification(
-    deep: tuple[Sample, Sample], shallow: tuple[Sample, Sample], *, confidence: float = CONFIDENCE
-) -> Ratio | None:
-    """How many times larger the gap of the deep pair is than the gap of the shallow pair.
+def amplification(deep: tuple[Sample, Sample], shallow: tuple[Sample, Sample]) -> Ratio | None:
+    """Divide the gap between a deep pair of networks by the gap between a shallow pair.
 
-    Each gap is that of `difference`. The interval is a percentile bootstrap over seeds, with a
-    fixed generator: networks with the same seeds are resampled jointly, others by themselves.
-    At a handful of seeds such an interval is too narrow; it is quoted with its n. It is given
-    up as unbounded when the shallow gap is not distinguishable from zero: then the ratio can be
-    anything.
+    Each gap is computed by `difference`. The interval is a percentile bootstrap over seeds with a
+    fixed generator: networks with the same seeds are resampled jointly, others independently.
+    With few seeds this interval is too narrow, so it is reported with its n. If the interval of the
+    shallow gap includes zero, the ratio can take any value and is reported as unbounded.
 
     Args:
-        deep: (residual, plain) of the greater depth.
-        shallow: (residual, plain) of the lesser depth.
-        confidence: of the interval, two-sided.
+        deep: (residual, plain) at the greater depth.
+        shallow: (residual, plain) at the smaller depth.
 
     Returns:
-        None when a sample is empty.
+        None if a sample is empty.
 
-    Source: Efron 1979; that a ratio has no limits when its denominator may be zero: Fieller 1954.
+    Source: Efron 1979; unbounded ratios: Fieller 1954.
     """
-    above, below = difference(*deep, confidence=confidence), difference(*shallow, confidence=confidence)
+    above, below = difference(*deep), difference(*shallow)
     if above is None or below is None:
         return None
     n = min(*above.n, *below.n)
@@ -179,21 +167,21 @@ def amplification(
         return Ratio(value=value, n=n, is_unbounded=True)
     import numpy as np
 
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(numerators / denominators, [tail, 1 - tail])
     return Ratio(value=value, n=n, interval=(float(low), float(high)))
 
 
-def t_quantile(freedom: float, confidence: float) -> float:
-    """The t with `confidence` of Student's distribution between −t and t."""
-    # scipy.special, not scipy.stats, whose import takes a second of a command that runs for less
+def t_quantile(freedom: float) -> float:
+    """Return the t for which the interval from −t to t covers `CONFIDENCE` of Student's distribution."""
+    # scipy.stats would add a second of import time to a command that runs for less.
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, (1 + confidence) / 2))
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def _resampled_gaps(*pairs: tuple[Sample, Sample]) -> list["np.ndarray[Any, np.dtype[np.float64]]"]:
-    """First minus second of each pair in every resample, each (BOOTSTRAP_RESAMPLES,)."""
+    """Resample the gap, first minus second, of each pair; each result has shape (BOOTSTRAP_RESAMPLES,)."""
     import numpy as np
 
     rng = np.random.Generator(np.random.PCG64(_BOOTSTRAP_SEED))
@@ -213,13 +201,12 @@ def _resampled_gaps(*pairs: tuple[Sample, Sample]) -> list["np.ndarray[Any, np.d
 
 
 def _pairs(first: Sample, second: Sample) -> tuple[Sample, Sample] | None:
-    """Both samples at the seeds they share, when pairing is worth it."""
+    """Restrict both samples to their shared seeds; None if too few seeds are shared."""
     shared = tuple(sorted(set(first.seeds) & set(second.seeds)))
     is_enough = len(shared) >= 2 and 2 * len(shared) >= min(len(first.values), len(second.values))
     if not (is_enough and first.has_distinct_seeds and second.has_distinct_seeds):
         return None
-    at_first, at_second = first.by_seed(), second.by_seed()
-    return (
-        Sample(shared, tuple(at_first[seed] for seed in shared)),
-        Sample(shared, tuple(at_second[seed] for seed in shared)),
+    first_at, second_at = (dict(zip(sample.seeds, sample.values, strict=True)) for sample in (first, second))
+    return Sample.of([(seed, first_at[seed]) for seed in shared]), Sample.of(
+        [(seed, second_at[seed]) for seed in shared]
     )

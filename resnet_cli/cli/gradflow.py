@@ -89,8 +89,8 @@ def command(
     with output.progress() as progress:
         frame = measure(subjects, probe, batch_size=batch_size, data_dir=data_dir, device=device, progress=progress)
     if plot:
-        from resnet_cli.analysis.figures import save
         from resnet_cli.analysis.figures.gradients import measured_gradients
+        from resnet_cli.analysis.figures.style import save
 
         save(measured_gradients(frame), plot)
         output.note(f"wrote {plot}")

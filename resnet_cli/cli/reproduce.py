@@ -1,4 +1,4 @@
-"""`resnet reproduce`: the whole study, from nothing to Table 1 and the figures."""
+"""`resnet reproduce`: the whole study, from training to Table 1 and the figures."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,14 +7,15 @@ import typer
 
 from resnet_cli.cli.options import DataDir, Json, Quiet, Recipe, config_options
 from resnet_cli.cli.output import Output
+from resnet_cli.cli.views import ReportView
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import DivergedError, UsageError
+from resnet_cli.errors import UsageError
 
 HELP = """Train plain and residual networks of two depths, then write Table 1 and the figures.
 
-Runs that are there already are kept and unfinished ones resumed, so the same command can be given again
-after an interruption, or with more seeds. The runs go to DIR/runs, the figures to DIR/figures,
-the table to DIR/table1.md.
+Finished runs are kept and unfinished runs are resumed.
+The same command can be repeated after an interruption, or with more seeds.
+The folder given by --out contains runs/, figures/ and table1.md.
 
 Examples:
 
@@ -44,7 +45,7 @@ def command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """See HELP."""
+    """See `HELP`."""
     from resnet_cli.recipes import make_config
 
     output = Output(json=json, quiet=quiet)
@@ -58,46 +59,31 @@ def command(
 
 
 def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, output: Output) -> None:
-    from resnet_cli.analysis import tables
-    from resnet_cli.cli.compare import ReportView
-    from resnet_cli.study import launch, plan, status_of
+    from resnet_cli.analysis.tables import layout
+    from resnet_cli.launch import Job
+    from resnet_cli.study import plan, run_study, write_results
 
-    jobs = plan(configs, folder / "runs", status_of)
+    jobs = plan(configs, folder / "runs")
     todo = [job for job in jobs if job.state in ("todo", "resume")]
-    output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} done, {len(todo)} to train")
-    # finished ones too: the child checks that what lies there is what was asked for
-    for number, job in enumerate(jobs, start=1):
-        output.note(f"[{number}/{len(jobs)}] {job.config.network}, seed {job.config.seed}")
-        try:
-            launch(job, data_dir=data_dir, quiet=output.quiet)
-        except DivergedError as error:
-            output.warn(f"{error}; it is listed as such and left out of the means")
-    document, figures = _write(folder, output)
-    output.result(document, ReportView(tables.layout(document)))
-    output.note(f"wrote {folder / 'table1.md'} and {len(figures)} figures in {folder / 'figures'}")
+    output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} finished, {len(todo)} to train")
 
+    def announce(job: Job) -> None:
+        output.note(f"[{jobs.index(job) + 1}/{len(jobs)}] {job.name}")
 
-def _write(folder: Path, output: Output) -> tuple[dict[str, Any], list[Path]]:
-    """Write the table and the figures of all runs in the study; returns the document and the figures' paths."""
-    from resnet_cli.analysis import tables
-    from resnet_cli.analysis.figures import draw_or_explain
-    from resnet_cli.analysis.frames import load_study
-    from resnet_cli.cli.plot import write_figures
-    from resnet_cli.util.files import write_atomic
-
-    study = load_study([folder / "runs"], with_metrics=True)
-    document = tables.study_document(study)
-    write_atomic(folder / "table1.md", tables.render_document(document, "markdown").encode())
-    drawn, not_drawn = draw_or_explain(study)
-    for figure in not_drawn:
-        output.note(f"{figure.kind} is not drawn: {figure.reason}")
-    paths = write_figures(drawn, folder / "figures", ".png", list(study.groups()), output)
-    return {**document, "table": str(folder / "table1.md"), "figures": [str(path) for path in paths]}, paths
+    for job in run_study(jobs, data_dir=data_dir, quiet=output.quiet, on_start=announce):
+        if job.state == "diverged":
+            output.warn(f"{job.name} diverged; it is listed, but excluded from all averages")
+    results = write_results(folder, warn=output.warn)
+    for figure in results.skipped_figures:
+        output.note(str(figure))
+    files = {"table": str(results.table), "figures": [str(path) for path in results.figures]}
+    output.result({**results.document, **files}, ReportView(layout(results.document)))
+    output.note(f"wrote {results.table} and {len(results.figures)} figures in {folder / 'figures'}")
 
 
 def _numbers(option: str, text: str) -> list[int]:
     try:
         values = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"{option} {text!r} is not a list of whole numbers", hint=f"use {option} 0,1,2") from None
+        raise UsageError(f"{option} must be a list of whole numbers (got {text})", hint=f"use {option} 0,1,2") from None
     return list(dict.fromkeys(values))

@@ -1,4 +1,4 @@
-"""What the tests of the comparison share."""
+"""Studies shared by the tests of this folder."""
 
 import pytest
 
@@ -9,7 +9,7 @@ REPORT = {("plain", 20): 90.84, ("resnet", 20): 91.95, ("plain", 56): 86.71, ("r
 
 @pytest.fixture
 def make_study(make_run, tmp_path):
-    """Runs of the report's four networks; `seeds` shifts each by a tenth of a point."""
+    """Builder of runs of the four networks of the report; the accuracy of each seed differs slightly."""
 
     def make(*, seeds=1, name="runs", **fields):
         for (arch, depth), accuracy in REPORT.items():

@@ -1,11 +1,11 @@
-"""Which figures a study suffices for, groups apart, and the confusion matrices."""
+"""The figures that a study supports, separate groups, and confusion matrices."""
 
 import msgspec
 import numpy as np
 import pytest
+from drawing import draw_one
 
 from resnet_cli.analysis import figures
-from resnet_cli.analysis.figures.confusion import confusion_counts
 from resnet_cli.analysis.figures.style import house_style
 from resnet_cli.analysis.frames import load_study
 from resnet_cli.errors import InputError, UsageError
@@ -15,7 +15,7 @@ from resnet_cli.util.files import write_atomic
 
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power cut
+    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power failure
 
 
 @pytest.fixture
@@ -47,23 +47,16 @@ def rename_classes(run, classes):
 
 
 def matrices(figure):
-    """What the two panels show, in percent; NaN where a class has no example."""
+    """Values of the two panels in percent; NaN for classes without examples."""
     return [axes.collections[0].get_array().filled(np.nan) for axes in figure.axes[:2]]
 
 
-def networks_of(study, kind, depths=None):
-    return {drawn.kind: drawn.networks for drawn in figures.draw_or_explain(study, [kind], depths)[0]}[kind]
-
-
-# --------------------------------------------------------------------------------------------------- confusion
-
-
-def test_cells_are_the_percentage_of_each_true_class_counted_by_hand(tmp_path, make_run):
+def test_cells_of_a_confusion_matrix_are_percentages_of_the_true_class(tmp_path, make_run):
     plain = make_run(tmp_path / "plain", arch="plain")
     resnet = make_run(tmp_path / "resnet", arch="resnet")
     predict(plain, [0, 0, 0, 0, 3, 3], [0, 0, 0, 5, 3, 0])
     predict(resnet, [0, 0, 0, 0, 3, 3], [0, 0, 0, 0, 3, 3])
-    ((_, _, figure),) = figures.draw(load_study([tmp_path]), ["fig4"])
+    figure = draw_one(load_study([tmp_path]), "fig4").figure
     left, right = matrices(figure)
     assert left[0].tolist() == [75, 0, 0, 0, 0, 25, 0, 0, 0, 0]
     assert left[3].tolist() == [50, 0, 0, 50, 0, 0, 0, 0, 0, 0]
@@ -75,8 +68,8 @@ def test_cells_are_the_percentage_of_each_true_class_counted_by_hand(tmp_path, m
     ]
 
 
-def test_panels_name_the_network_the_order_of_classes_and_share_one_scale(make_pair):
-    ((_, _, figure),) = figures.draw(load_study([make_pair(56, dataset="digits", predictions=True)]), ["fig5"])
+def test_panels_of_confusion_matrices_name_network_and_classes_and_share_one_scale(make_pair):
+    figure = draw_one(load_study([make_pair(56, dataset="digits", predictions=True)]), "fig5").figure
     left, right = figure.axes[:2]
     assert (left.get_title("left"), right.get_title("left")) == ("plain-56", "resnet-56")
     assert (left.get_ylabel(), left.get_xlabel(), right.get_xlabel()) == (
@@ -94,59 +87,53 @@ def test_panels_name_the_network_the_order_of_classes_and_share_one_scale(make_p
     assert bar.get_ylabel() == "predicted as (% of the true class)"
 
 
-def test_counts_of_several_seeds_are_summed(tmp_path, make_run):
-    for seed, predicted in enumerate(([0, 1, 1], [0, 0, 1])):
-        predict(make_run(tmp_path / str(seed), arch="plain", seed=seed), [0, 0, 1], predicted)
-    counts = confusion_counts(load_study([tmp_path]).runs)
-    assert counts.shape == (10, 10)
-    assert counts[:2, :2].tolist() == [[3, 1], [0, 2]]
-    assert counts.sum() == 6
+def test_confusion_counts_of_several_seeds_are_summed(tmp_path, make_run):
+    for seed, predicted in enumerate(([0, 0, 0, 0, 1], [1, 1, 1, 0, 1])):
+        for arch in ("plain", "resnet"):
+            predict(make_run(tmp_path / f"{arch}{seed}", arch=arch, seed=seed), [0, 0, 0, 0, 1], predicted)
+    figure = draw_one(load_study([tmp_path]), "fig4").figure
+    assert matrices(figure)[0][:2, :2].tolist() == [[62.5, 37.5], [0, 100]]
+    assert "counts of all seeds summed" in " ".join(figure.get_supxlabel().split())
 
 
-def test_a_hundred_classes_are_shown_without_numbers_and_names(make_pair):
+def test_a_confusion_matrix_of_a_hundred_classes_has_no_numbers_and_no_names(make_pair):
     folder = make_pair(20, dataset="cifar100", predictions=True, limit_test=200)
-    ((_, _, figure),) = figures.draw(load_study([folder]), ["fig4"])
+    figure = draw_one(load_study([folder]), "fig4").figure
     assert matrices(figure)[0].shape == (100, 100)
     assert not figure.axes[0].texts
     assert "class 0" not in [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert "blank" not in figure.get_supxlabel()
 
 
-def test_a_class_name_is_neither_mathematics_nor_a_control_sequence(make_pair, tmp_path):
+def test_class_names_are_not_interpreted_as_mathematics_or_control_sequences(make_pair, tmp_path):
     study = load_study([make_pair(20, dataset="digits", predictions=True)])
     for run in study.runs:
         rename_classes(run.dir, ["$\\frac{", "x\x1b[31m\ny", "a name of many letters", *"3456789"])
-    ((_, _, figure),) = figures.draw(load_study([tmp_path]), ["fig4"])
+    figure = draw_one(load_study([tmp_path]), "fig4").figure
     with house_style():
-        figure.draw_without_rendering()  # raises on mathematics that does not parse
+        figure.draw_without_rendering()  # fails for invalid mathematics
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names[:3] == ["$\\frac{", "x [31m y", "a name of m…"]
+    assert names[:3] == ["$\\frac{", "x\\x1b[31m\\ny", "a name of m…"]
 
 
-def test_option_a_is_the_twin_where_there_are_both_options(make_pair, make_run, tmp_path):
-    folder = make_pair(20, dataset="digits", predictions=True)
-    make_run(folder / "b", arch="resnet", shortcut="B", dataset="digits")
-    study = load_study([folder])
-    assert networks_of(study, "fig4") == ["plain-20", "resnet-20"]
-    assert networks_of(study, "fig1") == ["plain-20", "resnet-20", "resnet-20-B"]
+@pytest.mark.parametrize(("shortcuts", "twin"), [("AB", "resnet-20"), ("B", "resnet-20-B")])
+def test_confusion_matrices_prefer_the_residual_network_with_option_a(make_run, tmp_path, shortcuts, twin):
+    make_run(tmp_path / "plain", arch="plain", dataset="digits")
+    for shortcut in shortcuts:
+        make_run(tmp_path / shortcut, arch="resnet", shortcut=shortcut, dataset="digits")
+    assert draw_one(load_study([tmp_path]), "fig4").networks == ["plain-20", twin]
 
 
-def test_option_b_is_the_twin_where_it_is_the_only_one(make_run, tmp_path):
-    make_run(tmp_path / "p", arch="plain", dataset="digits")
-    make_run(tmp_path / "b", arch="resnet", shortcut="B", dataset="digits")
-    assert networks_of(load_study([tmp_path]), "fig4") == ["plain-20", "resnet-20-B"]
-
-
-def test_a_confusion_matrix_without_predictions_names_the_network(make_pair):
+def test_a_confusion_matrix_without_predictions_is_an_error_that_names_the_network(make_pair):
     folder = make_pair(20, dataset="digits", predictions=True)
     study = load_study([folder])
     study.runs[1].dir.predictions_path.unlink()
-    with pytest.raises(InputError, match=r"no predictions\.npz in a run of resnet-20"):
+    with pytest.raises(InputError, match=r"no predictions\.npz for resnet-20"):
         figures.draw(study, ["fig4"])
 
 
 @pytest.mark.parametrize("damage", ["cut", "classes"])
-def test_damaged_predictions_are_named_by_path(make_pair, damage):
+def test_damaged_predictions_are_an_error_that_names_the_file(make_pair, damage):
     study = load_study([make_pair(20, dataset="digits", predictions=True)])
     path = study.runs[0].dir.predictions_path
     if damage == "cut":
@@ -157,100 +144,94 @@ def test_damaged_predictions_are_named_by_path(make_pair, damage):
         figures.draw(study, ["fig4"])
 
 
-# --------------------------------------------------------------------------------------------------- selection
+@pytest.mark.parametrize(
+    ("available", "requested", "kind", "shown"),
+    [
+        ((8, 20, 56, 110), None, "fig1", [20]),
+        ((8, 20, 56, 110), None, "fig2", [56]),
+        ((8, 20, 32), None, "fig1", [8]),
+        ((8, 20, 32), None, "fig3", [32]),
+        ((8, 20, 32), [32, 8], "fig1", [8]),
+        ((8, 20, 32), [32, 8], "fig2", [32]),
+        ((8, 20, 32), [20], "fig2", [20]),
+        ((8, 20), [8], "degradation", [8, 20]),
+    ],
+)
+def test_figures_show_the_requested_depths_or_20_and_56_or_the_smallest_and_largest(
+    make_pair, available, requested, kind, shown
+):
+    study = load_study([make_pair(*available, epochs=1)])
+    expected = [f"{arch}-{depth}" for arch in ("plain", "resnet") for depth in shown]
+    assert draw_one(study, kind, requested).networks == expected
 
 
-def test_the_report_s_depths_are_drawn_where_they_are_there(make_pair):
-    study = load_study([make_pair(8, 20, 56, 110, epochs=1)])
-    assert networks_of(study, "fig1") == ["plain-20", "resnet-20"]
-    assert networks_of(study, "fig2") == ["plain-56", "resnet-56"]
-
-
-def test_otherwise_the_smallest_and_the_largest_depth_are_drawn(make_pair):
-    study = load_study([make_pair(8, 20, 32, epochs=1)])
-    assert networks_of(study, "fig1") == ["plain-8", "resnet-8"]
-    assert networks_of(study, "fig3") == ["plain-32", "resnet-32"]
-
-
-def test_depths_that_are_asked_for_are_drawn(make_pair):
-    study = load_study([make_pair(8, 20, 32, 56, epochs=1)])
-    assert networks_of(study, "fig1", [32, 8]) == ["plain-8", "resnet-8"]
-    assert networks_of(study, "fig2", [32, 8]) == ["plain-32", "resnet-32"]
-    assert networks_of(study, "fig2", [20]) == ["plain-20", "resnet-20"]
-
-
-def test_degradation_draws_every_depth_whatever_is_asked_for(make_pair):
-    study = load_study([make_pair(8, 20, epochs=1)])
-    assert networks_of(study, "degradation", [8]) == ["plain-8", "plain-20", "resnet-8", "resnet-20"]
-
-
-def test_datasets_and_recipes_are_never_in_one_figure(make_pair):
+def test_datasets_and_recipes_have_separate_figures(make_pair):
     folders = [
         make_pair(20, name="a", seeds=2),
         make_pair(20, name="b", dataset="imagefolder"),
         make_pair(20, name="c", lr=0.05),
     ]
-    figures_, _ = figures.draw_or_explain(load_study(folders), ["fig1"])
-    assert [(drawn.group.label, drawn.n_runs) for drawn in figures_] == [
+    drawn, _ = figures.draw(load_study(folders), ["fig1"])
+    assert [(one.group.label, one.n_runs) for one in drawn] == [
         ("CIFAR-10, report2025", 4),
         ("CIFAR-10, report2025 lr=0.05", 2),
         ("CIFAR-10 (JPEG), report2025", 2),
     ]
-    assert [len(drawn.figure.axes[0].lines) for drawn in figures_] == [2, 2, 2]
+    assert [len(one.figure.axes[0].lines) for one in drawn] == [2, 2, 2]
 
 
-def test_a_named_figure_says_which_networks_are_missing(make_run, tmp_path):
+def test_a_requested_figure_without_its_networks_is_an_error_that_names_them(make_run, tmp_path):
     make_run(tmp_path / "a", arch="resnet", depth=56, predictions=False)
     study = load_study([tmp_path])
-    with pytest.raises(InputError, match=r"fig2 of CIFAR-10, report2025 cannot be drawn: no complete run of plain-56"):
+    with pytest.raises(InputError, match=r"cannot draw fig2 of CIFAR-10, report2025: no completed run of plain-56"):
         figures.draw(study, ["fig2"])
-    with pytest.raises(InputError, match="no complete run of plain-44 and resnet-44"):
+    with pytest.raises(InputError, match="no completed run of plain-44 and resnet-44"):
         figures.draw(study, ["fig2"], [20, 44])
 
 
-def test_all_draws_what_it_can_and_explains_the_rest(make_run, tmp_path):
+def test_all_draws_every_supported_figure_and_explains_the_others(make_run, tmp_path):
     make_run(tmp_path / "a", arch="resnet", depth=56, predictions=False)
-    drawn, missing = figures.draw_or_explain(load_study([tmp_path]))
+    drawn, skipped = figures.draw(load_study([tmp_path]))
     assert [one.kind for one in drawn] == ["degradation"]
     assert len(drawn[0].figure.axes) == 1
-    reasons = {one.kind: one.reason for one in missing}
-    assert reasons["fig4"] == "no complete run of plain-56"
-    assert reasons["fig5"] == "56 is the only depth, which fig4 shows"
+    reasons = {one.kind: one.reason for one in skipped}
+    assert reasons["fig4"] == "no completed run of plain-56"
+    assert reasons["fig5"] == "56 is the only depth, already shown by fig4"
     assert reasons["gradflow"] == "no run recorded gradient norms; train with --gradflow-every"
 
 
-def test_a_named_figure_that_one_group_lacks_is_drawn_of_the_other(make_pair, make_run, tmp_path):
+def test_a_requested_figure_is_drawn_for_every_group_that_supports_it(make_pair, make_run, tmp_path):
     folder = make_pair(20)
     make_run(folder / "other", arch="resnet", lr=0.05, predictions=False)
-    drawn, missing = figures.draw_or_explain(load_study([folder]), ["fig1"])
+    drawn, skipped = figures.draw(load_study([folder]), ["fig1"])
     assert [one.group.recipe for one in drawn] == ["report2025"]
-    assert [one.group.recipe for one in missing] == ["report2025 lr=0.05"]
+    assert [one.group.recipe for one in skipped] == ["report2025 lr=0.05"]
 
 
-def test_a_run_without_epochs_is_named(make_pair):
+def test_a_run_without_epochs_is_an_error_that_names_its_file(make_pair):
     study = load_study([make_pair(20)])
     study.runs[1].dir.truncate_to_epoch(0)
     with pytest.raises(InputError, match=f"{study.runs[1].dir.metrics_path} has no rows"):
         figures.draw(study, ["fig1"])
 
 
-def test_gradient_norms_are_drawn_of_the_runs_that_have_them(make_pair, make_run):
+def test_gradient_norms_are_drawn_for_the_runs_that_recorded_them(make_pair, make_run):
     folder = make_pair(20, gradflow=True)
     run = make_run(folder / "without", arch="plain", depth=56, predictions=False)
     run.gradflow_path.unlink()
     make_run(folder / "empty", arch="resnet", depth=56, predictions=False)
-    assert networks_of(load_study([folder]), "gradflow") == ["plain-20", "resnet-20"]
+    assert draw_one(load_study([folder]), "gradflow").networks == ["plain-20", "resnet-20"]
 
 
-def test_nothing_complete_is_unusable_input(make_run, tmp_path):
+def test_drawing_without_a_complete_run_is_unusable_input(make_run, tmp_path):
     make_run(tmp_path / "a", status="incomplete")
-    with pytest.raises(InputError, match="none of the 1 run found is complete"):
+    with pytest.raises(InputError, match="no completed run; found 1 incomplete; resnet train resumes"):
         figures.draw(load_study([tmp_path]))
 
 
-def test_an_unknown_kind_and_three_depths_are_wrong_usage(make_pair):
+def test_an_unknown_figure_or_three_depths_are_wrong_usage(make_pair):
     study = load_study([make_pair(20)])
-    with pytest.raises(UsageError, match="'fig6' is not a figure; use fig1, fig2"):
+    with pytest.raises(UsageError, match="unknown figure --kind fig6; use fig1, fig2"):
         figures.draw(study, ["fig1", "fig6"])
     with pytest.raises(UsageError, match="3 depths"):
         figures.draw(study, ["fig1"], [8, 20, 32])

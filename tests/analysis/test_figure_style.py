@@ -1,4 +1,4 @@
-"""The look of all figures: one style a network, readable text inside the page, equal files for equal figures."""
+"""Style of all figures: one style per network, readable text within the page, equal files for equal figures."""
 
 import itertools
 import subprocess
@@ -8,11 +8,12 @@ from xml.etree import ElementTree as ET
 import matplotlib as mpl
 import numpy as np
 import pytest
+from drawing import draw_one
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from resnet_cli.analysis import figures
-from resnet_cli.analysis.figures.style import clean, house_style, legend, network_style, new_figure
+from resnet_cli.analysis.figures.style import house_style, legend, network_style, new_figure, save
 from resnet_cli.analysis.frames import load_study
 
 DEPTHS = (8, 20, 32, 44, 56, 110, 1202)
@@ -26,7 +27,7 @@ BLINDNESS = {
 @pytest.fixture
 def study(tmp_path, make_run, monkeypatch):
     """Plain and residual networks of 20 and 56 layers on the digits, two seeds, with everything recorded."""
-    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power cut
+    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power failure
     for arch, depth, seed in itertools.product(("plain", "resnet"), (20, 56), (0, 1)):
         path = tmp_path / "runs" / f"{arch}-{depth}-{seed}"
         make_run(path, arch=arch, depth=depth, seed=seed, recipe="demo", dataset="digits", epochs=4, gradflow=True)
@@ -43,13 +44,13 @@ def test_deeper_networks_are_darker_and_thicker():
         assert len(set(widths)) == len(widths)
 
 
-def test_depths_of_the_paper_differ_in_marker():
+def test_the_depths_of_he_et_al_have_different_markers():
     assert len({network_style(f"plain-{depth}").marker for depth in (20, 32, 44, 56, 110, 1202)}) == 6
 
 
 @pytest.mark.parametrize("blindness", BLINDNESS)
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_plain_and_residual_networks_stay_apart_for_colour_blind_readers(depth, blindness):
+def test_plain_and_residual_networks_have_distinct_colours_for_colour_blind_readers(depth, blindness):
     names = (f"plain-{depth}", f"resnet-{depth}", f"resnet-{depth}-B")
     seen = [np.asarray(BLINDNESS[blindness]) @ np.square(to_rgb(network_style(name).color)) for name in names]
     assert np.abs(seen[0] - seen[1]).max() > 0.05
@@ -58,7 +59,7 @@ def test_plain_and_residual_networks_stay_apart_for_colour_blind_readers(depth, 
 
 @pytest.mark.parametrize("kind", figures.KINDS)
 def test_text_has_7_points_or_more_inside_the_figure_and_the_legend_covers_no_panel(study, kind):
-    ((_, _, figure),) = figures.draw(study, [kind])
+    figure = draw_one(study, kind).figure
     assert figure.get_figwidth() in (3.35, 6.9)
     with house_style():
         figure.draw_without_rendering()
@@ -104,91 +105,83 @@ def test_a_legend_of_any_size_fits_the_width_and_names_every_network_once(num_de
     assert sorted(named) == sorted([*networks, "test", "training", "clean training"])
 
 
-def test_a_long_recipe_makes_the_figure_taller_instead_of_being_cut(tmp_path, make_run):
+def test_a_long_caption_makes_the_figure_taller(tmp_path, make_run):
     for arch in ("plain", "resnet"):
         make_run(tmp_path / "short" / arch, arch=arch, predictions=False)
         make_run(tmp_path / "long" / arch, arch=arch, predictions=False, lr=0.05, momentum=0.8, weight_decay=5e-4)
-    heights, captions = [], []
+    heights = []
     for name in ("short", "long"):
-        ((_, group, figure),) = figures.draw(load_study([tmp_path / name]), ["fig2"])
-        heights.append(figure.get_figheight())
-        captions.append(figure.get_supxlabel().split())
-        assert captions[-1][: len(group.label.split())] == f"{group.label};".split()
+        drawn = draw_one(load_study([tmp_path / name]), "fig2")
+        heights.append(drawn.figure.get_figheight())
+        assert " ".join(drawn.figure.get_supxlabel().split()).startswith(f"{drawn.group.label};")
     assert heights[1] > heights[0]
 
 
 def test_the_caption_names_dataset_recipe_seeds_and_interval(study, tmp_path):
-    ((_, _, figure),) = figures.draw(study, ["fig2"])
+    figure = draw_one(study, "fig2").figure
     text = " ".join(figure.get_supxlabel().split())
     assert text == "digits (16×16), demo; 2 seeds each; line: mean over seeds, shaded: 95 % Student-t interval"
     some = [run.dir.path for run in study.runs if (run.network, run.seed) != ("plain-56", 1)]
-    ((_, _, figure),) = figures.draw(load_study(some), ["fig2"])
+    figure = draw_one(load_study(some), "fig2").figure
     assert "1 to 2 seeds each" in " ".join(figure.get_supxlabel().split())
 
 
-def test_one_seed_makes_no_claim_of_an_interval(study):
-    ((_, _, figure),) = figures.draw(load_study([run.dir.path for run in study.runs if run.seed == 0]), ["fig2"])
+def test_the_caption_of_a_single_seed_mentions_no_interval(study):
+    figure = draw_one(load_study([run.dir.path for run in study.runs if run.seed == 0]), "fig2").figure
     assert " ".join(figure.get_supxlabel().split()) == "digits (16×16), demo; 1 seed each"
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("fig4", "png"), ("fig2", "svg"), ("fig4", "svg"), ("fig2", "pdf")])
-def test_the_same_runs_give_the_same_bytes(study, tmp_path, kind, suffix):
+def test_equal_runs_give_files_with_equal_bytes_whatever_the_settings_of_matplotlib(study, tmp_path, kind, suffix):
     contents = []
     for width in (1.0, 7.0):
-        # what the user's matplotlibrc says makes no difference
         with mpl.rc_context({"lines.linewidth": width, "axes.facecolor": "red", "font.size": 4 * width}):
-            ((_, _, figure),) = figures.draw(study, [kind])
-            figures.save(figure, tmp_path / f"{width}.{suffix}")
+            figure = draw_one(study, kind).figure
+            save(figure, tmp_path / f"{width}.{suffix}")
         contents.append((tmp_path / f"{width}.{suffix}").read_bytes())
     assert contents[0] == contents[1]
     assert len(contents[0]) > 5_000
 
 
-def test_png_has_300_dots_an_inch(study, tmp_path):
+def test_png_files_have_300_dots_per_inch(study, tmp_path):
     from PIL import Image
 
-    ((_, _, figure),) = figures.draw(study, ["fig2"])
-    figures.save(figure, tmp_path / "a.png")
+    figure = draw_one(study, "fig2").figure
+    save(figure, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert image.width == round(3.35 * 300)
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
-def test_svg_keeps_text_as_text(study, tmp_path):
-    ((_, _, figure),) = figures.draw(study, ["fig2"])
-    figures.save(figure, tmp_path / "a.svg")
+def test_svg_files_keep_text_as_text(study, tmp_path):
+    figure = draw_one(study, "fig2").figure
+    save(figure, tmp_path / "a.svg")
     root = ET.fromstring((tmp_path / "a.svg").read_bytes())  # noqa: S314  # our own file
     texts = {"".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"plain-56", "resnet-56", "test accuracy (%)", "epoch"} <= texts
 
 
-def test_another_suffix_is_refused(tmp_path):
+def test_saving_with_an_unsupported_suffix_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"a\.jpg is not a \.png, \.svg or \.pdf"):
-        figures.save(new_figure(1, 1), tmp_path / "a.jpg")
+        save(new_figure(1, 1), tmp_path / "a.jpg")
 
 
-def test_text_from_files_is_one_printable_line():
-    assert clean("two\nlines\x1b[31m\tred ") == "two lines [31m red"
-    assert clean("a name that is long", 8) == "a name …"
-    assert clean("just fit", 8) == "just fit"
-
-
-def test_drawing_leaves_the_settings_of_matplotlib_alone(study):
+def test_drawing_does_not_change_the_settings_of_matplotlib(study):
     before = dict(mpl.rcParams)
     figures.draw(study, ["fig2"])
     assert dict(mpl.rcParams) == before
 
 
-def test_importing_the_registry_is_light_and_only_confusion_matrices_need_seaborn(study):
+def test_importing_the_figures_loads_no_library_and_only_confusion_matrices_need_seaborn(study):
     paths = [str(run.dir.path) for run in study.runs]
     code = f"""
 import sys
 from resnet_cli.analysis import figures
 assert not {{"pandas", "matplotlib", "numpy", "scipy"}} & set(sys.modules), "the registry is heavy"
 from resnet_cli.analysis.frames import load_study
-assert len(figures.draw(load_study({paths!r}), ["fig1", "gradflow"])) == 2
+assert len(figures.draw(load_study({paths!r}), ["fig1", "gradflow"])[0]) == 2
 assert not {{"torch", "matplotlib.pyplot", "seaborn", "scipy.stats"}} & set(sys.modules), "drawing is heavy"
-assert len(figures.draw(load_study({paths!r}), ["fig4"])) == 1
+assert len(figures.draw(load_study({paths!r}), ["fig4"])[0]) == 1
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

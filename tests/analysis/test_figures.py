@@ -1,10 +1,11 @@
-"""Curves, bands and gradient norms: what is drawn, read back from the artists."""
+"""Curves, bands and gradient norms, checked on the artists of matplotlib."""
 
 import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
+from drawing import draw_one
 from matplotlib.colors import to_hex
 from scipy import stats
 
@@ -21,9 +22,8 @@ RATES = [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
 
 @pytest.fixture
 def make_study(tmp_path, make_run, monkeypatch):
-    """A study of every network given, for `seeds` seeds, with drops of the learning rate after epochs 2 and 4."""
-
-    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power cut
+    """Builder of a study of some networks and seeds, with learning-rate drops after epochs 2 and 4."""
+    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power failure
 
     def build(networks=("plain-20", "resnet-20"), seeds=1, rates=RATES, change=None, **options):
         for network, seed in itertools.product(networks, range(seeds)):
@@ -47,18 +47,13 @@ def make_study(tmp_path, make_run, monkeypatch):
     return build
 
 
-def draw_one(study, kind, depths=None):
-    ((_, _, figure),) = figures.draw(study, [kind], depths)
-    return figure
-
-
 def curves(axes, network, linestyle):
     """The lines of a network with a line style, without vertical rules."""
     return [line for line in axes.lines if line.get_label() == network and line.get_linestyle() == linestyle]
 
 
 def expected(study, network, measure):
-    """Mean and t-interval of a measure by SciPy, epoch by epoch: the obvious way."""
+    """Mean and t-interval of a measure at every epoch, by SciPy."""
     frame = epochs_frame(study)
     values = frame[frame["network"] == network].pivot_table(index="epoch", columns="seed", values=measure).to_numpy()
     mean, n = values.mean(axis=1), values.shape[1]
@@ -67,47 +62,44 @@ def expected(study, network, measure):
 
 
 def rules(axes):
-    """Where the vertical rules of an axes stand."""
+    """Positions of the vertical rules of a panel."""
     return [float(line.get_xdata()[0]) for line in axes.lines if line.get_label() == "_rule"]
 
 
-# ---------------------------------------------------------------------------------------------- frame → frame
-
-
-def test_a_loss_that_explodes_is_drawn_on_a_log_axis_and_an_ordinary_one_is_not(tmp_path, make_run):
+def test_only_an_exploding_loss_is_drawn_on_a_log_axis(tmp_path, make_run):
     for arch in ("plain", "resnet"):
         run = make_run(tmp_path / arch, arch=arch, depth=20)
-    assert draw_one(load_study([tmp_path], with_metrics=True), "fig1").axes[1].get_yscale() == "linear"
+    assert draw_one(load_study([tmp_path], with_metrics=True), "fig1").figure.axes[1].get_yscale() == "linear"
     lines = run.metrics_path.read_text().splitlines()
     cells = lines[1].split(",")
     cells[METRICS_COLUMNS.index("test_loss")] = "1e10"
     run.metrics_path.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
-    assert draw_one(load_study([tmp_path], with_metrics=True), "fig1").axes[1].get_yscale() == "log"
+    assert draw_one(load_study([tmp_path], with_metrics=True), "fig1").figure.axes[1].get_yscale() == "log"
 
 
-def test_one_run_has_a_mean_and_no_interval():
+def test_a_single_run_has_a_mean_but_no_interval():
     frame = pd.DataFrame({"network": "plain-20", "path": "a", "x": [1.0, 2.0], "loss": [3.0, 2.0]})
     bands = seed_bands(frame, "x", "loss")
     assert bands["mean"].tolist() == [3.0, 2.0]
     assert bands[["low", "high"]].isna().all(axis=None)
 
 
-def test_a_point_that_one_seed_did_not_measure_is_left_out_of_the_mean():
+def test_a_point_missing_for_one_seed_is_excluded_from_the_mean():
     frame = pd.DataFrame({
         "network": "plain-20", "path": ["a", "a", "b", "b", "c", "c"], "x": [1.0, 2.0] * 3,
         "error": [4.0, 2.0, np.nan, 4.0, np.nan, np.nan],
     })  # fmt: skip
     bands = seed_bands(frame, "x", "error")
-    # run c has the measure nowhere, so it does not count; run b lacks it at x = 1
+    # Run c has no value at all and does not count; run b has no value at x = 1.
     assert bands[["x", "mean", "n"]].to_numpy().tolist() == [[2.0, 3.0, 2.0]]
 
 
-def test_an_infinite_value_counts_as_not_measured():
+def test_an_infinite_value_is_treated_as_not_measured():
     frame = pd.DataFrame({"network": "plain-20", "path": "a", "x": [1.0, 2.0], "loss": [np.inf, 2.0]})
     assert seed_bands(frame, "x", "loss")["x"].tolist() == [2.0]
 
 
-def test_the_mean_of_logarithms_is_the_geometric_mean_and_zero_has_none():
+def test_the_geometric_mean_ignores_values_of_zero():
     frame = pd.DataFrame(
         {"network": "plain-20", "path": ["a", "b"] * 2, "x": [1.0, 1.0, 2.0, 2.0], "norm": [1e-3, 10.0, 0.0, 0.0]}
     )
@@ -117,37 +109,34 @@ def test_the_mean_of_logarithms_is_the_geometric_mean_and_zero_has_none():
     assert bands["high"][0] / bands["mean"][0] == pytest.approx(bands["mean"][0] / bands["low"][0])
 
 
-def test_a_drop_of_the_learning_rate_lies_at_the_last_epoch_of_the_old_one():
+def test_a_learning_rate_drop_is_located_at_the_last_epoch_with_the_old_rate():
     frame = pd.DataFrame({"path": "a", "epoch": range(1, 7), "lr": RATES, "x": np.arange(1.0, 7)})
     twice = pd.concat([frame, frame.assign(path="b")])
     assert lr_drops(twice, "x") == [LrDrop(2.0, 10.0), LrDrop(4.0, 10.0)]
 
 
-def test_a_drop_within_an_epoch_lies_at_the_milestone():
+def test_a_learning_rate_drop_within_an_epoch_is_located_at_the_milestone():
     frame = pd.DataFrame({"path": "a", "epoch": [90, 91, 92], "lr": [0.1, 0.01, 0.01], "x": [31.68, 32.03, 32.38]})
     assert lr_drops(frame, "x", [32.0, 48.0]) == [LrDrop(32.0, 10.0)]
 
 
-def test_a_rise_at_the_end_of_the_warm_up_is_not_a_drop():
+def test_the_end_of_the_warm_up_is_not_a_learning_rate_drop():
     frame = pd.DataFrame({"path": "a", "epoch": [1, 2], "lr": [0.01, 0.1], "x": [1.0, 2.0]})
     assert lr_drops(frame, "x") == []
 
 
-def test_earlier_epochs_are_thinned_evenly_and_begin_with_the_first():
+def test_earlier_epochs_are_thinned_evenly_from_the_first_one():
     assert spread(list(range(0, 101, 10)), 5) == [0, 20, 50, 80, 100]
     assert spread([0, 1], 5) == [0, 1]
 
 
-# --------------------------------------------------------------------------------------------- figures 1 to 3
-
-
-def test_lines_are_the_mean_of_the_seeds_and_bands_the_t_interval(make_study):
+def test_lines_are_means_over_seeds_solid_for_test_and_dashed_for_training_with_t_intervals(make_study):
     study = make_study(seeds=3)
-    accuracy, loss = draw_one(study, "fig1").axes
-    panels = [(accuracy, "test_accuracy_pct"), (loss, "test_loss")]
-    for (axes, measure), network in itertools.product(panels, ("plain-20", "resnet-20")):
+    accuracy, loss = draw_one(study, "fig1").figure.axes
+    panels = [(accuracy, "test_accuracy_pct", "-"), (loss, "test_loss", "-"), (loss, "train_loss", "--")]
+    for (axes, measure, linestyle), network in itertools.product(panels, ("plain-20", "resnet-20")):
         mean, low, high = expected(study, network, measure)
-        (line,) = curves(axes, network, "-")
+        (line,) = curves(axes, network, linestyle)
         assert np.asarray(line.get_xdata()) == pytest.approx(range(1, 7))
         assert np.asarray(line.get_ydata()) == pytest.approx(mean)
         (band,) = [band for band in axes.collections if band.get_label() == f"{network} {measure}"]
@@ -156,25 +145,15 @@ def test_lines_are_the_mean_of_the_seeds_and_bands_the_t_interval(make_study):
         assert corners.max().to_numpy() == pytest.approx(high)
 
 
-def test_one_seed_is_drawn_without_a_band(make_study):
-    assert not [band for axes in draw_one(make_study(), "fig1").axes for band in axes.collections]
-
-
-def test_training_is_dashed_and_test_is_solid(make_study):
-    study = make_study()
-    _, loss = draw_one(study, "fig1").axes
-    frame = epochs_frame(study)
-    frame = frame[frame["network"] == "plain-20"]
-    (dashed,), (solid,) = curves(loss, "plain-20", "--"), curves(loss, "plain-20", "-")
-    assert np.asarray(dashed.get_ydata()) == pytest.approx(frame["train_loss"])
-    assert np.asarray(solid.get_ydata()) == pytest.approx(frame["test_loss"])
+def test_a_single_seed_is_drawn_without_a_band(make_study):
+    assert not [band for axes in draw_one(make_study(), "fig1").figure.axes for band in axes.collections]
 
 
 def test_a_network_has_one_colour_and_one_width_in_every_figure(make_study):
     study = make_study(("plain-20", "resnet-20", "plain-56", "resnet-56"), seeds=2, gradflow=True)
     seen = {}
-    for _, _, figure in figures.draw(study, ["fig1", "fig2", "fig3", "degradation", "gradflow"]):
-        for line in [line for axes in figure.axes for line in axes.lines]:
+    for drawn in figures.draw(study, ["fig1", "fig2", "fig3", "degradation", "gradflow"])[0]:
+        for line in [line for axes in drawn.figure.axes for line in axes.lines]:
             if line.get_label() in ("plain-20", "resnet-20", "plain-56", "resnet-56"):
                 seen.setdefault(line.get_label(), set()).add((to_hex(line.get_color()), line.get_linewidth()))
     assert {name: {(s.color, s.line_width)} for name in seen for s in [network_style(name)]} == seen
@@ -184,7 +163,7 @@ def test_a_network_has_one_colour_and_one_width_in_every_figure(make_study):
 def test_axes_are_labelled_with_units(make_study):
     study = make_study(("plain-20", "resnet-20"), gradflow=True)
     labels = {
-        kind: [(axes.get_xlabel(), axes.get_ylabel()) for axes in draw_one(study, kind).axes]
+        kind: [(axes.get_xlabel(), axes.get_ylabel()) for axes in draw_one(study, kind).figure.axes]
         for kind in ("fig1", "fig2", "fig3", "degradation", "gradflow")
     }
     assert labels == {
@@ -200,35 +179,35 @@ def test_axes_are_labelled_with_units(make_study):
 
 
 @pytest.mark.parametrize(("kind", "labelled"), [("fig1", 2), ("fig2", 1), ("fig3", 2), ("degradation", 2)])
-def test_every_panel_marks_the_drops_of_the_learning_rate_and_the_top_row_names_them(make_study, kind, labelled):
-    figure = draw_one(make_study(), kind)
+def test_every_panel_marks_learning_rate_drops_and_the_top_row_labels_them(make_study, kind, labelled):
+    figure = draw_one(make_study(), kind).figure
     assert [rules(axes) for axes in figure.axes] == [[2.0, 4.0]] * len(figure.axes)
     named = [[text.get_text() for text in axes.texts] for axes in figure.axes]
     assert named == [["lr ÷10", "lr ÷10"]] * labelled + [[]] * (len(figure.axes) - labelled)
 
 
-def test_labels_of_drops_that_are_too_near_are_left_out(make_study):
-    figure = draw_one(make_study(rates=[0.1] * 18 + [0.05, 0.02]), "fig2")
+def test_labels_of_learning_rate_drops_do_not_overlap(make_study):
+    figure = draw_one(make_study(rates=[0.1] * 18 + [0.05, 0.02]), "fig2").figure
     assert rules(figure.axes[0]) == [18.0, 19.0]
     assert [text.get_text() for text in figure.axes[0].texts] == ["lr ÷2"]
 
 
-def test_a_recipe_in_steps_is_drawn_against_thousands_of_steps_with_its_milestones(make_study):
-    # an epoch of 45,000 images has 352 steps: 32,000 of the recipe lies in the second of these rows
+def test_a_recipe_that_counts_steps_is_drawn_against_thousands_of_steps(make_study):
+    # An epoch of 45,000 images has 352 steps, so the milestone at step 32,000 is within the second row.
     study = make_study(
         recipe="he2015", rates=[0.1, 0.01, 0.01], change=lambda *args: {"step": 31_680 + 352 * (args[2]["epoch"] - 1)}
     )
-    (axes,) = draw_one(study, "fig2").axes
+    (axes,) = draw_one(study, "fig2").figure.axes
     assert axes.get_xlabel() == "step (thousands)"
     assert np.asarray(curves(axes, "plain-20", "-")[0].get_xdata()) == pytest.approx([31.68, 32.032, 32.384])
     assert rules(axes) == [32.0]
 
 
-def test_fig3_shows_running_error_dashed_and_clean_error_where_it_was_measured(make_study):
+def test_fig3_shows_running_error_dashed_and_clean_error_at_measured_epochs(make_study):
     study = make_study(
         change=lambda _, __, row: {"train_clean_error_pct": row["epoch"] * 1.5 if row["epoch"] % 3 == 0 else None}
     )
-    _, _, error, _ = draw_one(study, "fig3").axes
+    _, _, error, _ = draw_one(study, "fig3").figure.axes
     lines = {line.get_marker(): line for line in error.lines if line.get_label() == "plain-20"}
     running, clean = lines["None"], lines["o"]
     assert running.get_linestyle() == "--"
@@ -237,14 +216,14 @@ def test_fig3_shows_running_error_dashed_and_clean_error_where_it_was_measured(m
     assert list(clean.get_ydata()) == [4.5, 9.0]
 
 
-def test_fig3_leaves_clean_error_out_of_the_legend_when_nothing_measured_it(make_study):
-    figure = draw_one(make_study(change=lambda *_: {"train_clean_error_pct": None}), "fig3")
+def test_the_legend_of_fig3_omits_clean_error_if_it_was_never_measured(make_study):
+    figure = draw_one(make_study(change=lambda *_: {"train_clean_error_pct": None}), "fig3").figure
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["plain-20", "resnet-20", "test", "training, running"]
 
 
-def test_fig3_draws_a_schedule_that_all_networks_share_once(make_study):
-    *_, rate = draw_one(make_study(), "fig3").axes
+def test_fig3_draws_a_shared_learning_rate_schedule_once(make_study):
+    *_, rate = draw_one(make_study(), "fig3").figure.axes
     (line,) = [line for line in rate.lines if line.get_label() != "_rule"]
     assert list(line.get_xdata()) == [0, 1, 2, 3, 4, 5, 6]
     assert list(line.get_ydata()) == [0.1, *RATES]
@@ -253,51 +232,48 @@ def test_fig3_draws_a_schedule_that_all_networks_share_once(make_study):
     assert [tick.get_text() for tick in rate.get_yticklabels()] == ["0.001", "0.01", "0.1"]
 
 
-def test_fig3_draws_schedules_that_differ_in_the_colours_of_their_networks(make_study):
+def test_fig3_draws_different_schedules_in_the_colours_of_their_networks(make_study):
     warm = lambda network, _, row: {"lr": 0.01} if network == "plain-20" and row["epoch"] == 1 else {}  # noqa: E731
-    *_, rate = draw_one(make_study(change=warm), "fig3").axes
+    *_, rate = draw_one(make_study(change=warm), "fig3").figure.axes
     drawn = {line.get_label(): line.get_color() for line in rate.lines if line.get_label() != "_rule"}
     assert drawn == {name: network_style(name).color for name in ("plain-20", "resnet-20")}
 
 
 def test_a_learning_rate_of_zero_is_drawn_on_a_linear_axis(make_study):
-    *_, rate = draw_one(make_study(rates=[0.0, 0.0]), "fig3").axes
+    *_, rate = draw_one(make_study(rates=[0.0, 0.0]), "fig3").figure.axes
     assert rate.get_yscale() == "linear"
 
 
 def test_a_band_of_two_seeds_does_not_stretch_the_axis(make_study):
-    # at n = 2 the interval is 12.7 standard errors wide on either side
+    # With n = 2 the interval extends 12.7 standard errors to either side.
     study = make_study(seeds=2, change=lambda _, seed, row: {"test_loss": 1.0 + 0.4 * seed})
-    _, loss = draw_one(study, "fig1").axes
+    _, loss = draw_one(study, "fig1").figure.axes
     assert loss.get_ylim()[1] < 2.0
     _, _, high = expected(study, "plain-20", "test_loss")
     assert high[0] > 3.0
 
 
-def test_a_run_of_one_epoch_is_visible_as_a_marker(make_study):
-    (axes,) = draw_one(make_study(rates=[0.1]), "fig2").axes
+def test_a_run_of_one_epoch_is_drawn_as_a_marker(make_study):
+    (axes,) = draw_one(make_study(rates=[0.1]), "fig2").figure.axes
     assert [line.get_marker() for line in axes.lines] == ["o", "o"]
 
 
-def test_a_measure_that_no_run_has_leaves_its_panel_without_lines(make_study):
-    accuracy, loss = draw_one(make_study(change=lambda *_: {"test_accuracy_pct": None}), "fig1").axes
+def test_a_panel_whose_measure_is_missing_in_all_runs_has_no_lines(make_study):
+    accuracy, loss = draw_one(make_study(change=lambda *_: {"test_accuracy_pct": None}), "fig1").figure.axes
     assert not curves(accuracy, "plain-20", "-")
     assert curves(loss, "plain-20", "-")
 
 
-def test_both_shortcuts_are_drawn_beside_the_plain_network(make_study):
+def test_networks_with_both_shortcuts_are_drawn_next_to_the_plain_network(make_study):
     study = make_study(("plain-20", "resnet-20", "resnet-20-B"))
-    figure = draw_one(study, "fig2")
+    figure = draw_one(study, "fig2").figure
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plain-20", "resnet-20", "resnet-20-B"]
     assert len({line.get_color() for line in figure.axes[0].lines if line.get_label() != "_rule"}) == 3
 
 
-# ------------------------------------------------------------------------------------------------ degradation
-
-
-def test_degradation_has_plain_left_residual_right_on_one_scale(make_study):
+def test_degradation_shows_plain_and_residual_networks_on_one_scale(make_study):
     study = make_study(("plain-20", "plain-56", "resnet-20", "resnet-56"))
-    plain, residual = draw_one(study, "degradation").axes
+    plain, residual = draw_one(study, "degradation").figure.axes
     assert (plain.get_title("left"), residual.get_title("left")) == ("plain networks", "residual networks")
     assert plain.get_ylim() == residual.get_ylim()
     frame = epochs_frame(study)
@@ -310,30 +286,30 @@ def test_degradation_has_plain_left_residual_right_on_one_scale(make_study):
 
 def test_degradation_marks_the_clean_training_error_after_the_last_epoch(make_study):
     study = make_study(("plain-20", "plain-56"), train_error=3.25)
-    (axes,) = draw_one(study, "degradation").axes
+    (axes,) = draw_one(study, "degradation").figure.axes
     marked = {bars.get_label(): bars.lines[0] for bars in axes.containers}
     assert set(marked) == {"plain-20 clean", "plain-56 clean"}
     assert [(list(m.get_xdata()), list(m.get_ydata())) for m in marked.values()] == [([6], [3.25])] * 2
 
 
-def test_the_clean_error_of_several_seeds_has_its_interval(make_study):
+def test_the_clean_error_of_several_seeds_has_an_interval(make_study):
     study = make_study(("plain-20",), seeds=3, change=lambda _, seed, __: {"train_clean_error_pct": 1.0 + seed})
-    (axes,) = draw_one(study, "degradation").axes
+    (axes,) = draw_one(study, "degradation").figure.axes
     (bars,) = axes.containers
     _, low, high = expected(study, "plain-20", "train_clean_error_pct")
     (segment,) = bars.lines[2][0].get_segments()
     assert segment[:, 1] == pytest.approx([low[-1], high[-1]])
 
 
-def test_degradation_marks_nothing_when_no_clean_error_was_measured(make_study):
-    figure = draw_one(make_study(change=lambda *_: {"train_clean_error_pct": None}), "degradation")
+def test_degradation_has_no_markers_if_no_clean_error_was_measured(make_study):
+    figure = draw_one(make_study(change=lambda *_: {"train_clean_error_pct": None}), "degradation").figure
     assert not [axes.containers for axes in figure.axes if axes.containers]
     assert "clean training" not in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_gradflow_draws_the_last_epoch_thick_and_earlier_ones_thin(make_study):
     study = make_study(gradflow=True)
-    (axes,) = draw_one(study, "gradflow").axes
+    (axes,) = draw_one(study, "gradflow").figure.axes
     assert axes.get_yscale() == "log"
     rows = study.runs[0].dir.read_gradflow()
     assert study.runs[0].network == "plain-20"
@@ -348,7 +324,7 @@ def test_gradflow_draws_the_last_epoch_thick_and_earlier_ones_thin(make_study):
 
 def test_gradflow_has_one_panel_per_depth_and_marks_where_stages_begin(make_study):
     study = make_study(("plain-20", "resnet-20", "plain-32", "resnet-32", "plain-8", "resnet-8"), gradflow=True)
-    first, second, third, unused = draw_one(study, "gradflow").axes
+    first, second, third, unused = draw_one(study, "gradflow").figure.axes
     networks = [{line.get_label() for line in axes.lines if "epoch" not in line.get_label()} for axes in (first, third)]
     assert networks == [{"_rule", "plain-8", "resnet-8"}, {"_rule", "plain-32", "resnet-32"}]
     assert [text.get_text() for text in second.texts] == ["stage 1", "stage 2", "stage 3"]
@@ -360,9 +336,9 @@ def test_gradflow_of_several_seeds_shows_their_geometric_mean_after_the_last_epo
     study = make_study(("resnet-20",), seeds=2, gradflow=True)
     folder = study.runs[1].dir
     rows = folder.read_gradflow()
-    folder.truncate_to_epoch(-1)  # the metrics are in memory already
+    folder.truncate_to_epoch(-1)  # the metrics are already in memory
     folder.append_gradflow(rows.assign(grad_norm=rows["grad_norm"] * 4).to_dict("records"))
-    (axes,) = draw_one(study, "gradflow").axes
+    (axes,) = draw_one(study, "gradflow").figure.axes
     assert not [line for line in axes.lines if " epoch " in str(line.get_label())]
     (line,) = curves(axes, "resnet-20", "-")
     assert np.asarray(line.get_ydata()) == pytest.approx(2 * rows[rows["epoch"] == 6]["grad_norm"].to_numpy())

@@ -1,11 +1,10 @@
-"""Reading run directories into a study and its frames."""
+"""Reading run directories as a study and its frames."""
 
 import os
 import shutil
 import subprocess
 import sys
 
-import pandas as pd
 import pytest
 
 from resnet_cli.analysis.frames import (
@@ -26,7 +25,7 @@ def _skipped(study):
     return {os.path.basename(skipped.path): (skipped.status, skipped.reason) for skipped in study.skipped}
 
 
-def test_runs_frame_has_one_row_per_complete_run_with_last_and_best_results(make_run, tmp_path):
+def test_the_runs_frame_has_one_row_per_complete_run_with_last_and_best_results(make_run, tmp_path):
     make_run(tmp_path / "a", arch="plain", depth=56, seed=3, accuracy=86.0, train_error=7.0, epochs=4)
     frame = load_runs([tmp_path])
     assert tuple(frame.columns) == RUN_COLUMNS
@@ -43,22 +42,15 @@ def test_runs_frame_has_one_row_per_complete_run_with_last_and_best_results(make
     assert row.train_seconds == 120.0
 
 
-def test_what_was_not_measured_is_nan_in_a_numeric_column(make_run, tmp_path):
-    make_run(tmp_path / "a", environment={"torch": None})
+def test_values_that_were_not_recorded_are_missing_in_columns_of_their_type(make_run, tmp_path):
+    run = make_run(tmp_path / "a", environment={"torch": None})
+    run.record_path.write_text(run.record_path.read_text().replace('"precision": {', '"something": {'))
     frame = load_runs([tmp_path])
     assert frame.val_error_pct.dtype == "float64"
-    assert frame.val_error_pct.isna().all()
-    assert frame.torch.isna().all()
+    assert frame[["val_error_pct", "torch", "precision"]].isna().all(axis=None)
 
 
-def test_a_decision_that_was_not_recorded_is_missing(make_run, tmp_path):
-    run = make_run(tmp_path / "a")
-    text = run.record_path.read_text()
-    run.record_path.write_text(text.replace('"precision": {', '"something": {'))
-    assert load_runs([tmp_path]).precision.isna().all()
-
-
-def test_frames_of_a_study_without_complete_runs_are_empty_but_have_their_columns(make_run, tmp_path):
+def test_frames_of_a_study_without_complete_runs_are_empty_but_have_all_columns(make_run, tmp_path):
     make_run(tmp_path / "a", status="incomplete")
     study = load_study([tmp_path], with_metrics=True)
     assert list(runs_frame(study).columns) == list(RUN_COLUMNS)
@@ -66,7 +58,7 @@ def test_frames_of_a_study_without_complete_runs_are_empty_but_have_their_column
     assert len(runs_frame(study)) == len(epochs_frame(study)) == 0
 
 
-def test_epochs_frame_has_one_row_per_run_and_epoch(make_run, tmp_path):
+def test_the_epochs_frame_has_one_row_per_run_and_epoch(make_run, tmp_path):
     make_run(tmp_path / "a", seed=0, epochs=3, accuracy=91.0)
     make_run(tmp_path / "b", seed=1, epochs=5, accuracy=92.0)
     frame = load_epochs([tmp_path])
@@ -76,7 +68,7 @@ def test_epochs_frame_has_one_row_per_run_and_epoch(make_run, tmp_path):
     assert set(frame.network) == {"resnet-20"}
 
 
-def test_epochs_frame_reads_metrics_that_were_not_loaded_and_names_a_damaged_file(make_run, tmp_path):
+def test_the_epochs_frame_reads_missing_metrics_and_an_error_names_a_damaged_file(make_run, tmp_path):
     run = make_run(tmp_path / "a")
     study = load_study([tmp_path])
     assert study.metrics == {}
@@ -86,7 +78,7 @@ def test_epochs_frame_reads_metrics_that_were_not_loaded_and_names_a_damaged_fil
         epochs_frame(study)
 
 
-def test_a_run_whose_metrics_cannot_be_read_is_skipped_only_where_metrics_are_needed(make_run, tmp_path):
+def test_a_run_with_unreadable_metrics_is_skipped_only_if_metrics_are_loaded(make_run, tmp_path):
     run = make_run(tmp_path / "a")
     run.metrics_path.unlink()
     assert len(load_study([tmp_path]).runs) == 1
@@ -95,7 +87,7 @@ def test_a_run_whose_metrics_cannot_be_read_is_skipped_only_where_metrics_are_ne
     assert _skipped(study) == {"a": ("unreadable", "metrics.csv is missing")}
 
 
-def test_incomplete_diverged_and_running_runs_are_named_with_a_reason(make_run, tmp_path):
+def test_incomplete_diverged_and_running_runs_are_skipped_with_a_reason(make_run, tmp_path):
     make_run(tmp_path / "incomplete", status="incomplete")
     make_run(tmp_path / "diverged", status="diverged", seed=1)
     locked = make_run(tmp_path / "running", status="incomplete", seed=2)
@@ -110,30 +102,26 @@ def test_incomplete_diverged_and_running_runs_are_named_with_a_reason(make_run, 
     assert skipped["running"][0] == "running"
 
 
-@pytest.mark.parametrize("name", ["run.json", "summary.json"])
-def test_a_damaged_file_makes_a_run_unreadable_and_the_others_are_read(make_run, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "status"), [("run.json", "complete"), ("summary.json", "complete"), ("diverged.json", "diverged")]
+)
+def test_a_run_with_a_damaged_file_is_unreadable_and_the_others_are_read(make_run, tmp_path, name, status):
     make_run(tmp_path / "good")
-    bad = make_run(tmp_path / "bad", seed=1)
+    bad = make_run(tmp_path / "bad", seed=1, status=status)
     (bad.path / name).write_bytes(b'{"schema_version": 1, "run')
     study = load_study([tmp_path])
     assert [run.dir.path.name for run in study.runs] == ["good"]
-    status, reason = _skipped(study)["bad"]
-    assert status == "unreadable"
+    skipped_status, reason = _skipped(study)["bad"]
+    assert skipped_status == "unreadable"
     assert reason.startswith(f"{name} cannot be read")
     assert "\n" not in reason
 
 
-def test_a_damaged_diverged_json_is_unreadable(make_run, tmp_path):
-    run = make_run(tmp_path / "a", status="diverged")
-    run.diverged_path.write_bytes(b"[]")
-    assert _skipped(load_study([tmp_path]))["a"][0] == "unreadable"
-
-
-def test_a_summary_of_another_run_is_not_taken_for_this_one(make_run, tmp_path):
+def test_a_run_with_the_summary_of_another_run_is_unreadable(make_run, tmp_path):
     one, other = make_run(tmp_path / "one"), make_run(tmp_path / "other", seed=1)
     shutil.copy(other.summary_path, one.summary_path)
     study = load_study([tmp_path])
-    assert _skipped(study) == {"one": ("unreadable", "summary.json belongs to another run than run.json")}
+    assert _skipped(study) == {"one": ("unreadable", "summary.json belongs to a different run than run.json")}
 
 
 def test_a_copy_of_a_run_is_counted_once(make_run, tmp_path):
@@ -141,19 +129,19 @@ def test_a_copy_of_a_run_is_counted_once(make_run, tmp_path):
     shutil.copytree(run.path, tmp_path / "b")
     study = load_study([tmp_path])
     assert len(study.runs) == 1
-    assert _skipped(study) == {"b": ("duplicate", f"it is the same run as {run.path}")}
+    assert _skipped(study) == {"b": ("duplicate", f"same run as {run.path}")}
 
 
 def test_a_bit_identical_repetition_of_a_seed_is_counted_once(make_run, tmp_path):
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=0)
-    make_run(tmp_path / "c", seed=0, accuracy=90.0)  # as on a GPU: the same seed with another result
+    make_run(tmp_path / "c", seed=0, accuracy=90.0)  # as on a GPU, where a seed can give different results
     study = load_study([tmp_path])
     assert [run.dir.path.name for run in study.runs] == ["a", "c"]
     assert _skipped(study)["b"][0] == "duplicate"
 
 
-def test_runs_without_losses_are_not_taken_for_repetitions(make_run, tmp_path):
+def test_runs_without_losses_are_not_treated_as_repetitions(make_run, tmp_path):
     for name in "ab":
         run = make_run(tmp_path / name)
         text = run.summary_path.read_text()
@@ -167,7 +155,7 @@ def test_the_same_folder_given_twice_is_read_once(make_run, tmp_path):
     assert (len(study.runs), study.skipped) == (1, [])
 
 
-def test_paths_that_hold_no_run_raise(tmp_path):
+def test_a_path_without_runs_is_unusable_input(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         load_study([tmp_path / "nothing"])
     with pytest.raises(InputError, match=r"no run\.json"):
@@ -191,24 +179,24 @@ def test_runs_are_grouped_by_data_and_recipe_but_not_by_seed_or_network(make_run
     assert list(groups) == sorted(groups)
 
 
-def test_only_a_complete_run_has_a_row(make_run, tmp_path):
+def test_an_incomplete_run_has_no_row(make_run, tmp_path):
     folder = make_run(tmp_path / "a", status="incomplete")
     run = Run(dir=folder, record=folder.read_record(), status="incomplete")
     with pytest.raises(ValueError, match="incomplete"):
         run_row(run)
 
 
-def test_loading_frames_warns_of_every_run_left_out(make_run, tmp_path):
+def test_loading_frames_warns_about_every_skipped_run(make_run, tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", status="diverged")
     for load in (load_runs, load_epochs):
-        with pytest.warns(UserWarning, match=r"b is left out \(diverged\)") as caught:
+        with pytest.warns(UserWarning, match=r"skipped .*b \(diverged\)") as caught:
             frame = load([tmp_path])
         assert caught[0].filename == __file__
         assert set(frame.network) == {"resnet-20"}
 
 
-def test_frames_are_public_and_need_no_torch(make_run, tmp_path):
+def test_frames_are_public_and_load_without_torch(make_run, tmp_path):
     make_run(tmp_path / "a")
     code = (
         "import sys, resnet_cli; "
@@ -217,11 +205,3 @@ def test_frames_are_public_and_need_no_torch(make_run, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "False"]
-
-
-def test_epochs_frame_can_be_grouped_like_any_tidy_frame(make_run, tmp_path):
-    for seed in range(2):
-        make_run(tmp_path / str(seed), seed=seed)
-    frame = load_epochs([tmp_path])
-    assert isinstance(frame, pd.DataFrame)
-    assert frame.groupby(["network", "epoch"]).test_error_pct.count().tolist() == [2, 2, 2]

@@ -1,4 +1,4 @@
-"""What is noted of a group whose runs were not computed alike."""
+"""Notes on runs of a group with different machines, versions or numerical settings."""
 
 import msgspec
 import pytest
@@ -12,7 +12,10 @@ from resnet_cli.rundir import Attempt
     ("environment", "note"),
     [
         ({"cpu_capability": "AVX2"}, "CPU instruction set differs between runs: AVX2 (1 run), not recorded (1 run)"),
-        ({"deterministic": True}, "deterministic kernels differs between runs: not recorded (1 run), on (1 run)"),
+        (
+            {"deterministic": True},
+            "use of deterministic kernels differs between runs: not recorded (1 run), on (1 run)",
+        ),
         ({"cuda": "13.2"}, "CUDA version differs between runs: 13.2 (1 run), not recorded (1 run)"),
         ({"cudnn": "9"}, "cuDNN version differs between runs: 9 (1 run), not recorded (1 run)"),
         ({"python": "3.14.0"}, "python version differs between runs: 3.12.3 (1 run), 3.14.0 (1 run)"),
@@ -20,14 +23,14 @@ from resnet_cli.rundir import Attempt
         ({"platform": "another kernel", "num_cpus": 64}, None),
     ],
 )
-def test_whatever_may_change_a_bit_is_noted_and_nothing_else(make_run, tmp_path, environment, note):
+def test_only_settings_that_may_change_results_are_noted(make_run, tmp_path, environment, note):
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=1, environment=environment)
     expected = [f"CIFAR-10, report2025: {note}"] if note else []
     assert study_document(load_study([tmp_path]))["notes"] == expected
 
 
-def continue_elsewhere(run, *, torch="2.11.0", version="0.1.0"):
+def resume_with(run, *, torch="2.11.0", version="0.1.0"):
     record = run.read_record()
     began = {"started_at": record.created_at, "argv": (), "step": 0, "decisions": record.decisions}
     first = Attempt(tool_version=record.tool_version, environment=record.environment, **began)
@@ -37,25 +40,25 @@ def continue_elsewhere(run, *, torch="2.11.0", version="0.1.0"):
     )
 
 
-def test_a_run_that_was_continued_with_another_version_is_noted(make_run, tmp_path):
+def test_a_run_resumed_with_another_version_is_noted(make_run, tmp_path):
     make_run(tmp_path / "a", seed=0)
-    continued = make_run(tmp_path / "b", seed=1)
-    continue_elsewhere(continued, version="0.2.0")
+    resumed = make_run(tmp_path / "b", seed=1)
+    resume_with(resumed, version="0.2.0")
     assert study_document(load_study([tmp_path]))["notes"] == [
         "CIFAR-10, report2025: torch version differs between runs: 2.10.0 (1 run), 2.10.0 → 2.11.0 (1 run)",
         "CIFAR-10, report2025: version of this tool differs between runs: 0.1.0 (1 run), 0.1.0 → 0.2.0 (1 run)",
     ]
-    assert study_document(load_study([continued.path]))["notes"] == [
+    assert study_document(load_study([resumed.path]))["notes"] == [
         "CIFAR-10, report2025: torch version changed: 2.10.0 → 2.11.0 (1 run)",
         "CIFAR-10, report2025: version of this tool changed: 0.1.0 → 0.2.0 (1 run)",
     ]
 
 
-def test_a_run_whose_sittings_cannot_be_read_is_counted_with_a_note(make_run, tmp_path):
+def test_a_run_with_an_unreadable_list_of_attempts_is_included_with_a_note(make_run, tmp_path):
     run = make_run(tmp_path / "a")
     run.attempts_path.write_text("nothing\n")
     document = study_document(load_study([tmp_path]))
     assert document["networks"][0]["n"] == 1
     (note,) = document["notes"]
     assert f"{run.attempts_path} cannot be read: " in note
-    assert f"nobody knows whether {run.path} was continued elsewhere" in note
+    assert f"it is unknown whether {run.path} was resumed with other settings" in note

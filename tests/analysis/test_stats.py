@@ -1,4 +1,4 @@
-"""Statistics over seeds, against scipy and against sums done by hand."""
+"""Statistics over seeds, compared with scipy and with manual calculations."""
 
 import math
 
@@ -25,7 +25,7 @@ def _sample(*numbers, first_seed=0):
 
 
 @given(values)
-def test_an_estimate_is_the_student_t_interval_of_scipy(numbers):
+def test_the_interval_of_an_estimate_equals_the_student_t_interval_of_scipy(numbers):
     got = estimate(numbers)
     assert got.mean == pytest.approx(np.mean(numbers), abs=1e-9)
     assert got.std == pytest.approx(np.std(numbers, ddof=1), abs=1e-9)
@@ -34,18 +34,18 @@ def test_an_estimate_is_the_student_t_interval_of_scipy(numbers):
         assert got.interval == pytest.approx(expected)
 
 
-def test_one_value_has_neither_deviation_nor_interval():
+def test_a_single_value_has_neither_deviation_nor_interval():
     got = estimate([93.25])
     assert (got.mean, got.n, got.std, got.interval) == (93.25, 1, None, None)
 
 
-def test_a_sample_leaves_out_what_was_not_measured_and_sorts_by_seed():
+def test_a_sample_is_sorted_by_seed_and_omits_missing_values():
     sample = Sample.of([(2, 5.0), (1, None), (0, 4.0), (3, math.nan)])
     assert (sample.seeds, sample.values) == ((0, 2), (4.0, 5.0))
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=2, max_size=8))
-def test_networks_with_the_same_seeds_are_compared_in_pairs(pairs):
+def test_networks_with_the_same_seeds_are_compared_by_a_paired_t_interval(pairs):
     first, second = zip(*pairs, strict=True)
     got = difference(_sample(*first), _sample(*second))
     assert (got.method, got.n) == ("paired", (len(pairs), len(pairs)))
@@ -58,7 +58,7 @@ def test_networks_with_the_same_seeds_are_compared_in_pairs(pairs):
 
 
 @given(values, values)
-def test_networks_with_other_seeds_are_compared_by_welch(first, second):
+def test_networks_with_different_seeds_are_compared_by_welchs_t_interval(first, second):
     got = difference(_sample(*first), _sample(*second, first_seed=100))
     assert (got.method, got.n, got.std) == ("Welch", (len(first), len(second)), None)
     if np.std(first) > 1e-6 and np.std(second) > 1e-6:
@@ -66,13 +66,13 @@ def test_networks_with_other_seeds_are_compared_by_welch(first, second):
         assert got.interval == pytest.approx((expected.low, expected.high))
 
 
-def test_pairs_are_made_of_the_shared_seeds_alone():
+def test_only_shared_seeds_are_paired():
     got = difference(_sample(93.0, 94.0, 95.0, 10.0), _sample(90.0, 92.0, 91.0))
     assert (got.method, got.n) == ("paired", (3, 3))
     assert got.mean == pytest.approx(3.0)
 
 
-def test_few_shared_seeds_do_not_throw_the_others_away():
+def test_few_shared_seeds_are_not_paired_at_the_cost_of_the_others():
     first = _sample(*range(10))
     second = _sample(*range(10), first_seed=8)  # shares seeds 8 and 9
     assert difference(first, second).method == "Welch"
@@ -89,12 +89,12 @@ def test_a_single_run_gives_a_difference_without_interval():
     assert (got.mean, got.method, got.interval, got.n) == (3.5, "single", None, (2, 1))
 
 
-def test_constant_values_have_an_interval_of_no_width():
+def test_constant_values_have_an_interval_of_zero_width():
     got = difference(_sample(2.0, 2.0), _sample(1.0, 1.0, first_seed=5))
     assert (got.method, got.interval) == ("Welch", (1.0, 1.0))
 
 
-def test_nothing_is_compared_with_an_empty_sample():
+def test_an_empty_sample_has_no_difference_and_no_amplification():
     assert difference(_sample(), _sample(1.0)) is None
     assert amplification((_sample(1.0), _sample(2.0)), (_sample(1.0), _sample())) is None
 
@@ -102,17 +102,17 @@ def test_nothing_is_compared_with_an_empty_sample():
 @pytest.mark.parametrize(
     ("first", "second", "expected"), [(91.95, 90.84, 0.40), (86.71, 90.84, 0.45), (93.25, 91.95, 0.37)]
 )
-def test_test_set_sampling_error_of_the_report_is_as_published(first, second, expected):
+def test_the_sampling_errors_of_the_report_are_reproduced(first, second, expected):
     assert round(sampling_standard_error_pp(first, second, 10_000), 2) == expected
 
 
-def test_test_set_sampling_error_matches_repeated_binomial_draws():
+def test_the_sampling_error_matches_simulated_binomial_draws():
     rng = np.random.default_rng(0)
     draws = rng.binomial(400, 0.9, 100_000) - rng.binomial(400, 0.8, 100_000)
     assert sampling_standard_error_pp(90, 80, 400) == pytest.approx(100 / 400 * draws.std(), rel=0.02)
 
 
-def test_amplification_of_the_report_is_the_plain_ratio_without_interval():
+def test_amplification_of_single_runs_is_a_ratio_without_interval():
     got = amplification((_sample(93.25), _sample(86.71)), (_sample(91.95), _sample(90.84)))
     assert got.value == pytest.approx(6.54 / 1.11)
     assert (got.n, got.interval, got.is_unbounded) == (1, None, False)
@@ -122,7 +122,7 @@ def test_amplification_interval_is_the_joint_bootstrap_over_shared_seeds():
     deep = _sample(93.2, 93.4, 93.1, 93.3), _sample(86.5, 87.0, 86.2, 86.9)
     shallow = _sample(92.0, 91.9, 92.1, 91.8), _sample(90.8, 90.9, 90.7, 90.9)
     got = amplification(deep, shallow)
-    # every one of the 4⁴ equally likely resamples, which the bootstrap draws from
+    # The bootstrap draws from these 4⁴ equally likely resamples.
     picks = np.array(np.meshgrid(*[range(4)] * 4)).reshape(4, -1).T
     means = [np.array(sample.values)[picks].mean(axis=1) for sample in (*deep, *shallow)]
     exact = np.quantile((means[0] - means[1]) / (means[2] - means[3]), [0.025, 0.975])
@@ -131,7 +131,7 @@ def test_amplification_interval_is_the_joint_bootstrap_over_shared_seeds():
     assert got.interval[0] < got.value < got.interval[1]
 
 
-def test_amplification_resamples_networks_with_other_seeds_by_themselves():
+def test_amplification_resamples_networks_with_different_seeds_independently():
     deep = _sample(93.2, 93.4), _sample(86.5, 87.0, first_seed=10)
     shallow = _sample(92.0, 91.9, first_seed=20), _sample(90.8, 90.9, first_seed=30)
     got = amplification(deep, shallow)
@@ -140,24 +140,24 @@ def test_amplification_resamples_networks_with_other_seeds_by_themselves():
     assert got.interval == pytest.approx(np.quantile(ratios, [0.025, 0.975]), rel=0.01)
 
 
-def test_amplification_resamples_repeated_seeds_by_themselves():
+def test_amplification_resamples_repeated_seeds_independently():
     repeated = Sample.of([(0, 93.2), (0, 93.4)])
     deep, shallow = (repeated, _sample(86.5, 86.5)), (_sample(92.0, 92.0), _sample(90.0, 90.0))
-    # drawn jointly with a twin of the same seeds, the quotient would never leave 3.4
+    # Joint resampling of a twin with the same seeds would always give 3.4.
     twin = Sample.of([(0, 87.2), (0, 87.4)])
     got = amplification((repeated, twin), shallow)
     assert got.interval == pytest.approx((2.9, 3.1))
     assert amplification(deep, shallow).value == pytest.approx(3.4)
 
 
-def test_amplification_is_the_same_every_time():
+def test_amplification_is_deterministic():
     pairs = (_sample(93.2, 93.4), _sample(86.5, 87.0)), (_sample(92.0, 91.9), _sample(90.8, 90.6))
     assert amplification(*pairs) == amplification(*pairs)
     assert BOOTSTRAP_RESAMPLES == 10_000
 
 
 @pytest.mark.parametrize("shallow_residual", [(92.4, 90.0), (91.0, 91.0)])
-def test_amplification_is_unbounded_where_the_shallow_gap_may_be_zero(shallow_residual):
+def test_amplification_is_unbounded_if_the_shallow_gap_may_be_zero(shallow_residual):
     shallow = _sample(*shallow_residual), _sample(91.0, 91.0)
     got = amplification((_sample(93.0, 93.2), _sample(86.0, 86.2)), shallow)
     assert got.is_unbounded
@@ -165,8 +165,8 @@ def test_amplification_is_unbounded_where_the_shallow_gap_may_be_zero(shallow_re
     assert (got.value is None) == (shallow_residual == (91.0, 91.0))
 
 
-def test_pairs_within_a_depth_are_kept_when_depths_have_other_seeds():
-    # paired deltas are constant, so all variation comes from breaking pairs apart
+def test_amplification_keeps_pairs_within_a_depth_if_depths_have_different_seeds():
+    # Paired differences are constant, so any variation would come from broken pairs.
     deep = _sample(90.0, 80.0), _sample(84.0, 74.0)
     shallow = _sample(70.0, 60.0, first_seed=5), _sample(68.0, 58.0, first_seed=5)
     assert amplification(deep, shallow).interval == pytest.approx((3.0, 3.0))

@@ -1,6 +1,6 @@
-"""The comparison as Markdown, LaTeX, CSV and JSON, and how its numbers are shown."""
+"""The comparison as Markdown, LaTeX, CSV and JSON, and the format of its numbers."""
 
-# ruff: noqa: E501 - snapshots are shown as they are written
+# ruff: noqa: E501 - snapshots contain long lines
 
 import csv
 import io
@@ -10,41 +10,40 @@ import pytest
 from inline_snapshot import snapshot
 
 from resnet_cli.analysis.frames import load_study
-from resnet_cli.analysis.tables import NETWORK_COLUMNS, render, render_document, study_document
+from resnet_cli.analysis.tables import NETWORK_COLUMNS, render, study_document
 from resnet_cli.analysis.tables.layout import plus_minus, signed
-from resnet_cli.util.text import duration
 
 
-def test_csv_has_one_row_per_network_and_nothing_for_what_is_missing(make_study):
+def test_csv_has_one_row_per_network_and_empty_cells_for_missing_values(make_study):
     study = make_study(seeds=2)
-    rows = list(csv.DictReader(io.StringIO(render(study, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(render(study_document(study), "csv"))))
     assert tuple(rows[0]) == NETWORK_COLUMNS
     assert [row["arch"] + row["depth"] for row in rows] == ["plain20", "resnet20", "plain56", "resnet56"]
     assert float(rows[3]["test_accuracy_pct"]) == pytest.approx(93.35)
     assert (rows[3]["seeds"], rows[3]["val_error_pct"], rows[3]["published_accuracy_pct_std"]) == ("0 1", "", "")
 
 
-def test_not_a_number_is_empty_in_csv_and_null_in_json(make_study):
+def test_nan_is_empty_in_csv_and_null_in_json(make_study):
     document = study_document(make_study())
     document["networks"][0]["test_loss"] = float("nan")
-    assert json.loads(render_document(document, "json"))["networks"][0]["test_loss"] is None
-    assert next(csv.DictReader(io.StringIO(render_document(document, "csv"))))["test_loss"] == ""
+    assert json.loads(render(document, "json"))["networks"][0]["test_loss"] is None
+    assert next(csv.DictReader(io.StringIO(render(document, "csv"))))["test_loss"] == ""
 
 
-def test_json_holds_the_whole_document(make_study):
+def test_json_contains_the_whole_document(make_study):
     study = make_study()
-    document = json.loads(render(study, "json"))
+    document = json.loads(render(study_document(study), "json"))
     assert document == study_document(study)
     assert list(document) == [
-        "schema_version", "networks", "gaps", "depth_gaps", "amplification", "skipped", "notes", "checks",
+        "schema_version", "networks", "gaps", "depth_gaps", "amplification", "skipped", "notes", "assertions",
     ]  # fmt: skip
 
 
-def test_markdown_of_the_report(make_study, make_run, tmp_path, monkeypatch):
+def test_markdown_shows_single_runs_with_published_values(make_study, make_run, tmp_path, monkeypatch):
     make_study()
     make_run(tmp_path / "x|y", status="diverged")
     monkeypatch.chdir(tmp_path)
-    assert render(load_study(["."]), "markdown") == snapshot("""\
+    assert render(study_document(load_study(["."])), "markdown") == snapshot("""\
 ### Table 1: CIFAR-10, report2025
 
 | network | layers | parameters | n | test accuracy % | best % | published % | diff. pp | clean training error % | training time |
@@ -54,10 +53,10 @@ def test_markdown_of_the_report(make_study, make_run, tmp_path, monkeypatch):
 | plain-56 | 56 | 0.85M | 1 | 86.71 | 86.81\\* | 86.71 | 0.00 | 7.80 | 1 min 30 s |
 | resnet-56 | 56 | 0.85M | 1 | 93.25 | 93.35\\* | 93.25 | 0.00 | 3.80 | 1 min 30 s |
 
-One run each, last epoch: no deviation between seeds was measured.\\
-\\* best epoch chosen on the test set, which flatters it.\\
+One run per network, last epoch; the deviation between seeds was not measured.\\
+\\* best epoch selected on the test set, so optimistically biased.\\
 Published: Shinde 2025, Table 1.\\
-Best on the test set elsewhere, with another schedule (akamaster/pytorch\\_resnet\\_cifar10, README): resnet-20 91.73, resnet-56 93.39.
+Best test accuracy of another implementation with another schedule (akamaster/pytorch\\_resnet\\_cifar10, README): resnet-20 91.73, resnet-56 93.39.
 
 ### Differences in percentage points: CIFAR-10, report2025
 
@@ -68,8 +67,8 @@ Best on the test set elsewhere, with another schedule (akamaster/pytorch\\_resne
 | plain-56 − plain-20 | −4.13 | — | 1 | single | 0.45 | −4.13 | +1.80 | — |
 | resnet-56 − resnet-20 | +1.30 | — | 1 | single | 0.37 | +1.30 | +1.80 | — |
 
-Test-set sampling: binomial standard error from the finite number of test images alone, the two networks' errors taken as independent.\\
-n = 1 shows no interval.
+Test-set sampling: binomial standard error due to the finite number of test images; the errors of the two networks are treated as independent.\\
+No interval with one seed.
 
 ### Amplification of the residual gap: CIFAR-10, report2025
 
@@ -77,9 +76,9 @@ n = 1 shows no interval.
 |:---|---:|---:|---:|---:|---:|
 | 56 ÷ 20 layers | 5.89 | — | — | 1 | 5.89 |
 
-n = 1 shows no interval; one seed does not tell how far the ratio varies.
+No interval with one seed.
 
-### Left out of every figure: 1 run
+### Excluded runs: 1
 
 | run | status | reason |
 |:---|:---|:---|
@@ -87,78 +86,60 @@ n = 1 shows no interval; one seed does not tell how far the ratio varies.
 """)
 
 
-def test_latex_of_three_seeds(make_study, make_run, tmp_path, monkeypatch):
-    make_study(seeds=3)
-    make_run(tmp_path / "50%_a&b", status="incomplete", environment={"torch": "2.11"})
+def test_latex_tables_use_booktabs_and_escape_names(make_run, tmp_path, monkeypatch):
+    for arch, accuracy in (("plain", 90.84), ("resnet", 91.95)):
+        for seed in range(2):
+            make_run(tmp_path / f"{arch}{seed}", arch=arch, seed=seed, accuracy=accuracy + seed / 10, train_error=5.0)
+    make_run(tmp_path / "50%_a&b", seed=5, status="incomplete", environment={"torch": "2.11"})
     monkeypatch.chdir(tmp_path)
-    assert render(load_study(["."]), "latex") == snapshot("""\
+    assert render(study_document(load_study(["."])), "latex") == snapshot("""\
 % needs \\usepackage{booktabs}, \\usepackage{textcomp} and a text width of 16 cm
 
 \\begin{table}
-  \\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}
-  \\caption{Table 1: CIFAR-10, report2025}
-  \\begin{tabular}{lrrrrrrrrr}
-    \\toprule
-    network & layers & parameters & n & \\shortstack[r]{test \\\\ accuracy \\%} & best \\% & published \\% & diff. pp & \\shortstack[r]{clean \\\\ training \\\\ error \\%} & \\shortstack[r]{training \\\\ time} \\\\
-    \\midrule
-    plain-20 & 20 & 0.27M & 3 & 90.94 $\\pm$ 0.10 & 91.04 $\\pm$ 0.10* & 90.84 & +0.10 & 6.10 $\\pm$ 0.10 & 1 min 30 s \\\\
-    resnet-20 & 20 & 0.27M & 3 & 92.15 $\\pm$ 0.20 & 92.25 $\\pm$ 0.20* & 91.95 & +0.20 & 2.10 $\\pm$ 0.10 & 1 min 30 s \\\\
-    plain-56 & 56 & 0.85M & 3 & 86.81 $\\pm$ 0.10 & 86.91 $\\pm$ 0.10* & 86.71 & +0.10 & 7.90 $\\pm$ 0.10 & 1 min 30 s \\\\
-    resnet-56 & 56 & 0.85M & 3 & 93.45 $\\pm$ 0.20 & 93.55 $\\pm$ 0.20* & 93.25 & +0.20 & 3.90 $\\pm$ 0.10 & 1 min 30 s \\\\
-    \\bottomrule
-  \\end{tabular}
+\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}
+\\caption{Table 1: CIFAR-10, report2025}
+\\begin{tabular}{lrrrrrrrrr}
+\\toprule
+network & layers & parameters & n & \\shortstack[r]{test \\\\ accuracy \\%} & best \\% & published \\% & diff. pp & \\shortstack[r]{clean \\\\ training \\\\ error \\%} & \\shortstack[r]{training \\\\ time} \\\\
+\\midrule
+plain-20 & 20 & 0.27M & 2 & 90.89 $\\pm$ 0.07 & 90.99 $\\pm$ 0.07* & 90.84 & +0.05 & 5.00 $\\pm$ 0.00 & 1 min 30 s \\\\
+resnet-20 & 20 & 0.27M & 2 & 92.00 $\\pm$ 0.07 & 92.10 $\\pm$ 0.07* & 91.95 & +0.05 & 5.00 $\\pm$ 0.00 & 1 min 30 s \\\\
+\\bottomrule
+\\end{tabular}
 
-  \\smallskip
-  Mean $\\pm$ standard deviation over n seeds, last epoch; training time is the mean of a run.\\par
-  * best epoch chosen on the test set, which flatters it.\\par
-  Published: Shinde 2025, Table 1.\\par
-  Best on the test set elsewhere, with another schedule (akamaster/pytorch\\_resnet\\_cifar10, README): resnet-20 91.73, resnet-56 93.39.\\par
+\\smallskip
+Mean $\\pm$ standard deviation over n seeds at the last epoch; training time is the mean per run.\\par
+* best epoch selected on the test set, so optimistically biased.\\par
+Published: Shinde 2025, Table 1.\\par
+Best test accuracy of another implementation with another schedule (akamaster/pytorch\\_resnet\\_cifar10, README): resnet-20 91.73.\\par
 \\end{table}
 
 \\begin{table}
-  \\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}
-  \\caption{Differences in percentage points: CIFAR-10, report2025}
-  \\begin{tabular}{lrrrlrrrr}
-    \\toprule
-    difference & \\shortstack[r]{test \\\\ accuracy pp} & \\shortstack[r]{95 \\% \\\\ interval} & n & method & \\shortstack[r]{test-set \\\\ sampling $\\pm$} & published pp & \\shortstack[r]{clean \\\\ training \\\\ error pp} & \\shortstack[r]{error 95 \\% \\\\ interval} \\\\
-    \\midrule
-    resnet-20 $-$ plain-20 & +1.21 & {[}+0.96, +1.46] & 3 & paired & 0.39 & +1.11 & $-$4.00 & {[}$-$4.00, $-$4.00] \\\\
-    resnet-56 $-$ plain-56 & +6.64 & {[}+6.39, +6.89] & 3 & paired & 0.42 & +6.54 & $-$4.00 & {[}$-$4.00, $-$4.00] \\\\
-    plain-56 $-$ plain-20 & $-$4.13 & {[}$-$4.13, $-$4.13] & 3 & paired & 0.44 & $-$4.13 & +1.80 & {[}+1.80, +1.80] \\\\
-    resnet-56 $-$ resnet-20 & +1.30 & {[}+1.30, +1.30] & 3 & paired & 0.37 & +1.30 & +1.80 & {[}+1.80, +1.80] \\\\
-    \\bottomrule
-  \\end{tabular}
+\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}
+\\caption{Differences in percentage points: CIFAR-10, report2025}
+\\begin{tabular}{lrrrlrrrr}
+\\toprule
+difference & \\shortstack[r]{test \\\\ accuracy pp} & \\shortstack[r]{95 \\% \\\\ interval} & n & method & \\shortstack[r]{test-set \\\\ sampling $\\pm$} & published pp & \\shortstack[r]{clean \\\\ training \\\\ error pp} & \\shortstack[r]{error 95 \\% \\\\ interval} \\\\
+\\midrule
+resnet-20 $-$ plain-20 & +1.11 & {[}+1.11, +1.11] & 2 & paired & 0.40 & +1.11 & 0.00 & {[}0.00, 0.00] \\\\
+\\bottomrule
+\\end{tabular}
 
-  \\smallskip
-  Student-t intervals: of the differences paired by seed, or Welch's where seeds differ.\\par
-  Test-set sampling: binomial standard error from the finite number of test images alone, the two networks' errors taken as independent.\\par
+\\smallskip
+Intervals: Student's t on differences paired by seed, or Welch's t where seeds differ.\\par
+Test-set sampling: binomial standard error due to the finite number of test images; the errors of the two networks are treated as independent.\\par
 \\end{table}
 
 \\begin{table}
-  \\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}
-  \\caption{Amplification of the residual gap: CIFAR-10, report2025}
-  \\begin{tabular}{lrrrrr}
-    \\toprule
-    \\shortstack[l]{residual \\\\ gap at} & ratio & \\shortstack[r]{95 \\% \\\\ interval} & width & n & published \\\\
-    \\midrule
-    56 $\\div$ 20 layers & 5.49 & {[}5.15, 5.89] & 0.75 & 3 & 5.89 \\\\
-    \\bottomrule
-  \\end{tabular}
-
-  \\smallskip
-  Percentile bootstrap over seeds, which is too narrow at a handful of them.\\par
-\\end{table}
-
-\\begin{table}
-  \\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}
-  \\caption{Left out of every figure: 1 run}
-  \\begin{tabular}{p{0.4\\linewidth}lp{0.4\\linewidth}}
-    \\toprule
-    run & status & reason \\\\
-    \\midrule
-    50\\%\\_a\\&b & incomplete & it has no summary.json; train it again with the same options to resume \\\\
-    \\bottomrule
-  \\end{tabular}
+\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}
+\\caption{Excluded runs: 1}
+\\begin{tabular}{p{0.4\\linewidth}lp{0.4\\linewidth}}
+\\toprule
+run & status & reason \\\\
+\\midrule
+50\\%\\_a\\&b & incomplete & no summary.json; run the same resnet train command to resume \\\\
+\\bottomrule
+\\end{tabular}
 \\end{table}
 """)
 
@@ -171,7 +152,7 @@ def test_names_from_files_cannot_break_out_of_a_table(make_run, tmp_path, format
     for path in tmp_path.rglob("run.json"):
         path.write_text(path.read_text().replace('"CIFAR-10"', f'"{name}"'))
     assert load_study([run.path]).runs
-    text = render(load_study([tmp_path]), format)
+    text = render(study_document(load_study([tmp_path])), format)
     assert "\x1b" not in text
     heading = next(line for line in text.splitlines() if "Table 1" in line)
     note = next(line for line in text.splitlines() if "torch version" in line)
@@ -185,24 +166,13 @@ def test_names_from_files_cannot_break_out_of_a_table(make_run, tmp_path, format
     else:
         assert (heading, note) == snapshot(
             (
-                "  \\caption{Table 1: \\textbar{}\\textless{}b\\textgreater{}\\textasciigrave{}*\\_\\textasciitilde{}\\textbackslash{}\\{\\}\\$\\&\\#\\textasciicircum{}\\%\\textbackslash{}x1b{[}31m\\textbackslash{}n, report2025}",
-                "  \\item \\textbar{}\\textless{}b\\textgreater{}\\textasciigrave{}*\\_\\textasciitilde{}\\textbackslash{}\\{\\}\\$\\&\\#\\textasciicircum{}\\%\\textbackslash{}x1b{[}31m\\textbackslash{}n, report2025: torch version differs between runs: -{}- {[}x](y) é \\textbackslash{}u4e2d \\textbackslash{}end\\{tabular\\} (1 run), 2.10.0 (1 run)",
+                "\\caption{Table 1: \\textbar{}\\textless{}b\\textgreater{}\\textasciigrave{}*\\_\\textasciitilde{}\\textbackslash{}\\{\\}\\$\\&\\#\\textasciicircum{}\\%\\textbackslash{}x1b{[}31m\\textbackslash{}n, report2025}",
+                "\\item \\textbar{}\\textless{}b\\textgreater{}\\textasciigrave{}*\\_\\textasciitilde{}\\textbackslash{}\\{\\}\\$\\&\\#\\textasciicircum{}\\%\\textbackslash{}x1b{[}31m\\textbackslash{}n, report2025: torch version differs between runs: -{}- {[}x](y) é \\textbackslash{}u4e2d \\textbackslash{}end\\{tabular\\} (1 run), 2.10.0 (1 run)",
             )
         )
 
 
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (None, "—"), (3.14, "3.1 s"), (9.96, "10 s"), (45.4, "45 s"), (59.6, "1 min 0 s"), (725, "12 min 5 s"),
-        (3599.7, "1 h 0 min"), (4980, "1 h 23 min"),
-    ],
-)  # fmt: skip
-def test_durations_are_shown_in_two_units(seconds, shown):
-    assert duration(seconds) == shown
-
-
-def test_numbers_are_shown_with_their_sign_and_deviation():
+def test_differences_show_their_sign_and_means_their_deviation():
     assert [signed(x) for x in (1.114, -4.126, -0.001, None)] == ["+1.11", "−4.13", "0.00", "—"]
     assert plus_minus(93.39, 0.16) == "93.39 ± 0.16"
     assert plus_minus(93.25, None) == "93.25"

@@ -1,4 +1,4 @@
-"""The comparison as a document, and its layout as tables of strings."""
+"""The comparison of runs as a document, and its layout as tables of strings."""
 
 import itertools
 import json
@@ -37,12 +37,12 @@ def test_a_network_has_mean_deviation_and_n_over_its_seeds(make_study):
     assert row["train_seconds"] == 90.0
 
 
-def test_one_seed_has_no_deviation_and_no_interval(make_study):
+def test_a_network_with_one_seed_has_no_deviation_and_no_interval(make_study):
     row = _networks(study_document(make_study()))["plain-20"]
     assert [row[f"test_accuracy_pct_{part}"] for part in ("std", "low", "high")] == [None, None, None]
 
 
-def test_every_row_has_the_columns_in_order(make_study):
+def test_every_network_row_has_the_documented_columns_in_order(make_study):
     for row in study_document(make_study())["networks"]:
         assert tuple(row) == NETWORK_COLUMNS
     assert NETWORK_COLUMNS[:11] == (
@@ -51,35 +51,32 @@ def test_every_row_has_the_columns_in_order(make_study):
     )  # fmt: skip
 
 
-def test_networks_come_by_depth_and_plain_first(make_study):
-    assert list(_networks(study_document(make_study()))) == ["plain-20", "resnet-20", "plain-56", "resnet-56"]
-
-
 @pytest.mark.parametrize(
     ("sort", "expected"),
     [
+        (None, ["plain-20", "resnet-20", "plain-56", "resnet-56"]),
         ("test_accuracy_pct", ["plain-56", "plain-20", "resnet-20", "resnet-56"]),
         ("-test_accuracy_pct", ["resnet-56", "resnet-20", "plain-20", "plain-56"]),
         ("network", ["plain-20", "plain-56", "resnet-20", "resnet-56"]),
     ],
 )
-def test_networks_can_be_sorted_by_any_column(make_study, sort, expected):
+def test_networks_are_sorted_by_depth_or_by_any_column(make_study, sort, expected):
     assert list(_networks(study_document(make_study(), sort=sort))) == expected
 
 
 @pytest.mark.parametrize("sort", ["published_accuracy_pct", "-published_accuracy_pct"])
-def test_what_has_no_value_is_sorted_last(make_study, make_run, tmp_path, sort):
+def test_networks_without_a_value_in_the_sort_column_come_last(make_study, make_run, tmp_path, sort):
     make_run(tmp_path / "x", arch="resnet", depth=20, shortcut="B")
     rows = study_document(make_study(), sort=sort)["networks"]
     assert rows[-1]["network"] == "resnet-20-B"
 
 
-def test_an_unknown_sort_column_names_the_columns(make_study):
-    with pytest.raises(UsageError, match=r"'-accuracy' is not a column; use one of arch, depth"):
+def test_an_unknown_sort_column_suggests_similar_columns(make_study):
+    with pytest.raises(UsageError, match=r"unknown column --sort=-accuracy; the closest columns are \w+, \w+, \w+$"):
         study_document(make_study(), sort="-accuracy")
 
 
-def test_gaps_are_residual_minus_plain_at_each_depth_in_test_and_training(make_study):
+def test_gaps_are_residual_minus_plain_at_each_depth_for_test_accuracy_and_training_error(make_study):
     document = study_document(make_study(seeds=3))
     row = _only(document["gaps"], depth=56, measure="test_accuracy_pct")
     plain, residual = [86.71, 86.81, 86.91], [93.25, 93.45, 93.65]
@@ -94,20 +91,7 @@ def test_gaps_are_residual_minus_plain_at_each_depth_in_test_and_training(make_s
     assert len(document["gaps"]) == 4
 
 
-def test_gaps_of_the_report_show_its_sampling_error_and_no_interval(make_study):
-    document = study_document(make_study())
-    found = {
-        (row["first"], row["second"]): (round(row["difference_pp"], 2), round(row["sampling_standard_error_pp"], 2))
-        for row in document["gaps"] + document["depth_gaps"]
-        if row["measure"] == "test_accuracy_pct"
-    }
-    assert found[("resnet-20", "plain-20")] == (1.11, 0.40)
-    assert found[("plain-56", "plain-20")] == (-4.13, 0.45)
-    assert found[("resnet-56", "resnet-20")] == (1.30, 0.37)
-    assert all(row["low_pp"] is None and row["method"] == "single" for row in document["gaps"])
-
-
-def test_depth_gaps_compare_each_depth_with_the_shallowest_of_its_family(make_run, tmp_path):
+def test_depth_gaps_compare_each_network_with_the_shallowest_of_its_architecture_and_shortcut(make_run, tmp_path):
     for depth, shortcut in itertools.product((20, 32, 44), "AB"):
         make_run(tmp_path / f"{depth}{shortcut}", depth=depth, shortcut=shortcut, predictions=False)
     document = study_document(load_study([tmp_path]))
@@ -121,14 +105,7 @@ def test_depth_gaps_compare_each_depth_with_the_shallowest_of_its_family(make_ru
     assert document["gaps"] == document["amplification"] == []
 
 
-def test_amplification_is_the_ratio_of_the_gaps_with_its_width(make_study):
-    single = study_document(make_study())["amplification"][0]
-    assert single["ratio"] == pytest.approx(6.54 / 1.11)
-    assert (single["deep_depth"], single["shallow_depth"], single["low"], single["n"]) == (56, 20, None, 1)
-    assert single["published_ratio"] == pytest.approx(6.54 / 1.11)
-
-
-def test_amplification_over_seeds_has_an_interval_and_each_shortcut_its_own(make_study, make_run, tmp_path):
+def test_amplification_over_seeds_has_an_interval_for_each_shortcut(make_study, make_run, tmp_path):
     for depth, seed in itertools.product((20, 56), range(3)):
         make_run(
             tmp_path / f"B{depth}{seed}", depth=depth, shortcut="B", seed=seed, accuracy=94 + seed / 10,
@@ -140,11 +117,11 @@ def test_amplification_over_seeds_has_an_interval_and_each_shortcut_its_own(make
         assert row["low"] <= row["ratio"] <= row["high"]
         assert row["width"] == pytest.approx(row["high"] - row["low"])
     assert rows[1]["published_ratio"] is None
-    text = render(load_study([tmp_path]), "markdown")
+    text = render(study_document(load_study([tmp_path])), "markdown")
     assert "56 ÷ 20 layers, shortcut B" in text
 
 
-def test_a_shallow_gap_that_may_be_zero_makes_the_amplification_unbounded(make_run, tmp_path):
+def test_amplification_is_unbounded_if_the_interval_of_the_shallow_gap_includes_zero(make_run, tmp_path):
     for arch, depth, accuracies in (
         ("plain", 20, (91.0, 91.9)), ("resnet", 20, (92.0, 91.2)), ("plain", 56, (86.0, 86.2)),
         ("resnet", 56, (93.0, 93.1)),
@@ -153,18 +130,18 @@ def test_a_shallow_gap_that_may_be_zero_makes_the_amplification_unbounded(make_r
             make_run(tmp_path / f"{arch}{depth}{seed}", arch=arch, depth=depth, seed=seed, accuracy=accuracy)
     study = load_study([tmp_path])
     assert study_document(study)["amplification"][0]["is_unbounded"]
-    text = render(study, "markdown")
+    text = render(study_document(study), "markdown")
     assert "| 56 ÷ 20 layers | 46.33 | unbounded | — | 2 | 5.89 |" in text
-    assert "unbounded: the interval of the gap below the line includes zero" in text
+    assert "unbounded: the interval of the shallow gap includes zero" in text
 
 
-def test_runs_of_other_data_or_recipes_are_never_averaged(make_study):
+def test_runs_of_different_datasets_or_recipes_are_never_averaged(make_study):
     make_study(name="a")
     make_study(name="b", dataset="imagefolder")
     document = study_document(make_study(name="c", lr=0.05))
     assert len(document["networks"]) == 12
     assert {row["n"] for row in document["networks"]} == {1}
-    assert document["notes"] == ["runs of 3 datasets or recipes, which are never averaged together"]
+    assert document["notes"] == ["runs of 3 different datasets or recipes have separate tables"]
     titles = [table.title for table in layout(document).tables if table.title.startswith("Table 1")]
     assert titles == [
         "Table 1: CIFAR-10, report2025",
@@ -173,7 +150,7 @@ def test_runs_of_other_data_or_recipes_are_never_averaged(make_study):
     ]
 
 
-def test_two_datasets_of_one_name_are_told_apart_by_their_fingerprint(make_run, tmp_path):
+def test_titles_distinguish_two_datasets_of_one_name_by_fingerprint(make_run, tmp_path):
     make_run(tmp_path / "a", dataset="imagefolder")
     other = make_run(tmp_path / "b", dataset="imagefolder")
     fingerprint = other.read_record().dataset.fingerprint
@@ -184,7 +161,7 @@ def test_two_datasets_of_one_name_are_told_apart_by_their_fingerprint(make_run, 
     ]
 
 
-def test_published_numbers_stand_beside_whole_cifar10_only(make_study):
+def test_published_accuracies_are_shown_only_for_runs_on_all_of_cifar10(make_study):
     make_study(name="jpeg", dataset="imagefolder")
     make_study(name="part", limit_train=1000)
     document = study_document(make_study(name="demo", dataset="digits", recipe="demo"))
@@ -192,33 +169,33 @@ def test_published_numbers_stand_beside_whole_cifar10_only(make_study):
     footnotes = [note for table in layout(document).tables for note in table.footnotes if "ublished" in note]
     assert footnotes == snapshot(
         [
-            "Published values are for the whole of CIFAR-10 and not comparable with a subset of it.",
-            "Published values are for CIFAR-10 and not comparable with CIFAR-10 (JPEG).",
-            "Published values are for CIFAR-10 and not comparable with digits (16×16).",
+            "Published values are for all of CIFAR-10 and are not comparable with a subset of it.",
+            "Published values are for CIFAR-10 and are not comparable with CIFAR-10 (JPEG).",
+            "Published values are for CIFAR-10 and are not comparable with digits (16×16).",
         ]
     )
 
 
-def test_a_recipe_without_published_numbers_says_so(make_run, tmp_path):
+def test_a_footnote_states_that_nothing_was_published_for_a_recipe(make_run, tmp_path):
     make_run(tmp_path / "a", recipe="demo", dataset="cifar10")
     (table,) = layout(study_document(load_study([tmp_path]))).tables
-    assert "Nothing is published for these networks with recipe demo." in table.footnotes
+    assert "No values have been published for these networks with recipe demo." in table.footnotes
 
 
-def test_another_implementation_is_quoted_only_beside_residual_networks(make_run, tmp_path):
+def test_another_implementation_is_quoted_for_residual_networks_only(make_run, tmp_path):
     make_run(tmp_path / "plain", arch="plain")
-    assert "elsewhere" not in render(load_study([tmp_path]), "markdown")
+    assert "another implementation" not in render(study_document(load_study([tmp_path])), "markdown")
     make_run(tmp_path / "residual")
-    assert "README): resnet-20 91.73." in render(load_study([tmp_path]), "markdown").replace("\\_", "_")
+    assert "README): resnet-20 91.73." in render(study_document(load_study([tmp_path])), "markdown").replace("\\_", "_")
 
 
-def test_a_changed_recipe_keeps_the_published_number_and_is_marked(make_study):
+def test_the_published_accuracy_is_marked_if_the_recipe_was_modified(make_study):
     table = layout(study_document(make_study(lr=0.05))).tables[0]
     assert "published %†" in [column.header for column in table.columns]
-    assert "† published for report2025 unchanged; these runs changed lr=0.05." in table.footnotes
+    assert "† published for the unmodified recipe report2025; these runs use lr=0.05." in table.footnotes
 
 
-def test_best_is_marked_only_where_the_test_set_chose_it(make_run, tmp_path):
+def test_the_best_accuracy_is_marked_only_if_it_was_selected_on_the_test_set(make_run, tmp_path):
     make_run(tmp_path / "a", seed=0, accuracy=91.0)
     make_run(tmp_path / "b", recipe="he2015", accuracy=91.0)
     tables = {table.title: table for table in layout(study_document(load_study([tmp_path]))).tables}
@@ -229,7 +206,7 @@ def test_best_is_marked_only_where_the_test_set_chose_it(make_run, tmp_path):
     assert not any(note.startswith("*") for note in on_val.footnotes)
 
 
-def test_runs_of_one_group_on_other_hardware_or_software_are_noted(make_run, tmp_path):
+def test_differences_of_hardware_or_software_within_a_group_are_noted(make_run, tmp_path):
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=1, device="cuda", environment={"torch": "2.11.0", "device_name": "H200"})
     make_run(tmp_path / "c", seed=2, compile="on", environment={"torch": None})
@@ -243,7 +220,7 @@ def test_runs_of_one_group_on_other_hardware_or_software_are_noted(make_run, tmp
     )
 
 
-def test_repeated_seeds_and_partly_missing_measures_are_noted(make_run, tmp_path):
+def test_repeated_seeds_and_measures_missing_in_some_runs_are_noted(make_run, tmp_path):
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=0, accuracy=90.0)
     run = make_run(tmp_path / "c", seed=1)
@@ -252,13 +229,13 @@ def test_repeated_seeds_and_partly_missing_measures_are_noted(make_run, tmp_path
     run.summary_path.write_text(json.dumps(summary))
     assert study_document(load_study([tmp_path]))["notes"] == snapshot(
         [
-            "CIFAR-10, report2025: resnet-20 has several runs of seed 0; each counts, and none is paired",
-            "CIFAR-10, report2025: resnet-20 has train_clean_error_pct in 2 of 3 runs only; its mean is over these",
+            "CIFAR-10, report2025: several runs of resnet-20 have seed 0; each counts, but none is paired",
+            "CIFAR-10, report2025: only 2 of 3 runs of resnet-20 measured train_clean_error_pct; the mean covers those",
         ]
     )
 
 
-def test_a_measure_that_no_run_has_gives_no_gap_and_dashes(make_study, tmp_path):
+def test_a_measure_missing_in_all_runs_has_dashes_and_no_gap(make_study, tmp_path):
     make_study()
     for path in tmp_path.rglob("summary.json"):
         summary = json.loads(path.read_text())
@@ -274,12 +251,12 @@ def test_a_measure_that_no_run_has_gives_no_gap_and_dashes(make_study, tmp_path)
     assert gaps.rows[0][1:3] == ("—", "—")
 
 
-def test_left_out_runs_are_listed_and_never_averaged_in(make_study, make_run, tmp_path):
+def test_excluded_runs_are_listed_and_never_averaged(make_study, make_run, tmp_path):
     make_run(tmp_path / "d", arch="plain", depth=20, seed=7, status="diverged", accuracy=10)
     make_run(tmp_path / "i", arch="plain", depth=20, seed=8, status="incomplete", accuracy=10)
     document = study_document(make_study())
     assert _networks(document)["plain-20"]["n"] == 1
     assert [row["status"] for row in document["skipped"]] == ["diverged", "incomplete"]
     table = layout(document).tables[-1]
-    assert table.title == "Left out of every figure: 2 runs"
+    assert table.title == "Excluded runs: 2"
     assert [row[0] for row in table.rows] == [str(tmp_path / "d"), str(tmp_path / "i")]

@@ -1,4 +1,4 @@
-"""`resnet compare` from the command line: formats, files, checks and exit codes."""
+"""`resnet compare` from the command line: formats, files, assertions and exit codes."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from rich.console import Console
 from resnet_cli.analysis.frames import load_study
 from resnet_cli.analysis.tables import NETWORK_COLUMNS, Column, Report, Table, layout, study_document
 from resnet_cli.cli.app import run
-from resnet_cli.cli.compare import ReportView
+from resnet_cli.cli.views import ReportView
 from resnet_cli.errors import ExitCode
 
 HOLDS = "resnet-56.test_accuracy_pct > plain-56.test_accuracy_pct"
@@ -22,7 +22,7 @@ FAILS = "plain-20.test_accuracy_pct > resnet-20.test_accuracy_pct + 1"
 
 @pytest.fixture
 def runs(make_run, tmp_path):
-    """The report's four networks with two seeds each, and a diverged run."""
+    """Two seeds of the four networks of the report, and a diverged run."""
     for arch, depth, accuracy in (
         ("plain", 20, 90.84), ("resnet", 20, 91.95), ("plain", 56, 86.71), ("resnet", 56, 93.25),
     ):  # fmt: skip
@@ -39,7 +39,7 @@ def _shown_at(width, report):
     return console.file.getvalue()
 
 
-def test_the_table_shows_results_published_numbers_and_what_was_left_out(runs, capsys):
+def test_the_table_shows_results_published_values_and_excluded_runs(runs, capsys):
     assert run(["compare", runs]) == ExitCode.DONE
     out, err = capsys.readouterr()
     line = next(line for line in out.splitlines() if line.startswith("resnet-56 "))
@@ -54,7 +54,7 @@ def test_the_table_shows_results_published_numbers_and_what_was_left_out(runs, c
     assert err == ""
 
 
-def test_runs_of_two_recipes_have_tables_of_their_own_and_a_note(runs, make_run, tmp_path, capsys):
+def test_runs_of_two_recipes_have_separate_tables_and_a_note(runs, make_run, tmp_path, capsys):
     make_run(tmp_path / "runs" / "other", depth=56, lr=0.05)
     assert run(["compare", runs]) == ExitCode.DONE
     lines = capsys.readouterr().out.splitlines()
@@ -62,10 +62,10 @@ def test_runs_of_two_recipes_have_tables_of_their_own_and_a_note(runs, make_run,
         "Table 1: CIFAR-10, report2025",
         "Table 1: CIFAR-10, report2025 lr=0.05",
     ]
-    assert lines[-1] == "note: runs of 2 datasets or recipes, which are never averaged together"
+    assert lines[-1] == "note: runs of 2 different datasets or recipes have separate tables"
 
 
-def test_json_is_one_document_on_stdout_in_both_spellings(runs, capsys):
+def test_json_and_format_json_print_the_same_single_document(runs, capsys):
     assert run(["compare", runs, "--json", "--assert", HOLDS]) == ExitCode.DONE
     out, err = capsys.readouterr()
     document = json.loads(out)
@@ -73,33 +73,32 @@ def test_json_is_one_document_on_stdout_in_both_spellings(runs, capsys):
     assert document["schema_version"] == 1
     assert [row["network"] for row in document["networks"]] == ["plain-20", "resnet-20", "plain-56", "resnet-56"]
     assert [row["status"] for row in document["skipped"]] == ["diverged"]
-    (check,) = document["checks"]
-    assert check["check"] == HOLDS
-    assert check["holds"] is True
-    assert (check["left"], check["right"]) == pytest.approx((93.2, 86.66))
+    (assertion,) = document["assertions"]
+    assert (assertion["assertion"], assertion["holds"]) == (HOLDS, True)
+    assert (assertion["left"], assertion["right"]) == pytest.approx((93.2, 86.66))
     run(["compare", runs, "--format", "json", "--assert", HOLDS])
     assert capsys.readouterr().out == out
 
 
-def test_csv_on_stdout_is_nothing_but_rows(runs, capsys):
+def test_csv_on_stdout_contains_only_rows(runs, capsys):
     assert run(["compare", runs, "--format", "csv", "--assert", HOLDS]) == ExitCode.DONE
     out, err = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(out)))
     assert tuple(rows[0]) == NETWORK_COLUMNS
     assert len(rows) == 4
-    assert "runs left out: 1" in err
+    assert "excluded runs: 1" in err
     assert f"holds: {HOLDS}" in err
 
 
 @pytest.mark.parametrize(("format", "start"), [("markdown", "### Table 1"), ("latex", "% needs")])
-def test_documents_can_be_printed(runs, capsys, format, start):
+def test_markdown_and_latex_can_be_printed(runs, capsys, format, start):
     assert run(["compare", runs, "--format", format]) == ExitCode.DONE
     out, err = capsys.readouterr()
     assert out.startswith(start)
     assert err == ""
 
 
-def test_networks_are_sorted_by_a_column(runs, capsys):
+def test_sort_orders_networks_by_a_column(runs, capsys):
     run(["compare", runs, "--sort=-test_accuracy_pct", "--json"])
     rows = json.loads(capsys.readouterr().out)["networks"]
     assert [row["network"] for row in rows] == ["resnet-56", "resnet-20", "plain-20", "plain-56"]
@@ -112,7 +111,7 @@ def test_networks_are_sorted_by_a_column(runs, capsys):
         ("t.txt", "Table 1: CIFAR-10"), ("T.MD", "### Table 1"),
     ],
 )  # fmt: skip
-def test_out_writes_the_format_of_the_suffix_and_names_the_file(runs, tmp_path, capsys, name, start):
+def test_out_writes_a_file_in_the_format_of_its_suffix(runs, tmp_path, capsys, name, start):
     assert run(["compare", runs, "--out", str(tmp_path / name)]) == ExitCode.DONE
     out, err = capsys.readouterr()
     assert (tmp_path / name).read_text().startswith(start)
@@ -123,7 +122,7 @@ def test_out_writes_the_format_of_the_suffix_and_names_the_file(runs, tmp_path, 
 def test_format_overrides_the_suffix_of_out(runs, tmp_path, capsys):
     assert run(["compare", runs, "--out", str(tmp_path / "t.txt"), "--format", "csv", "--quiet"]) == ExitCode.DONE
     assert (tmp_path / "t.txt").read_text().startswith("arch,depth,")
-    assert capsys.readouterr().err == "warning: runs left out: 1; --format table tells which and why\n"
+    assert capsys.readouterr().err == "warning: excluded runs: 1; --format table lists them with the reason\n"
 
 
 def test_out_with_json_writes_the_file_and_prints_the_document(runs, tmp_path, capsys):
@@ -137,7 +136,7 @@ def test_out_with_json_writes_the_file_and_prints_the_document(runs, tmp_path, c
     assert decoder.raw_decode(out[end:].lstrip())[0]["networks"]
 
 
-def test_a_text_file_has_no_terminal_codes_and_no_blanks_at_line_ends(runs, tmp_path):
+def test_a_text_file_has_no_terminal_codes_and_no_trailing_blanks(runs, tmp_path):
     run(["compare", runs, "--out", str(tmp_path / "t.txt")])
     text = (tmp_path / "t.txt").read_text()
     assert "\x1b" not in text
@@ -148,15 +147,15 @@ def test_a_text_file_has_no_terminal_codes_and_no_blanks_at_line_ends(runs, tmp_
     ("options", "message"),
     [
         (["--out", "nowhere/t.md"], "folder nowhere does not exist"),
-        (["--out", "t.docx"], "--out t.docx has no suffix of a known format; use .md .tex"),
-        (["--out", "runs"], "has no suffix"),
+        (["--out", "t.docx"], "unknown suffix of --out t.docx; use .md .tex"),
+        (["--out", "runs"], "unknown suffix of --out runs"),
         (["--out", "runs", "--format", "csv"], "--out runs is a folder"),
-        (["--json", "--format", "csv"], "--json and --format csv contradict each other"),
-        (["--sort", "accuracy"], "--sort 'accuracy' is not a column; use one of arch, depth"),
-        (["--assert", "resnet-56 > 1"], "--assert 'resnet-56 > 1': cannot read"),
+        (["--json", "--format", "csv"], "--json and --format csv cannot be combined"),
+        (["--sort", "accuracy"], "unknown column --sort=accuracy; the closest columns are"),
+        (["--assert", "resnet-56 > 1"], "--assert 'resnet-56 > 1': resnet is not a number, network.column"),
     ],
 )
-def test_wrong_options_are_told_before_any_run_is_read(runs, tmp_path, monkeypatch, capsys, options, message):
+def test_wrong_options_are_reported_before_any_run_is_read(runs, tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("resnet_cli.analysis.frames.load_study", lambda paths: pytest.fail("runs were read"))
     assert run(["compare", "runs", *options]) == ExitCode.USAGE
@@ -166,72 +165,74 @@ def test_wrong_options_are_told_before_any_run_is_read(runs, tmp_path, monkeypat
     assert err.count("\n") == 1
 
 
-def test_checks_that_hold_are_told_after_the_table(runs, capsys):
+def test_the_outcome_of_every_assertion_follows_the_table_and_a_failure_exits_with_3(runs, capsys):
     assert run(["compare", runs, "--assert", HOLDS]) == ExitCode.DONE
-    assert capsys.readouterr().out.rstrip().splitlines()[-1] == f"holds: {HOLDS} (93.2 against 86.66)"
-
-
-def test_every_check_is_told_before_a_failing_one_ends_with_3(runs, capsys):
+    holds = f"holds: {HOLDS} (left 93.2, right 86.66)"
+    assert capsys.readouterr().out.rstrip().splitlines()[-1] == holds
     missing = "plain-20.val_error_pct > 0"
-    code = run(["compare", runs, "--assert", FAILS, "--assert", HOLDS, "--assert", missing])
-    assert code == ExitCode.CHECK_FAILED
+    arguments = ["compare", runs, "--assert", FAILS, "--assert", HOLDS, "--assert", missing]
+    assert run(arguments) == ExitCode.CHECK_FAILED
     out, err = capsys.readouterr()
-    told = out.rstrip().splitlines()[-3:]
-    assert told == [
-        f"does not hold: {FAILS} (90.79 against 92.9)",
-        f"holds: {HOLDS} (93.2 against 86.66)",
-        f"does not hold: {missing} (no value against 0: plain-20.val_error_pct was not measured)",
+    assert out.rstrip().splitlines()[-3:] == [
+        f"does not hold: {FAILS} (left 90.79, right 92.9)",
+        holds,
+        f"does not hold: {missing} (left no value, right 0: plain-20.val_error_pct was not measured)",
     ]
-    assert err == f"error: 2 of 3 checks do not hold: {FAILS} (90.79 against 92.9)\n"
+    assert err == f"error: 2 of 3 assertions do not hold: {FAILS} (left 90.79, right 92.9)\n"
 
 
-def test_a_failing_check_ends_with_3_in_json_too(runs, capsys):
+def test_a_failing_assertion_exits_with_3_in_json_mode_too(runs, capsys):
     assert run(["compare", runs, "--json", "--assert", FAILS]) == ExitCode.CHECK_FAILED
     out, err = capsys.readouterr()
-    assert json.loads(out)["checks"][0]["holds"] is False
-    assert "1 of 1 checks does not hold" in err
+    assert json.loads(out)["assertions"][0]["holds"] is False
+    assert "1 of 1 assertions does not hold" in err
 
 
-def test_a_failing_check_still_writes_the_file(runs, tmp_path, capsys):
+def test_a_failing_assertion_does_not_prevent_writing_the_file(runs, tmp_path, capsys):
     assert run(["compare", runs, "--out", str(tmp_path / "t.md"), "--assert", FAILS]) == ExitCode.CHECK_FAILED
     assert (tmp_path / "t.md").exists()
     assert capsys.readouterr().out.startswith("does not hold")
 
 
-@pytest.mark.parametrize("check", ["resnet-110.test_accuracy_pct > 1", "resnet-56.accuracy > 1"])
-def test_a_check_on_what_is_not_there_is_wrong_usage(runs, capsys, check):
-    assert run(["compare", runs, "--assert", check]) == ExitCode.USAGE
+@pytest.mark.parametrize(
+    ("assertion", "message"),
+    [
+        ("resnet-110.test_accuracy_pct > 1", "no completed run of resnet-110"),
+        ("resnet-56.accuracy > 1", "unknown column accuracy"),
+        (HOLDS, "resnet-56 is ambiguous"),
+    ],
+)
+def test_an_assertion_about_an_unknown_or_ambiguous_value_is_wrong_usage(
+    runs, make_run, tmp_path, capsys, assertion, message
+):
+    make_run(tmp_path / "runs" / "other", depth=56, lr=0.05)
+    make_run(tmp_path / "runs" / "another", arch="plain", depth=56, lr=0.05)
+    assert run(["compare", runs, "--assert", assertion]) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert out == ""
-    assert "resnet-56" in err
+    assert message in err
 
 
-def test_a_check_on_a_network_of_two_recipes_is_ambiguous(runs, make_run, tmp_path, capsys):
-    make_run(tmp_path / "runs" / "other", depth=56, lr=0.05)
-    assert run(["compare", runs, "--assert", HOLDS]) == ExitCode.USAGE
-    assert "resnet-56 is ambiguous" in capsys.readouterr().err
-
-
-def test_runs_none_of_which_is_complete_are_listed_and_exit_with_2(make_run, tmp_path, capsys):
+def test_a_study_without_complete_runs_lists_them_and_exits_with_2(make_run, tmp_path, capsys):
     make_run(tmp_path / "a", status="incomplete")
     assert run(["compare", str(tmp_path)]) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert "incomplete" in out
-    assert err == "error: none of the 1 run found is complete; finish one with resnet train\n"
+    assert err == "error: no completed run; found 1 incomplete; resnet train resumes an incomplete run\n"
     assert run(["compare", str(tmp_path), "--json"]) == ExitCode.USAGE
     assert json.loads(capsys.readouterr().out)["skipped"][0]["status"] == "incomplete"
     assert run(["compare", str(tmp_path), "--format", "csv"]) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert out == ""
-    assert "it has no summary.json" in err
+    assert "no summary.json" in err
 
 
-def test_a_path_that_does_not_exist_is_one_line(tmp_path, capsys):
+def test_a_missing_path_is_reported_in_one_line(tmp_path, capsys):
     assert run(["compare", str(tmp_path / "nothing")]) == ExitCode.USAGE
     assert capsys.readouterr().err == f"error: {tmp_path / 'nothing'} does not exist\n"
 
 
-def test_names_from_files_cannot_reach_the_terminal_as_codes(make_run, tmp_path, capsys):
+def test_control_characters_from_files_do_not_reach_the_terminal(make_run, tmp_path, capsys):
     path = tmp_path / "evil\x1b[31m"
     make_run(path)
     text = (path / "run.json").read_text()
@@ -245,7 +246,7 @@ def test_names_from_files_cannot_reach_the_terminal_as_codes(make_run, tmp_path,
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
-def test_no_number_is_cut_at_any_usual_width(runs, width):
+def test_numbers_are_never_truncated_on_terminals_of_60_to_160_columns(runs, width):
     report = layout(study_document(load_study([runs])))
     text = _shown_at(width, report)
     assert all(cell_len(line.rstrip()) <= width for line in text.splitlines())
@@ -256,29 +257,29 @@ def test_no_number_is_cut_at_any_usual_width(runs, width):
     assert numbers["plain-20"].count("±") >= (1 if width < 80 else 3)
 
 
-def test_a_narrow_terminal_leaves_out_the_least_important_columns_and_says_so(runs):
+def test_a_narrow_terminal_hides_and_lists_the_least_important_columns(runs):
     report = layout(study_document(load_study([runs])))
-    assert "Left out at this width" not in _shown_at(160, report)
+    assert "Columns hidden at this width" not in _shown_at(160, report)
     text = " ".join(_shown_at(80, report).split())
-    assert "Left out at this width: layers, parameters, training time." in text
+    assert "Columns hidden at this width: layers, parameters, training time." in text
 
 
-def test_columns_of_dashes_go_first(make_run, tmp_path):
+def test_columns_of_dashes_are_hidden_first(make_run, tmp_path):
     for arch in ("plain", "resnet"):
         for seed in range(2):
             make_run(tmp_path / f"{arch}{seed}", arch=arch, seed=seed, dataset="imagefolder")
     text = " ".join(_shown_at(80, layout(study_document(load_study([tmp_path])))).split())
-    assert "Left out at this width: layers, published %, diff. pp." in text
+    assert "Columns hidden at this width: layers, published %, diff. pp." in text
 
 
-def test_text_wraps_instead_of_being_cut():
+def test_text_columns_wrap_instead_of_being_truncated():
     words = " ".join(f"word{i}" for i in range(30))
     table = Table("t", (Column("run", "left", is_text=True), Column("n")), ((words, "12345"),))
     text = _shown_at(40, Report((table,), ()))
     assert [word for word in text.split() if word.startswith("word")] == words.split()
 
 
-def test_a_terminal_too_narrow_for_the_least_still_shows_every_character():
+def test_a_terminal_too_narrow_for_any_table_still_shows_every_character():
     table = Table("t", (Column("network", "left"), Column("value")), (("resnet-56-B", "93.20 ± 0.07"),))
     text = "".join(_shown_at(16, Report((table,), ())).split())
     assert all(part in text for part in ("9", "3.20", "0.07", "resnet"))
@@ -294,7 +295,7 @@ def test_compare_imports_neither_torch_nor_pandas(runs):
     assert done.stderr == "[]\n"
 
 
-def test_the_examples_of_the_help_are_valid(runs, tmp_path, monkeypatch, capsys):
+def test_the_examples_in_the_help_run(runs, tmp_path, monkeypatch, capsys):
     import shlex
 
     from resnet_cli.cli.compare import HELP

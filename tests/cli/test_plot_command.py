@@ -1,4 +1,4 @@
-"""`resnet plot`: which files it writes where, what it prints, and how it refuses."""
+"""`resnet plot`: files, output and error messages."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from resnet_cli.util.files import write_atomic
 
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch, tmp_path):
-    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power cut
+    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power failure
     monkeypatch.chdir(tmp_path)
 
 
@@ -32,17 +32,17 @@ def plot(capsys, *args):
     return code, captured.out, captured.err
 
 
-def test_the_default_draws_everything_it_can_into_figures(runs, capsys, tmp_path):
+def test_the_default_draws_all_supported_figures_into_the_folder_figures(runs, capsys, tmp_path):
     code, out, err = plot(capsys, runs)
     assert code == 0
     kinds = ["fig1", "fig2", "fig3", "fig4", "degradation", "gradflow"]
     assert out.splitlines() == [f"figures/{kind}.png" for kind in kinds]
     assert sorted(path.stem for path in (tmp_path / "figures").iterdir()) == sorted(kinds)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (tmp_path / "figures").iterdir())
-    assert err == "fig5 of digits (16×16), demo is not drawn: 20 is the only depth, which fig4 shows\n"
+    assert err == "skipped fig5 of digits (16×16), demo: 20 is the only depth, already shown by fig4\n"
 
 
-def test_json_is_one_document_that_names_figures_and_what_is_missing(runs, make_run, capsys):
+def test_json_is_one_document_with_drawn_and_skipped_figures(runs, make_run, capsys):
     make_run(runs / "alone", arch="plain", predictions=False)
     make_run(runs / "half", arch="plain", depth=56, status="incomplete")
     code, out, err = plot(capsys, runs, "--json", "--out", "a/b", "--kind", "fig1", "--format", "svg")
@@ -56,7 +56,7 @@ def test_json_is_one_document_that_names_figures_and_what_is_missing(runs, make_
         }
     ]  # fmt: skip
     assert document["skipped"] == [
-        {"kind": "fig1", "group": "CIFAR-10, report2025", "reason": "no complete run of resnet-20"}
+        {"kind": "fig1", "group": "CIFAR-10, report2025", "reason": "no completed run of resnet-20"}
     ]
     assert [(skipped["path"], skipped["status"]) for skipped in document["skipped_runs"]] == [
         (str(runs / "half"), "incomplete")
@@ -64,7 +64,7 @@ def test_json_is_one_document_that_names_figures_and_what_is_missing(runs, make_
     assert "warning" in err
 
 
-def test_unfinished_diverged_and_unreadable_runs_are_named_and_not_drawn(runs, make_run, capsys):
+def test_unfinished_diverged_and_unreadable_runs_are_reported_and_not_drawn(runs, make_run, capsys):
     make_run(runs / "half", arch="plain", status="incomplete")
     make_run(runs / "wild", arch="plain", status="diverged")
     make_run(runs / "torn", arch="plain", seed=5).metrics_path.unlink()
@@ -77,24 +77,24 @@ def test_unfinished_diverged_and_unreadable_runs_are_named_and_not_drawn(runs, m
         assert any(str(runs / name) in line and status in line for line in warnings)
 
 
-def test_quiet_leaves_only_the_paths(runs, capsys):
+def test_quiet_prints_only_the_paths(runs, capsys):
     code, out, err = plot(capsys, runs, "--quiet", "--kind", "fig2", "--kind", "fig1")
     assert (code, err) == (0, "")
     assert out == "figures/fig1.png\nfigures/fig2.png\n"
 
 
-def test_one_figure_goes_into_the_file_that_is_named(runs, capsys, tmp_path):
+def test_a_single_figure_is_written_to_the_file_given_by_out(runs, capsys, tmp_path):
     code, out, _ = plot(capsys, runs, "--kind", "fig2", "--out", "paper/accuracy.PDF")
     assert (code, out) == (0, "paper/accuracy.PDF\n")
     assert (tmp_path / "paper" / "accuracy.PDF").read_bytes().startswith(b"%PDF")
 
 
-def test_a_folder_whose_name_ends_like_a_picture_is_still_a_folder(runs, capsys, tmp_path):
+def test_an_existing_folder_with_the_suffix_of_an_image_is_used_as_a_folder(runs, capsys, tmp_path):
     (tmp_path / "my.png").mkdir()
     assert plot(capsys, runs, "--kind", "fig2", "--out", "my.png")[:2] == (0, "my.png/fig2.png\n")
 
 
-def test_drawing_again_gives_the_same_file(runs, capsys, tmp_path):
+def test_drawing_twice_gives_equal_files(runs, capsys, tmp_path):
     contents = []
     for _ in range(2):
         assert plot(capsys, runs, "--kind", "degradation", "--format", "svg")[0] == 0
@@ -102,7 +102,7 @@ def test_drawing_again_gives_the_same_file(runs, capsys, tmp_path):
     assert contents[0] == contents[1]
 
 
-def test_every_dataset_and_recipe_has_its_folder(runs, make_run, capsys, tmp_path):
+def test_every_dataset_and_recipe_has_its_own_folder(runs, make_run, capsys, tmp_path):
     for arch in ("plain", "resnet"):
         path = tmp_path / "runs" / f"jpeg-{arch}"
         make_run(path, arch=arch, dataset="imagefolder", predictions=False)
@@ -112,7 +112,7 @@ def test_every_dataset_and_recipe_has_its_folder(runs, make_run, capsys, tmp_pat
     assert all(os.path.getsize(path) > 1000 for path in out.splitlines())
 
 
-def test_two_datasets_of_one_name_have_folders_of_their_own(runs, make_run, capsys, tmp_path):
+def test_two_datasets_of_one_name_have_separate_folders(runs, make_run, capsys, tmp_path):
     for arch in ("plain", "resnet"):
         folder = make_run(tmp_path / "runs" / f"other-{arch}", arch=arch, recipe="demo", dataset="digits", seed=1)
         record = folder.read_record()
@@ -127,32 +127,35 @@ def test_two_datasets_of_one_name_have_folders_of_their_own(runs, make_run, caps
     assert os.path.exists(second)
 
 
-def test_one_file_for_the_figures_of_two_recipes_is_refused_before_it_is_written(runs, make_run, capsys, tmp_path):
+def test_a_single_file_for_the_figures_of_two_recipes_is_wrong_usage(runs, make_run, capsys, tmp_path):
     for arch in ("plain", "resnet"):
         make_run(runs / f"slow-{arch}", arch=arch, recipe="demo", dataset="digits", lr=0.01)
     code, out, err = plot(capsys, runs, "--kind", "fig1", "--out", "a.png")
     assert (code, out) == (2, "")
-    assert "--out a.png is one file for the figures of digits (16×16), demo and digits (16×16), demo lr=0.01" in err
+    assert (
+        "--out a.png names one file, but there are several figures: digits (16×16), demo and digits (16×16), demo lr"
+        in err
+    )
     assert not (tmp_path / "a.png").exists()
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--kind", "fig9"], "--kind 'fig9' is not a figure; use fig1, fig2"),
-        (["--depths", "20,44"], "no complete run of plain-44 and resnet-44"),
+        (["--kind", "fig9"], "unknown figure --kind fig9; use fig1, fig2"),
+        (["--depths", "20,44"], "no completed run of plain-44 and resnet-44"),
         (["--depths", "21"], "depth 21 is not 6n+2"),
-        (["--depths", "8,20,56"], "--depths '8,20,56' is not one depth or two; use --depths 20,56"),
-        (["--depths", "deep"], "--depths 'deep' is not one depth or two"),
-        (["--out", "a.jpg"], "--out a.jpg: .jpg is no format of this command; use .png, .svg or .pdf"),
+        (["--depths", "8,20,56"], "--depths must be one or two depths (got 8,20,56); use --depths 20,56"),
+        (["--depths", "deep"], "--depths must be one or two depths (got deep)"),
+        (["--out", "a.jpg"], "unsupported format --out a.jpg; use .png, .svg or .pdf"),
         (["--out", "notes.txt"], "--out notes.txt is a file, not a folder"),
-        (["--out", "a.png", "--format", "pdf"], "--out a.png is not of --format pdf"),
-        (["--out", "a.png", "--kind", "fig1"], "--out a.png is one file for several figures"),
-        (["--out", "a.png", "--kind", "all"], "--out a.png is one file for several figures"),
+        (["--out", "a.png", "--format", "pdf"], "--format pdf does not match --out a.png"),
+        (["--out", "a.png", "--kind", "fig1"], "--out a.png names one file, but several figures were requested"),
+        (["--out", "a.png", "--kind", "all"], "--out a.png names one file, but several figures were requested"),
         (["--format", "gif"], "gif"),
     ],
 )
-def test_wrong_usage_exits_2_in_one_line_that_mends_it(runs, capsys, tmp_path, args, message):
+def test_wrong_usage_exits_with_2_and_one_line(runs, capsys, tmp_path, args, message):
     (tmp_path / "notes.txt").write_text("mine")
     code, out, err = plot(capsys, runs, "--kind", "fig2", *args)
     assert (code, out) == (2, "")
@@ -163,33 +166,30 @@ def test_wrong_usage_exits_2_in_one_line_that_mends_it(runs, capsys, tmp_path, a
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_a_path_without_runs_exits_2(capsys, tmp_path):
+def test_a_missing_path_or_unfinished_runs_are_unusable_input(make_run, capsys, tmp_path):
     code, _, err = plot(capsys, tmp_path / "nowhere")
     assert code == 2
     assert f"{tmp_path / 'nowhere'} does not exist" in err
-
-
-def test_only_unfinished_runs_exit_2_and_name_them(make_run, capsys, tmp_path):
     make_run(tmp_path / "half", status="incomplete")
     code, out, err = plot(capsys, tmp_path)
     assert (code, out) == (2, "")
     assert str(tmp_path / "half") in err.splitlines()[0]
-    assert "error: none of the 1 run found is complete" in err
+    assert "error: no completed run; found 1 incomplete" in err
 
 
-def test_a_class_name_the_font_lacks_is_warned_of_in_one_line(runs, capsys):
+def test_a_class_name_missing_from_the_font_causes_one_warning(runs, capsys):
     for arch in ("plain", "resnet"):
         path = runs / arch / "run.json"
         path.write_text(path.read_text().replace('"class 3"', '"猫"'))
     code, _, err = plot(capsys, runs, "--kind", "fig4")
     assert code == 0
     assert err.splitlines() == [
-        "warning: figures/fig4.png: the font lacks characters of a class name; --format svg keeps them as text"
+        "warning: figures/fig4.png: the font lacks characters in a class name; use --format svg to keep them as text"
     ]
     assert plot(capsys, runs, "--kind", "fig4", "--format", "svg")[2] == ""
 
 
-def test_a_terminal_escape_in_a_recipe_s_name_is_not_printed(runs, capsys):
+def test_a_terminal_escape_in_the_name_of_a_recipe_is_not_printed(runs, capsys):
     for arch in ("plain", "resnet"):
         path = runs / arch / "run.json"
         path.write_text(path.read_text().replace('"recipe": "demo"', '"recipe": "\\u001b[31mred"'))
@@ -199,7 +199,7 @@ def test_a_terminal_escape_in_a_recipe_s_name_is_not_printed(runs, capsys):
     assert "\\x1b[31mred" in err
 
 
-def test_help_lists_every_kind_of_figure_and_runnable_examples(capsys):
+def test_the_help_lists_every_figure_with_examples(capsys):
     from resnet_cli.analysis.figures import KINDS
 
     code, out, _ = plot(capsys, "--help")

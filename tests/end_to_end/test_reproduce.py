@@ -1,4 +1,4 @@
-"""The whole study in one command: trains what is missing, then writes Table 1 and the figures."""
+"""The whole study in one command: train missing runs, then write Table 1 and the figures."""
 
 import json
 import os
@@ -10,24 +10,24 @@ import time
 import pytest
 
 from resnet_cli.cli.app import run as resnet
-from resnet_cli.errors import DivergedError, InterruptedByUserError, ResnetError, StoppedError
+from resnet_cli.errors import DivergedError, ResnetError
+from resnet_cli.launch import Job, launch
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
-from resnet_cli.study import Job, launch
 
 SMALL = ["--depths", "8,14", "--limit-train", "200", "--limit-test", "50", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A finished study of four small networks, and what the command printed."""
+    """A finished study of four small networks, with the output of the command."""
     folder = tmp_path_factory.mktemp("study") / "out"
     command = [sys.executable, "-m", "resnet_cli", "reproduce", "--recipe", "demo", "--out", folder, *SMALL]
     done = subprocess.run([*command, "--epochs", "2", "--json"], capture_output=True, text=True, check=True)
     return folder, done
 
 
-def test_the_study_has_four_runs_a_table_and_figures(study):
+def test_a_study_consists_of_four_runs_a_table_and_figures(study):
     folder, done = study
     assert sorted(path.name for path in (folder / "runs").iterdir()) == [
         "plain-14-seed0", "plain-8-seed0", "resnet-14-seed0", "resnet-8-seed0",
@@ -42,29 +42,29 @@ def test_the_study_has_four_runs_a_table_and_figures(study):
     assert len(document["figures"]) == 7
 
 
-def test_each_training_reports_an_epoch_a_line_off_a_terminal(study):
+def test_training_prints_one_line_per_epoch_if_stderr_is_not_a_terminal(study):
     _, done = study
     assert sum(line.startswith("epoch ") for line in done.stderr.splitlines()) == 8
 
 
-def test_the_same_command_again_trains_nothing(study, capfd):
+def test_repeating_the_command_of_a_finished_study_trains_nothing(study, capfd):
     folder, _ = study
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("metrics.csv")}
     assert resnet(["reproduce", "--recipe", "demo", "--out", str(folder), *SMALL, "--epochs", "2"]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     captured = capfd.readouterr()
-    assert "4 done, 0 to train" in captured.err
+    assert "4 finished, 0 to train" in captured.err
     assert "Table 1" in captured.out
 
 
-def test_the_same_study_with_another_recipe_is_refused(study, capfd):
+def test_repeating_a_study_with_other_settings_is_wrong_usage(study, capfd):
     folder, _ = study
     assert resnet(["reproduce", "--recipe", "demo", "--out", str(folder), *SMALL, "--epochs", "3"]) == 2
     error = capfd.readouterr().err
     assert "epochs: 2 → 3" in error
 
 
-def test_a_diverged_run_is_listed_and_the_others_go_on(tmp_path, capfd, monkeypatch):
+def test_a_diverged_run_is_reported_and_the_others_are_trained(tmp_path, capfd, monkeypatch):
     def launch_all_but_plain(job, **options):
         if job.config.arch == "plain":
             raise DivergedError("plain-8, seed 0 diverged")
@@ -83,12 +83,12 @@ def job_for(path, **overrides):
     return Job(make_config("demo", **{**values, **overrides}), path, "todo")
 
 
-def test_a_child_that_diverges_says_so(tmp_path):
+def test_divergence_in_the_child_process_is_reported(tmp_path):
     with pytest.raises(DivergedError, match="plain-20, seed 0 diverged"):
         launch(job_for(tmp_path / "run", depth=20, lr=1e6, epochs=20), quiet=True)
 
 
-def test_a_child_with_unusable_input_passes_its_exit_code_on(tmp_path):
+def test_unusable_input_in_the_child_process_keeps_its_exit_code(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
     with pytest.raises(ResnetError) as caught:
@@ -96,21 +96,7 @@ def test_a_child_with_unusable_input_passes_its_exit_code_on(tmp_path):
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(("code", "kind"), [(130, InterruptedByUserError), (75, StoppedError), (-15, StoppedError)])
-def test_a_stopped_child_stops_the_study_resumably(tmp_path, monkeypatch, code, kind):
-    class Stopped:
-        def __init__(self, *_, **__):
-            pass
-
-        def wait(self):
-            return code
-
-    monkeypatch.setattr(subprocess, "Popen", Stopped)
-    with pytest.raises(kind, match="the same command resumes it"):
-        launch(job_for(tmp_path / "run"))
-
-
-def test_ctrl_c_saves_the_run_in_progress_and_the_same_command_goes_on(tmp_path):
+def test_ctrl_c_saves_the_run_in_progress(tmp_path):
     folder = tmp_path / "study"
     command = [
         sys.executable, "-m", "resnet_cli", "reproduce", "--out", folder, "--depths", "8", "--limit-train", "300",
@@ -127,14 +113,14 @@ def test_ctrl_c_saves_the_run_in_progress_and_the_same_command_goes_on(tmp_path)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    assert stderr.splitlines()[-1] == "error: plain-8, seed 0 was interrupted; the same command resumes it"
+    assert stderr.splitlines()[-1] == "error: plain-8, seed 0 was interrupted; run the same command again to resume"
     assert RunDir(folder / "runs" / "plain-8-seed0").checkpoint_path.is_file()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds", "one"], "--seeds 'one' is not a list of whole numbers"),
+        (["--seeds", "one"], "--seeds must be a list of whole numbers (got one)"),
         (["--depths", "20,55"], "depth 55 is not 6n+2"),
         (["--recipe", "none"], "unknown recipe 'none'"),
     ],

@@ -129,7 +129,7 @@ def without_training_drawing_or_downloads(here, monkeypatch):
     monkeypatch.setattr("resnet_cli.cli.train._run", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.bench._bench", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.reproduce._reproduce", lambda *_, **__: None)
-    monkeypatch.setattr("resnet_cli.analysis.figures.draw_or_explain", lambda *_, **__: ([], []))
+    monkeypatch.setattr("resnet_cli.analysis.figures.draw", lambda *_, **__: ([], []))
     monkeypatch.setattr("resnet_cli.data.digits.load_digits", _load_digits)
     # networks of the smallest depth replace those of any valid depth
     monkeypatch.setattr(

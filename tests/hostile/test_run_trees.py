@@ -155,7 +155,7 @@ def test_a_tree_of_nothing_but_hostile_runs_is_one_line_that_says_so(tmp_path, m
     for command in (["compare", "runs"], ["compare", "runs", "--json"], ["plot", "runs"]):
         said = watched(capfd, command)
         assert said.code == 2
-        assert f"none of the {len(refused)} runs found is complete" in said.errors[0]
+        assert f"found 1 incomplete, {len(refused) - 1} unreadable" in said.errors[0]
 
 
 def test_figures_and_tables_of_hostile_names_hold_no_markup_and_no_control_characters(tree, make_run, capfd):

@@ -1,4 +1,4 @@
-"""From runs to what is drawn: the mean over seeds with its interval, and where the learning rate drops."""
+"""Data of a curve: the mean over seeds with its interval, and drops of the learning rate."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,23 +6,23 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from resnet_cli.analysis.stats import CONFIDENCE, t_quantile
+from resnet_cli.analysis.stats import t_quantile
 
 
 def seed_bands(frame: pd.DataFrame, x: str, measure: str, *, log: bool = False) -> pd.DataFrame:
-    """Mean and Student-t interval over the runs of each network.
+    """Compute the mean and Student-t interval over the runs of each network.
 
-    A point is kept only where every run of its network that has the measure at all has it, so that
-    no step of a curve comes from a change of seeds.
+    A point is kept only if all runs of its network have a value, not counting runs that never recorded
+    the measure, so that no jump in a curve is due to a change of seeds.
 
     Args:
-        frame: one row a run and `x`, with columns `network`, `path` (of the run), `x` and `measure`.
-        x: column of the abscissa.
+        frame: one row per run and `x`, with columns `network`, `path` (of the run), `x` and `measure`.
+        x: column on the horizontal axis.
         measure: column to summarise; missing and infinite values count as not measured.
-        log: average the logarithm, that is, give the geometric mean (for norms that span decades).
+        log: average logarithms, that is, compute the geometric mean (for norms that span decades).
 
     Returns:
-        Columns network, x, mean, low, high, n, sorted by network and x; low and high are NaN for n = 1.
+        Columns network, x, mean, low, high, n, sorted by network and x; low and high are NaN if n = 1.
     """
     values = frame[["network", "path", x, measure]].replace([np.inf, -np.inf], np.nan).dropna()
     if log:
@@ -30,8 +30,8 @@ def seed_bands(frame: pd.DataFrame, x: str, measure: str, *, log: bool = False) 
     num_runs = values.groupby("network")["path"].nunique()
     bands = values.groupby(["network", x])[measure].agg(mean="mean", std="std", n="count").reset_index()
     bands = bands[bands["n"] == bands["network"].map(num_runs)].reset_index(drop=True)
-    # the deviation of one value is NaN: n = 1 has no interval
-    quantiles = bands["n"].map({n: t_quantile(max(n - 1, 1), CONFIDENCE) for n in set(bands["n"])})
+    # The deviation of a single value is NaN, so n = 1 has no interval.
+    quantiles = bands["n"].map({n: t_quantile(max(n - 1, 1)) for n in set(bands["n"])})
     half_width = quantiles * bands["std"] / np.sqrt(bands["n"])
     bands = bands.assign(low=bands["mean"] - half_width, high=bands["mean"] + half_width)
     if log:
@@ -40,22 +40,22 @@ def seed_bands(frame: pd.DataFrame, x: str, measure: str, *, log: bool = False) 
 
 
 class LrDrop(NamedTuple):
-    """A fall of the learning rate."""
+    """A drop of the learning rate."""
 
     x: float
-    """The milestone where one is known, else the last epoch (or step) that ended at the old rate."""
+    """The milestone if known, else the last epoch (or step) that ended with the old rate."""
     factor: float
     """Old rate / new rate, to three digits."""
 
 
 def lr_drops(frame: pd.DataFrame, x: str, milestones: Sequence[float] = ()) -> list[LrDrop]:
-    """Where the `lr` column falls in any run, each place once, in order.
+    """Find drops of the `lr` column in any run, each position once, in order.
 
     Args:
-        frame: one row a run and epoch, with columns `path`, `epoch`, `lr` (at the end of the epoch) and `x`.
-        x: column in which to say where.
-        milestones: where the recipe has the rate fall, in the unit of `x`. A row tells a fall only to the epoch;
-            a milestone within that epoch is the exact place.
+        frame: one row per run and epoch, with columns `path`, `epoch`, `lr` (at the end of the epoch) and `x`.
+        x: column that gives the position of a drop.
+        milestones: drops of the rate according to the recipe, in the unit of `x`. Rows locate a drop only to
+            the epoch; a milestone within that epoch is its exact position.
     """
     rows = frame[["path", "epoch", "lr", x]].dropna().sort_values(["path", "epoch"], kind="stable")
     following = rows.groupby("path")[["lr", x]].shift(-1)

@@ -18,16 +18,17 @@ from resnet_cli.analysis.figures.figure_data import (
     read_each,
     seeds_text,
 )
-from resnet_cli.analysis.figures.style import DOUBLE_COLUMN_INCHES, SMALL_POINTS, caption, clean, new_figure, panels
+from resnet_cli.analysis.figures.style import DOUBLE_COLUMN_INCHES, SMALL_POINTS, caption, new_figure, panels
 from resnet_cli.analysis.frames import Run
 from resnet_cli.analysis.metrics import Labels, evaluate_predictions
 from resnet_cli.analysis.validation import check_predictions
+from resnet_cli.util.text import printable, shorten
 
-# With more classes a cell is too small for a number, and then for a name, of 7 points.
+# With more classes cells are too small for numbers, and then for names, of 7 points.
 _MAX_ANNOTATED = 10
 _MAX_NAMED = 20
 _MAX_NAME_LENGTH = 12
-# A matrix of more has less than a pixel a cell.
+# With more classes a cell is smaller than a pixel.
 _MAX_CLASSES = 1000
 
 
@@ -41,35 +42,26 @@ def large_confusion(data: FigureData) -> PlotResult:
     return _confusion(data, data.large_depth)
 
 
-def confusion_counts(runs: Sequence[Run]) -> Labels:
-    """Counts (C, C) of true class (row) against predicted class (column), summed over `runs`.
-
-    Raises:
-        RunFileError: a predictions.npz is damaged, or does not fit the test set of its run.
-    """
-    counts: Labels = sum(map(_counts_of, runs), start=np.zeros((), np.int64))
-    return counts
-
-
 def _counts_of(run: Run) -> Labels:
+    """Count true classes (rows) against predicted classes (columns) of one run, shape (C, C)."""
     predictions = run.dir.read_predictions()
     check_predictions(run, predictions)
     return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion
 
 
 def _confusion(data: FigureData, depth: int) -> PlotResult:
-    networks = networks_of(data.pair(depth))[:2]  # option B comes last: A is the residual twin where there is one
+    networks = networks_of(data.pair(depth))[:2]  # option B comes last, so the residual twin has option A if both exist
     there = [run for run in data.pair(depth) if os.path.lexists(run.dir.predictions_path)]
     if too_many := next((run for run in there if len(run.record.dataset.classes) > _MAX_CLASSES), None):
-        raise NotDrawableError(f"{len(too_many.record.dataset.classes)} classes are too many for a matrix")
+        raise NotDrawableError(f"{len(too_many.record.dataset.classes)} classes are too many for a confusion matrix")
     counts, left_out = read_each([run for run in there if run.network in networks], _counts_of)
     counts_of = {network: [count for run, count in counts if run.network == network] for network in networks}
     if missing := [name for name, found in counts_of.items() if not found]:
         why = f" ({left_out[0]})" if left_out else ""
-        raise NotDrawableError(f"no predictions.npz in a run of {' and '.join(missing)}{why}")
+        raise NotDrawableError(f"no predictions.npz for {' and '.join(missing)}{why}")
 
     drawn = sorted((run for run, _ in counts), key=lambda run: networks.index(run.network))
-    classes = [clean(name, _MAX_NAME_LENGTH) for name in drawn[0].record.dataset.classes]
+    classes = [shorten(printable(name), _MAX_NAME_LENGTH) for name in drawn[0].record.dataset.classes]
     figure = new_figure(DOUBLE_COLUMN_INCHES, 3.6)
     axes = panels(figure, 1, 2, sharey=True)
     for panel, (network, found) in zip(axes, counts_of.items(), strict=True):
@@ -86,7 +78,7 @@ def _confusion(data: FigureData, depth: int) -> PlotResult:
 def _draw(axes: Axes, counts: Labels, classes: Sequence[str]) -> QuadMesh:
     support = counts.sum(axis=1, keepdims=True)
     recall_pct = np.ma.masked_invalid(100 * counts / np.where(support, support, np.nan))  # (C, C)
-    # the square root keeps confusions of a few percent visible beside a diagonal of 90
+    # The square root keeps confusions of a few percent visible next to a diagonal of 90 %.
     numbers = np.vectorize(_percent, otypes=[str])(recall_pct.filled(0.0)) if len(classes) <= _MAX_ANNOTATED else None
     seaborn.heatmap(
         recall_pct, ax=axes, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=100), cbar=False, square=True,
@@ -108,8 +100,8 @@ def _percent(value: float) -> str:
     return f"{value:.1f}" if value < 99.95 else "100"
 
 
-def _color_bar(figure: Figure, image: QuadMesh, beside: Axes) -> None:
-    place = beside.inset_axes((1.03, 0, 0.045, 1))  # as high as the matrix
+def _color_bar(figure: Figure, image: QuadMesh, axes: Axes) -> None:
+    place = axes.inset_axes((1.03, 0, 0.045, 1))  # same height as the matrix
     bar = figure.colorbar(image, cax=place, ticks=[0, 1, 5, 20, 50, 100])
     bar.outline.set_visible(False)
     bar.set_label("predicted as (% of the true class)")

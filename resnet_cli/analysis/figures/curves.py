@@ -1,4 +1,4 @@
-"""Figures 1 to 3 of the report and the degradation plot: errors, accuracies and losses over training."""
+"""Figures 1 to 3 of the report and the degradation plot: errors, accuracies and losses during training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,18 +29,16 @@ from resnet_cli.analysis.frames import Run
 _TEST = ("test", {"linestyle": DASHES["test"]})
 _TRAIN = ("training", {"linestyle": DASHES["train"]})
 _CLEAN: Mapping[str, Any] = {"linestyle": (0, (1, 1.2)), "marker": "o", **OPEN_MARKER, "markersize": 2.6}
-# The first epochs, far above all the rest, would flatten what the figure is about.
+# Share of each curve shown: the first epochs are so far from the rest that they would flatten the curves.
 _SHOWN = 0.97
-# He et al. 2015, figure 6, end at 20 %: the phase at the first learning rate is mostly out of view.
+# The axis in figure 6 of He et al. 2015 ends at 20 %, which hides most of the phase with the first learning rate.
 _SHOWN_OF_DEGRADATION = 0.9
 _PANEL_TITLES = {"plain": "plain networks", "resnet": "residual networks"}
-# Two labels nearer than this share of the axis would touch in a single column.
+# Labels closer than this share of the axis would touch in a single column.
 _LABEL_GAP = 0.14
-# With more learning rates than these a tick for each would be crowded.
+# With more learning rates, one tick for each would be crowded.
 _MAX_LEVELS = 8
-
-
-# Twice the loss of an untrained guess among a hundred classes. In the first epochs the running
+# Twice the loss of a uniform guess among a hundred classes. In the first epochs the running
 # statistics of batch normalisation lag behind, and a test loss can be many powers of ten larger.
 _LARGE_LOSS = 10.0
 
@@ -53,10 +51,7 @@ def small_dynamics(data: FigureData) -> PlotResult:
     accuracy, loss = panels(figure, 1, 2)
     _draw_accuracy(accuracy, frame)
     _draw_loss(loss, frame)
-    _finish([accuracy, loss], data, frame)
-    legend(figure, networks_of(runs), [_TEST, _TRAIN])
-    _caption(figure, data, runs)
-    return PlotResult(figure, runs)
+    return _finish(figure, data, runs, [_TEST, _TRAIN])
 
 
 def large_accuracy(data: FigureData) -> PlotResult:
@@ -66,10 +61,7 @@ def large_accuracy(data: FigureData) -> PlotResult:
     figure = new_figure(SINGLE_COLUMN_INCHES, 2.5)
     (axes,) = panels(figure, 1, 1)
     _draw_accuracy(axes, frame)
-    _finish([axes], data, frame)
-    legend(figure, networks_of(runs))
-    _caption(figure, data, runs)
-    return PlotResult(figure, runs)
+    return _finish(figure, data, runs)
 
 
 def large_dynamics(data: FigureData) -> PlotResult:
@@ -85,45 +77,40 @@ def large_dynamics(data: FigureData) -> PlotResult:
     from_zero(error, [running, clean], _SHOWN)
     error.set_ylabel("training error (%)")
     _draw_rate(rate, frame)
-    _finish([accuracy, loss, error, rate], data, frame)
     figure.align_ylabels()
     keys = [_TEST, ("training, running", _TRAIN[1])]
-    legend(figure, networks_of(runs), [*keys, ("training, clean", _CLEAN)] if len(clean) else keys)
-    _caption(figure, data, runs)
-    return PlotResult(figure, runs)
+    return _finish(figure, data, runs, [*keys, ("training, clean", _CLEAN)] if len(clean) else keys)
 
 
 def degradation(data: FigureData) -> PlotResult:
     """Training error (dashed) and test error (solid) of every depth, plain networks left and residual ones right.
 
-    After He et al. 2015, figure 6. Clean training error at the end, which degradation is a
-    statement about, is marked where it was measured.
+    After He et al. 2015, figure 6. Degradation is a statement about training error, so the clean
+    training error after the last epoch is marked if it was measured.
     """
     archs = sorted({run.record.config.arch for run in data.runs})
     figure = new_figure(DOUBLE_COLUMN_INCHES if len(archs) > 1 else SINGLE_COLUMN_INCHES, 3.0)
     all_rows = data.rows(data.runs)
     drops = data.lr_drops(all_rows)
-    drawn, clean_there = [], False
+    drawn, has_clean_error = [], False
     all_axes = panels(figure, 1, len(archs), sharey=True)
     for axes, arch in zip(all_axes, archs, strict=True):
         frame = all_rows[all_rows["arch"] == arch]
         drawn.append(draw_bands(axes, frame, "train_error_pct", DASHES["train"]))
         drawn.append(draw_bands(axes, frame, "test_error_pct", DASHES["test"]))
-        clean_there |= _mark_final_clean_error(axes, frame)
-        axes.set_title(_PANEL_TITLES[arch], pad=13 if drops else 4)  # above the labels of the drops
+        has_clean_error |= _mark_final_clean_error(axes, frame)
+        axes.set_title(_PANEL_TITLES[arch], pad=13 if drops else 4)  # leaves room for the labels of the drops
     from_zero(all_axes[0], drawn, _SHOWN_OF_DEGRADATION)
     all_axes[0].set_ylabel("error (%)")
-    _finish(all_axes, data, all_rows)
-    final = ("clean training", {**_CLEAN, "linestyle": "none"})
-    keys = [_TEST, _TRAIN, final] if clean_there else [_TEST, _TRAIN]
-    legend(figure, networks_of(data.runs), keys, with_markers=clean_there)
-    marker = "; marker: clean training error after the last epoch" if clean_there else ""
-    _caption(figure, data, data.runs, marker)
-    return PlotResult(figure, data.runs)
+    if not has_clean_error:
+        return _finish(figure, data, data.runs, [_TEST, _TRAIN])
+    keys = [_TEST, _TRAIN, ("clean training", {**_CLEAN, "linestyle": "none"})]
+    text = "; marker: clean training error after the last epoch"
+    return _finish(figure, data, data.runs, keys, text=text, with_markers=True)
 
 
 def _draw_accuracy(axes: Axes, frame: pd.DataFrame) -> None:
-    """Draw test accuracy, the first epochs below the axis where they are far below the rest."""
+    """Draw test accuracy; the axis cuts off first epochs that are far below the rest."""
     bands = draw_bands(axes, frame, "test_accuracy_pct", DASHES["test"])
     if len(bands):
         low = bands.groupby("network")["mean"].quantile(1 - _SHOWN, interpolation="lower").min()
@@ -146,14 +133,14 @@ def _draw_loss(axes: Axes, frame: pd.DataFrame) -> None:
 
 def _draw_rate(axes: Axes, frame: pd.DataFrame) -> None:
     rates = frame.groupby(["network", "x"])["lr"].first().unstack("network")
-    # one schedule is one line: of two that coincide the lower would be hidden
+    # A schedule shared by all networks is one line.
     same = bool((rates.nunique(axis=1) <= 1).all())
     for network in list(rates)[:1] if same else list(rates):
         line: dict[str, Any] = {"color": INK, "linewidth": 1.0, "label": "all networks"}
         if not same:
             style = network_style(str(network))
             line = {"color": style.color, "linewidth": style.line_width, "label": str(network)}
-        # a row holds the rate of the epoch that ends at its x, and the first epoch begins at 0
+        # A row contains the rate of the epoch that ends at x; the first epoch begins at 0.
         rate = rates[network].dropna()
         axes.plot([0, *rate.index], [*rate[:1], *rate], drawstyle="steps-pre", **line)
     axes.set_ylabel("learning rate")
@@ -177,29 +164,36 @@ def _mark_final_clean_error(axes: Axes, frame: pd.DataFrame) -> bool:
             color=style.color, marker=style.marker, **OPEN_MARKER, elinewidth=0.8, clip_on=False, zorder=5,
             label=f"{network} clean",
         )  # fmt: skip
-        for bar in bars:  # the marker may stand on the edge, an interval may not run into the legend
+        for bar in bars:  # the marker may overlap the edge of the panel, but not the interval
             bar.set_clip_on(True)
     return len(bands) > 0
 
 
-def _finish(all_axes: Sequence[Axes], data: FigureData, frame: pd.DataFrame) -> None:
-    """Give every panel its x axis and the drops of the learning rate; two panels make a row."""
+def _finish(
+    figure: Figure,
+    data: FigureData,
+    runs: Sequence[Run],
+    keys: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    *,
+    text: str = "",
+    with_markers: bool = False,
+) -> PlotResult:
+    """Add x axis and learning-rate drops to every panel, then legend and caption; each row has two panels."""
+    frame = data.rows(runs)
     right = float(frame["x"].max())
     drops = data.lr_drops(frame)
-    for position, axes in enumerate(all_axes):
+    for position, axes in enumerate(figure.axes):
         axes.set_xlim(0, 1.01 * right)  # room for half a marker
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if position >= len(all_axes) - 2:
+        if position >= len(figure.axes) - 2:
             axes.set_xlabel(data.x_label)
         labelled = -np.inf
         for drop in drops:
             is_labelled = position < 2 and drop.x - labelled >= _LABEL_GAP * right
             mark(axes, drop.x, f"lr ÷{drop.factor:g}" if is_labelled else None)
             labelled = drop.x if is_labelled else labelled
-
-
-def _caption(figure: Figure, data: FigureData, runs: Sequence[Run], more: str = "") -> None:
-    text = f"{data.group.label}; {seeds_text(runs)}{more}"
-    if len(runs) > len(networks_of(runs)):
-        text += "; line: mean over seeds, shaded: 95 % Student-t interval"
-    caption(figure, text)
+    networks = networks_of(runs)
+    legend(figure, networks, keys, with_markers=with_markers)
+    interval = "; line: mean over seeds, shaded: 95 % Student-t interval" if len(runs) > len(networks) else ""
+    caption(figure, f"{data.group.label}; {seeds_text(runs)}{text}{interval}")
+    return PlotResult(figure, list(runs))

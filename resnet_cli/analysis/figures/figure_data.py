@@ -1,4 +1,4 @@
-"""What a figure is drawn from: the runs of one group, their frame, the depths asked for, and what is missing."""
+"""Data of a figure: the runs of one group, their frame and the depths to show."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -17,7 +17,7 @@ REPORT_DEPTHS = (20, 56)  # Shinde 2025, section 2.1
 
 
 class NotDrawableError(Exception):
-    """A figure lacks the runs or the measurements it shows; the message says which."""
+    """Runs or measurements for a figure are missing; the message names them."""
 
 
 class PlotResult(NamedTuple):
@@ -26,11 +26,11 @@ class PlotResult(NamedTuple):
     figure: Figure
     runs: list[Run]
     left_out: Sequence[str] = ()
-    """Why runs that belong in it are not: whose files for it cannot be read, one line each."""
+    """One line for each run that is missing because its file cannot be read."""
 
 
 def read_each(runs: Iterable[Run], read: Callable[[Run], T]) -> tuple[list[tuple[Run, T]], list[str]]:
-    """What `read` gives of every run, and why it gives nothing of some: one damaged file costs the others no figure."""
+    """Call `read` for every run; return its results, and the error messages of runs with a damaged file."""
     found: list[tuple[Run, T]] = []
     left_out = []
     for run in runs:
@@ -45,11 +45,11 @@ class FigureData:
     """The runs of one group.
 
     Args:
-        group: their dataset and recipe.
-        runs: complete runs of it.
-        study: the study they are from.
-        depths: the depths of Figures 1 to 5, one or two; None: 20 and 56 where there are runs of
-            both, else the smallest and the largest depth there is.
+        group: dataset and recipe of the runs.
+        runs: complete runs.
+        study: contains the runs.
+        depths: one or two depths for Figures 1 to 5; None: 20 and 56 if there are runs of both,
+            else the smallest and the largest depth.
     """
 
     def __init__(self, group: Group, runs: Sequence[Run], study: Study, depths: Sequence[int] | None = None) -> None:
@@ -62,7 +62,7 @@ class FigureData:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """`epochs_frame` of the runs with `x`: the epoch, or thousands of steps where the recipe counts steps.
+        """`epochs_frame` of the runs with a column `x`: the epoch, or thousands of steps if the recipe counts steps.
 
         Raises:
             RunFileError: a metrics.csv cannot be read.
@@ -71,7 +71,7 @@ class FigureData:
         return frame.assign(x=frame["step"] / 1000 if self._counts_steps else frame["epoch"].astype(float))
 
     def rows(self, runs: Sequence[Run]) -> pd.DataFrame:
-        """The rows of `frame` that belong to `runs`; raises `NotDrawableError` when one of them has none."""
+        """Select the rows of `runs` in `frame`; raise `NotDrawableError` if a run has no rows."""
         rows = self.frame[self.frame["path"].isin([str(run.dir.path) for run in runs])]
         empty = [run for run in runs if str(run.dir.path) not in set(rows["path"])]
         if empty:
@@ -80,7 +80,7 @@ class FigureData:
 
     @property
     def x_label(self) -> str:
-        """What `x` is, with its unit."""
+        """Axis label of `x`."""
         return "step (thousands)" if self._counts_steps else "epoch"
 
     @property
@@ -88,29 +88,29 @@ class FigureData:
         return self.runs[0].record.config.steps is not None
 
     def lr_drops(self, frame: pd.DataFrame) -> list[LrDrop]:
-        """Where the learning rate falls in the rows of `frame`, in the unit of `x`."""
+        """Find drops of the learning rate in the rows of `frame`, in the unit of `x`."""
         scale = 1000 if self._counts_steps else 1
         milestones = [milestone / scale for milestone in self.runs[0].record.config.milestones]
         return lr_drops(frame, "x", milestones)
 
     def pair(self, depth: int) -> list[Run]:
-        """The plain and residual runs of one depth; raises `NotDrawableError` when either is missing."""
+        """Select the plain and residual runs of one depth; raise `NotDrawableError` if either is missing."""
         runs = [run for run in self.runs if run.record.config.depth == depth]
         there = {run.record.config.arch for run in runs}
         missing = [f"{arch}-{depth}" for arch in ("plain", "resnet") if arch not in there]
         if missing:
-            raise NotDrawableError(f"no complete run of {' and '.join(missing)}")
+            raise NotDrawableError(f"no completed run of {' and '.join(missing)}")
         return runs
 
 
 def networks_of(runs: Iterable[Run]) -> list[str]:
-    """The networks of `runs`, each once: plain before residual, by depth, option A before B."""
+    """List the networks of `runs`: plain before residual, by depth, option A before B."""
     keys = {(run.record.config.arch, run.record.config.depth, run.record.config.shortcut): run for run in runs}
     return [keys[key].network for key in sorted(keys)]
 
 
 def seeds_text(runs: Sequence[Run]) -> str:
-    """How many seeds stand behind each network, for a caption: `1 seed`, `3 seeds each`, `1 to 3 seeds each`."""
+    """Number of seeds per network, for a caption: `1 seed`, `3 seeds each`, `1 to 3 seeds each`."""
     counts = sorted(sum(run.network == network for run in runs) for network in networks_of(runs))
     if counts[-1] == 1:
         return "1 seed each" if len(counts) > 1 else "1 seed"

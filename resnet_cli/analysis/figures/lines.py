@@ -1,4 +1,4 @@
-"""What the figures with curves share: lines with their intervals, axes that begin at zero, vertical rules."""
+"""Elements shared by figures with curves: lines with intervals, axes that start at zero, vertical rules."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,24 +10,21 @@ from resnet_cli.analysis.figures.bands import seed_bands
 from resnet_cli.analysis.figures.style import RULE, SMALL_POINTS, network_style
 
 
-def draw_bands(
-    axes: Axes, frame: pd.DataFrame, measure: str, linestyle: Any, *, log: bool = False, **line: Any
-) -> pd.DataFrame:
-    """Draw the mean over seeds of every network against `x`, and its interval where there are several seeds.
+def draw_bands(axes: Axes, frame: pd.DataFrame, measure: str, linestyle: Any, **line: Any) -> pd.DataFrame:
+    """Draw the mean over seeds of every network against `x`, with its interval if there are several seeds.
 
     Args:
-        axes: drawn on; every line is labelled with its network, every band with network and measure.
-        frame: one row a run and `x`; see `seed_bands`.
+        axes: target; lines are labelled with the network, bands with network and measure.
+        frame: one row per run and `x`; see `seed_bands`.
         measure: column to draw.
-        linestyle: as of matplotlib; tells the measure, as colour tells the network.
-        log: geometric mean.
+        linestyle: matplotlib line style; it identifies the measure, as colour identifies the network.
         line: further line properties.
 
     Returns:
-        What was drawn: the frame of `seed_bands`.
+        The data drawn: the frame of `seed_bands`.
     """
-    bands = seed_bands(frame, "x", measure, log=log)
-    # many intervals over one another would hide the lines
+    bands = seed_bands(frame, "x", measure)
+    # Many overlapping intervals would hide the lines.
     alpha = 0.18 if bands["network"].nunique() <= 2 else 0.09
     for network, band in bands.groupby("network", sort=False):
         style = network_style(str(network))
@@ -46,11 +43,11 @@ def draw_bands(
 
 
 def from_zero(axes: Axes, drawn: Sequence[pd.DataFrame], share: float) -> None:
-    """Let the y axis begin at 0 and show at least `share` of every mean line in `drawn`."""
-    # "higher": of a short run, whose first epoch is one of ten, nothing is cut
+    """Start the y axis at 0 and show at least `share` of every mean line in `drawn`."""
+    # "higher" cuts nothing off a short run, whose first epoch is one of ten.
     quantiles = [band.groupby("network")["mean"].quantile(share, interpolation="higher") for band in drawn]
     top = max((float(quantile.max()) for quantile in quantiles if len(quantile)), default=0) or 1
-    axes.set_ylim(-0.015 * top, 1.05 * top)  # a line at 0 lies above the axis, not under it
+    axes.set_ylim(-0.015 * top, 1.05 * top)  # keeps a line at 0 above the axis
 
 
 def mark(axes: Axes, x: float, label: str | None) -> None:

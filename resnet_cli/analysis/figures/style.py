@@ -1,6 +1,7 @@
-"""How every figure looks: sizes, fonts, the one colour and line of each network, captions and legends."""
+"""Style of all figures: sizes, fonts, colour and line of each network, captions and legends."""
 
 import contextlib
+import io
 import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from resnet_cli.util.files import write_atomic
+from resnet_cli.util.text import printable
 
-# Column and text width of a two-column conference page, inches. Figures are made at their
-# final size, so a font size here is the size on paper.
+# Column and text width of a two-column conference page, inches. Figures have their final size,
+# so font sizes are those on paper.
 SINGLE_COLUMN_INCHES = 3.35
 DOUBLE_COLUMN_INCHES = 6.9
 SMALL_POINTS = 7.0
@@ -28,21 +30,21 @@ INK = "#333333"
 RULE = "#8A8A8A"
 
 # Vermillion, blue and bluish green of M. Okabe and K. Ito, Color Universal Design (2008), which
-# stay apart for every kind of colour blindness; each with a lighter and a darker tone for depth.
+# remain distinguishable with every kind of colour blindness; each with a lighter and a darker tone for depth.
 _FAMILIES = {
     ("plain", ""): ("#F0935A", "#D55E00", "#6E2C00"),
     ("resnet", ""): ("#4CA6DE", "#0072B2", "#012C4C"),
     ("resnet", "B"): ("#35BF95", "#009E73", "#005E46"),
 }
-# Depth → tone, 0 (light) to 1 (dark). The depths of He et al. 2015, table 6, lie far apart.
+# Depth → tone, 0 (light) to 1 (dark). The tones of the depths in He et al. 2015, table 6, differ clearly.
 _TONES = {8: 0.0, 20: 0.2, 32: 0.38, 44: 0.54, 56: 0.7, 110: 0.88, 1202: 1.0}
 _MARKERS = {20: "o", 32: "s", 44: "^", 56: "D", 110: "v", 1202: "P"}
 
 DASHES: Mapping[str, Any] = {"test": "solid", "train": (0, (3.2, 1.4))}
-"""Line of a measure: test solid, training dashed, as in He et al. 2015, figure 6."""
+"""Line style of a measure: test solid, training dashed, as in He et al. 2015, figure 6."""
 
 OPEN_MARKER: Mapping[str, Any] = {"markersize": 3.4, "markerfacecolor": "white", "markeredgewidth": 0.8}
-"""Marker of a clean training error: white, so that the line under it shows where markers meet."""
+"""Marker of clean training errors: white, so that the line below remains visible."""
 
 _RC: Mapping[str, Any] = {
     "font.size": _TEXT_POINTS,
@@ -73,11 +75,11 @@ _RC: Mapping[str, Any] = {
     "figure.constrained_layout.h_pad": 0.03,
     "figure.constrained_layout.w_pad": 0.03,
     "figure.constrained_layout.wspace": 0.05,
-    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
+    "pdf.fonttype": 42,  # TrueType: publishers reject Type 3
     "svg.fonttype": "none",  # text stays text: searchable, selectable
-    "svg.hashsalt": "resnet_cli",  # else the ids, and so the file, differ from call to call
+    "svg.hashsalt": "resnet_cli",  # otherwise ids, and so files, differ from call to call
 }
-# What matplotlib would otherwise stamp into a file: the time, so that no two files were equal.
+# Without these settings matplotlib writes the time, so that no two files are equal.
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".svg": {"Date": None},
@@ -86,18 +88,18 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 class NetworkStyle(NamedTuple):
-    """The line of one network, the same in every figure."""
+    """Line style of one network, the same in every figure."""
 
     color: str
-    """#rrggbb: the family tells the architecture, the tone the depth."""
+    """#rrggbb: the hue identifies the architecture, the tone the depth."""
     line_width: float
-    """Points; deeper is thicker."""
+    """Points; deeper networks have thicker lines."""
     marker: str
-    """Tells the depth where tones alone would not."""
+    """Matplotlib marker; distinguishes depths with similar tones."""
 
 
 def network_style(network: str) -> NetworkStyle:
-    """The style of `plain-56`, `resnet-56`, `resnet-56-B` …: it depends on the name alone and not on other networks."""
+    """Return the style of a network such as `plain-56` or `resnet-56-B`; it depends on the name alone."""
     arch, depth_text, *shortcut = network.split("-")
     depth = int(depth_text)
     tone = float(np.interp(np.log(depth), np.log(list(_TONES)), list(_TONES.values())))
@@ -108,8 +110,8 @@ def network_style(network: str) -> NetworkStyle:
 
 @contextlib.contextmanager
 def house_style() -> Iterator[None]:
-    """Draw and save inside this: matplotlib's own defaults and ours on top, whatever the user's matplotlibrc says."""
-    kept = ("backend", "interactive")  # the caller's; they do not show in a file
+    """Apply the style of this project to matplotlib's defaults, ignoring the user's matplotlibrc."""
+    kept = ("backend", "interactive")  # settings of the caller without effect on files
     defaults = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith(kept)}
     settings: Any = {**defaults, **_RC}
     with mpl.rc_context(settings):
@@ -117,28 +119,20 @@ def house_style() -> Iterator[None]:
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """An empty figure that belongs to no window and to no global state."""
+    """Create an empty figure without a window or global state."""
     return Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
 def panels(figure: Figure, rows: int, columns: int, **options: Any) -> list[Axes]:
-    """Axes in reading order; `options` as for `Figure.subplots`."""
+    """Add axes in reading order; `options` as for `Figure.subplots`."""
     return list(np.ravel(figure.subplots(rows, columns, squeeze=False, **options)))
 
 
-def clean(text: str, max_length: int | None = None) -> str:
-    """`text` from a file as one printable line, shortened to `max_length` characters.
-
-    Control characters would make an SVG file invalid. Draw the result with `parse_math=False`.
-    """
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if max_length is None or len(line) <= max_length else line[: max_length - 1] + "…"
-
-
 def caption(figure: Figure, text: str) -> None:
-    """Write `text` small under the figure, wrapped to its width; each line after the first makes the figure taller."""
-    # a character of 7 pt DejaVu Sans is 1/19 inch wide on average; "95 %" stays on one line
-    lines = textwrap.wrap(clean(text).replace(" %", "\N{NO-BREAK SPACE}%"), int(figure.get_figwidth() * 18.5))
+    """Write `text` below the figure, wrapped to its width; each line after the first makes the figure taller."""
+    # A character of 7 pt DejaVu Sans is 1/19 inch wide on average; "95 %" stays on one line.
+    # Control characters would make an SVG file invalid.
+    lines = textwrap.wrap(printable(text).replace(" %", "\N{NO-BREAK SPACE}%"), int(figure.get_figwidth() * 18.5))
     _grow(figure, len(lines))
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", size=SMALL_POINTS, linespacing=1.25, parse_math=False)
 
@@ -150,15 +144,15 @@ def legend(
     *,
     with_markers: bool = False,
 ) -> None:
-    """One legend above all panels, where it covers no data, in as few rows as fit.
+    """Add one legend above all panels, in as few rows as fit.
 
     Each row after the first makes the figure taller.
 
     Args:
-        figure: gets the legend.
-        networks: shown by their colour, in this order.
-        others: label and line properties of what else needs a key, drawn in grey.
-        with_markers: also show the marker of each network.
+        figure: receives the legend.
+        networks: entries with the colour of the network, in this order.
+        others: label and line properties of further entries, drawn in grey.
+        with_markers: show the marker of each network.
     """
     families: dict[str, list[Line2D]] = {}
     for network in networks:
@@ -178,7 +172,7 @@ def legend(
     rows = next((rows for rows in layouts if _width_inches(rows) <= figure.get_figwidth()), layouts[-1])
     rows = [row for row in rows if row]
     _grow(figure, len(rows))
-    # matplotlib fills a legend by columns
+    # Matplotlib fills a legend column by column.
     blank = Line2D([], [], linestyle="none", label=" ")
     by_column = [line or blank for column in itertools.zip_longest(*rows) for line in column]
     figure.legend(handles=by_column, loc="outside upper center", ncols=max(map(len, rows)))
@@ -189,7 +183,7 @@ def _grow(figure: Figure, num_lines: int) -> None:
 
 
 def _width_inches(rows: Sequence[Sequence[Line2D]]) -> float:
-    # a line, gaps and 7 pt text; a little more than what they take
+    # A line, gaps and 7 pt text; slightly more than they need.
     keys = [[0.52 + 0.057 * len(str(line.get_label())) for line in row] for row in rows]
     return sum(max(column) for column in itertools.zip_longest(*keys, fillvalue=0.0))
 
@@ -199,16 +193,14 @@ def _chunks(lines: Sequence[Line2D], size: int) -> list[Sequence[Line2D]]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `figure` to `path`, atomically; its suffix, .png, .svg or .pdf, gives the format.
+    """Write `figure` atomically to `path` in the format of its suffix: .png (300 dpi), .svg (text stays text) or .pdf.
 
-    The same figure gives the same bytes with the same versions of matplotlib and its fonts. PNG has 300 dpi.
+    Equal figures give equal bytes with the same versions of matplotlib and its fonts.
 
     Raises:
         ValueError: another suffix.
-        OSError: as the file system gives it.
+        OSError: the file cannot be written.
     """
-    import io
-
     suffix = path.suffix.lower()
     if suffix not in _METADATA:
         raise ValueError(f"{path} is not a .png, .svg or .pdf")

@@ -1,12 +1,13 @@
-"""The comparison of runs as plain data: one row per network, the gaps between networks, and what to know about them."""
+"""The comparison of runs as plain data: one row per network, the gaps between networks, and notes."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resnet_cli.analysis.frames import Group, Run, Study, run_row
 from resnet_cli.analysis.paper import Published, published
 from resnet_cli.analysis.stats import estimate
-from resnet_cli.analysis.tables.gaps import Network, amplification_rows, depth_gap_rows, gap_rows
+from resnet_cli.analysis.tables.gaps import NetworkRuns, amplification_rows, depth_gap_rows, gap_rows
 from resnet_cli.analysis.tables.provenance import provenance_notes
 from resnet_cli.errors import UsageError
 
@@ -36,38 +37,38 @@ _DERIVED = (
 )
 
 NETWORK_COLUMNS = (*_FIRST, *_SECOND, *(name for name in _DERIVED if name not in _FIRST))
-"""Keys of a row of `networks`, in order: what `--sort`, `--assert` and the CSV columns name."""
+"""Keys of a row of `networks`, in order: the names in `--sort` and `--assert` and the columns of the CSV format."""
 
 
 def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
-    """Everything that the comparison knows, as JSON types.
+    """Compare the runs of a study, with results as JSON types.
 
     Args:
-        study: complete runs and what was left out.
-        sort: a name of `NETWORK_COLUMNS`, with `-` before it for descending order; rows without
-            a value come last. None: by depth, then plain before residual. Groups stay apart.
+        study: complete and skipped runs.
+        sort: a name of `NETWORK_COLUMNS`, preceded by `-` for descending order; rows without
+            a value come last. None: by depth, then plain before residual. Each group is sorted separately.
 
     Returns:
-        `schema_version`; `networks`, a row per network with the keys `NETWORK_COLUMNS`: means
-        over `n` runs, `_std` their sample standard deviation, `_low` and `_high` the 95 %
-        Student-t interval, None where n = 1, `epochs` and `peak_memory_bytes` the largest;
+        `schema_version`; `networks`, one row per network with the keys `NETWORK_COLUMNS`: means
+        over `n` runs, their sample standard deviation (`_std`) and 95 % Student-t interval (`_low`
+        and `_high`), None for n = 1, and the largest `epochs` and `peak_memory_bytes`;
         `gaps`, `depth_gaps` and `amplification` (see `resnet_cli.analysis.tables.gaps`);
-        `skipped`, the runs left out; `notes`, one line each; `checks`, empty, where the results
-        of `resnet_cli.analysis.assertions` go.
+        `skipped`, the excluded runs; `notes`, one line each; `assertions`, an empty list for the
+        results of `resnet_cli.analysis.assertions`.
 
     Raises:
-        UsageError: `sort` is no column.
+        UsageError: `sort` is not a column.
     """
     key = check_sort_column(sort)
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "networks": [], "gaps": [], "depth_gaps": [], "amplification": [],
         "skipped": [{"path": s.path, "status": s.status, "reason": s.reason} for s in study.skipped],
-        "notes": [], "checks": [],
+        "notes": [], "assertions": [],
     }  # fmt: skip
     groups = study.groups()
     names = group_names(groups)
     if len(groups) > 1:
-        document["notes"].append(f"runs of {len(groups)} datasets or recipes, which are never averaged together")
+        document["notes"].append(f"runs of {len(groups)} different datasets or recipes have separate tables")
     for group, runs in groups.items():
         networks = _networks(runs)
         rows = [_network_row(network) for network in networks]
@@ -82,17 +83,18 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
 
 
 def check_sort_column(sort: str | None) -> tuple[str | None, bool]:
-    """The column that `sort` names and whether it is descending; raises `UsageError` on an unknown one."""
+    """Parse `sort` into a column and whether the order is descending; raise `UsageError` for an unknown column."""
     if sort is None:
         return None, False
     column = sort.removeprefix("-")
     if column not in NETWORK_COLUMNS:
-        raise UsageError(f"--sort {sort!r} is not a column", hint=f"use one of {', '.join(NETWORK_COLUMNS)}")
+        nearest = ", ".join(difflib.get_close_matches(column, NETWORK_COLUMNS, cutoff=0))
+        raise UsageError(f"unknown column --sort={sort}", hint=f"the closest columns are {nearest}")
     return column, sort.startswith("-")
 
 
 def group_names(groups: Iterable[Group]) -> dict[Group, str]:
-    """What to call each group in a heading; with the start of the fingerprint where two would be called the same."""
+    """Map each group to its name in headings: its label, with the start of the fingerprint if labels coincide."""
     groups = list(groups)
     labels = [group.label for group in groups]
     return {
@@ -101,7 +103,7 @@ def group_names(groups: Iterable[Group]) -> dict[Group, str]:
     }
 
 
-def _networks(runs: Sequence[Run]) -> list[Network]:
+def _networks(runs: Sequence[Run]) -> list[NetworkRuns]:
     found: dict[tuple[int, str, str], list[Row]] = {}
     published_of: dict[tuple[int, str, str], Published | None] = {}
     for run in runs:
@@ -113,10 +115,10 @@ def _networks(runs: Sequence[Run]) -> list[Network]:
             config.recipe, run.record.dataset.name, config.arch, config.depth, shortcut=config.shortcut
         )  # fmt: skip
         published_of[key] = value if is_whole else None
-    return [Network(rows=rows, published=published_of[key]) for key, rows in sorted(found.items())]
+    return [NetworkRuns(rows=rows, published=published_of[key]) for key, rows in sorted(found.items())]
 
 
-def _network_row(network: Network) -> Row:
+def _network_row(network: NetworkRuns) -> Row:
     rows, reference = network.rows, network.published
     first = rows[0]
     same = (
@@ -126,28 +128,22 @@ def _network_row(network: Network) -> Row:
     row: Row = {name: first[name] for name in same}
     row["n"] = len(rows)
     row["seeds"] = sorted(r["seed"] for r in rows)
-    row["epochs"] = _largest(rows, "epochs")
-    row["peak_memory_bytes"] = _largest(rows, "peak_memory_bytes")
     row["best_chosen_on"] = "test" if any(r["best_chosen_on"] == "test" for r in rows) else "val"
+    for name in ("epochs", "peak_memory_bytes"):
+        row[name] = max((r[name] for r in rows if r[name] is not None), default=None)
     for measure in _MEASURES:
-        sample = network.sample(measure)
-        value = estimate(sample.values) if sample.values else None
-        row[measure] = value.mean if value else None
-        row[f"{measure}_std"] = value.std if value else None
-        interval = value.interval if value and value.interval else (None, None)
+        values = network.sample(measure).values
+        value = estimate(values) if values else None
+        row[measure], row[f"{measure}_std"] = (value.mean, value.std) if value else (None, None)
         if measure in _WITH_INTERVAL:
-            row[f"{measure}_low"], row[f"{measure}_high"] = interval
+            row[f"{measure}_low"], row[f"{measure}_high"] = (value and value.interval) or (None, None)
     row["published_accuracy_pct"] = reference.accuracy_pct if reference else None
     row["published_accuracy_pct_std"] = reference.std if reference else None
     row["published_source"] = reference.source if reference else None
-    accuracy = row["test_accuracy_pct"]
-    is_both = reference is not None and accuracy is not None
-    row["difference_from_published_pp"] = accuracy - reference.accuracy_pct if is_both and reference else None
+    row["difference_from_published_pp"] = None
+    if reference and row["test_accuracy_pct"] is not None:
+        row["difference_from_published_pp"] = row["test_accuracy_pct"] - reference.accuracy_pct
     return {name: row[name] for name in NETWORK_COLUMNS}
-
-
-def _largest(rows: Sequence[Row], name: str) -> float | None:
-    return max((row[name] for row in rows if row[name] is not None), default=None)
 
 
 def _sorted(rows: list[Row], column: str | None, is_descending: bool) -> list[Row]:
@@ -158,17 +154,16 @@ def _sorted(rows: list[Row], column: str | None, is_descending: bool) -> list[Ro
     return sorted(present, key=lambda row: row[column], reverse=is_descending) + missing
 
 
-def _notes(networks: Sequence[Network]) -> list[str]:
+def _notes(networks: Sequence[NetworkRuns]) -> list[str]:
     notes = []
     for network in networks:
         seeds = [row["seed"] for row in network.rows]
         repeated = [str(seed) for seed in sorted(set(seeds)) if seeds.count(seed) > 1]
         if repeated:
-            notes.append(
-                f"{network.name} has several runs of seed {', '.join(repeated)}; each counts, and none is paired"
-            )
+            seeds_text = ", ".join(repeated)
+            notes.append(f"several runs of {network.name} have seed {seeds_text}; each counts, but none is paired")
         for measure in _MEASURES:
             measured, n = len(network.sample(measure).values), len(network.rows)
             if 0 < measured < n:
-                notes.append(f"{network.name} has {measure} in {measured} of {n} runs only; its mean is over these")
+                notes.append(f"only {measured} of {n} runs of {network.name} measured {measure}; the mean covers those")
     return notes

@@ -1,4 +1,4 @@
-"""Differences between networks of one group: residual − plain, deep − shallow, and how the first grows with depth."""
+"""Differences between networks of one group: residual − plain, deep − shallow, and amplification with depth."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,15 +10,15 @@ from resnet_cli.analysis.stats import Sample, amplification, difference, estimat
 
 Row = dict[str, Any]
 
-# Degradation is a statement about training error, so every gap is given in both.
+# Degradation is a statement about training error, so every gap is reported for both.
 GAP_MEASURES = ("test_accuracy_pct", "train_clean_error_pct")
 
 
-class Network(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class NetworkRuns(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The complete runs of one network within a group."""
 
     rows: list[Row]
-    """One per run, as `resnet_cli.analysis.frames.run_row` gives them; at least one."""
+    """One row of `resnet_cli.analysis.frames.run_row` per run; at least one."""
     published: Published | None
 
     @property
@@ -33,16 +33,16 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def family(self) -> tuple[str, str]:
-        """Architecture and shortcut: what networks of different depth have in common."""
+        """Architecture and shortcut, shared by networks of different depths."""
         return self.rows[0]["arch"], self.rows[0]["shortcut"]
 
     def sample(self, measure: str) -> Sample:
-        """One measure over the seeds; runs without it are left out."""
+        """Values of one measure over the seeds; runs without the measure are excluded."""
         return Sample.of([(row["seed"], row[measure]) for row in self.rows])
 
 
-def gap_rows(networks: Sequence[Network]) -> list[Row]:
-    """Residual minus plain at each depth where both are there, one row per measure.
+def gap_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
+    """Subtract plain from residual networks at each depth with both, one row per measure.
 
     Keys: `depth`, `shortcut` (of the residual network), `first`, `second` (network names),
     `measure`, `difference_pp` (first − second), `std_pp` (of paired differences), `low_pp`,
@@ -57,12 +57,12 @@ def gap_rows(networks: Sequence[Network]) -> list[Row]:
     ]
 
 
-def depth_gap_rows(networks: Sequence[Network]) -> list[Row]:
-    """Each deeper network minus the shallowest of its architecture, one row per measure.
+def depth_gap_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
+    """Subtract the shallowest network of each architecture from the deeper ones, one row per measure.
 
     Keys: `arch`, `shortcut`, `deep_depth`, `shallow_depth`, and those of `gap_rows` from `first` on.
     """
-    families: dict[tuple[str, str], list[Network]] = {}
+    families: dict[tuple[str, str], list[NetworkRuns]] = {}
     for network in sorted(networks, key=lambda network: network.depth):
         families.setdefault(network.family, []).append(network)
     return [
@@ -73,13 +73,13 @@ def depth_gap_rows(networks: Sequence[Network]) -> list[Row]:
     ]
 
 
-def amplification_rows(networks: Sequence[Network]) -> list[Row]:
-    """The gap in test accuracy at each greater depth over the gap at the least depth.
+def amplification_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
+    """Divide the gap in test accuracy at each greater depth by the gap at the smallest depth.
 
     Keys: `shortcut`, `deep_depth`, `shallow_depth`, `ratio`, `low`, `high` (95 % bootstrap
     interval), `width` (high − low), `n`, `is_unbounded`, `published_ratio`.
     """
-    by_shortcut: dict[str, list[tuple[Network, Network]]] = {}
+    by_shortcut: dict[str, list[tuple[NetworkRuns, NetworkRuns]]] = {}
     for plain, residual in _twins(networks):
         by_shortcut.setdefault(residual.family[1], []).append((residual, plain))
     rows = []
@@ -100,19 +100,19 @@ def amplification_rows(networks: Sequence[Network]) -> list[Row]:
     return rows
 
 
-def _twins(networks: Sequence[Network]) -> Iterator[tuple[Network, Network]]:
-    """(plain, residual) of equal depth, by depth."""
+def _twins(networks: Sequence[NetworkRuns]) -> Iterator[tuple[NetworkRuns, NetworkRuns]]:
+    """Yield pairs (plain, residual) of equal depth, by depth."""
     plain = {network.depth: network for network in networks if network.family[0] == "plain"}
     for network in sorted(networks, key=lambda network: network.depth):
         if network.family[0] != "plain" and network.depth in plain:
             yield plain[network.depth], network
 
 
-def _accuracies(pair: tuple[Network, Network]) -> tuple[Sample, Sample]:
+def _accuracies(pair: tuple[NetworkRuns, NetworkRuns]) -> tuple[Sample, Sample]:
     return pair[0].sample("test_accuracy_pct"), pair[1].sample("test_accuracy_pct")
 
 
-def _difference_rows(first: Network, second: Network) -> Iterator[Row]:
+def _difference_rows(first: NetworkRuns, second: NetworkRuns) -> Iterator[Row]:
     for measure in GAP_MEASURES:
         samples = first.sample(measure), second.sample(measure)
         gap = difference(*samples)
@@ -131,7 +131,7 @@ def _difference_rows(first: Network, second: Network) -> Iterator[Row]:
         yield row
 
 
-def _published_difference(first: Network, second: Network) -> float | None:
+def _published_difference(first: NetworkRuns, second: NetworkRuns) -> float | None:
     if first.published is None or second.published is None:
         return None
     return round(first.published.accuracy_pct - second.published.accuracy_pct, 2)

@@ -1,4 +1,4 @@
-"""Lays the comparison out as tables of strings, which every human-readable format is made from."""
+"""Layout of a comparison as tables of strings, the source of every human-readable format."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -23,9 +23,9 @@ class Column(msgspec.Struct, frozen=True):
     header: str
     align: Literal["left", "right"] = "right"
     rank: int = 0
-    """What a narrow terminal leaves out: the highest rank first, 0 never (unless it holds dashes alone)."""
+    """Order in which a narrow terminal hides columns: the highest rank first, 0 never (unless all cells are dashes)."""
     is_text: bool = False
-    """Holds text of any length, which may be wrapped."""
+    """Whether cells are text of any length, which may wrap."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -34,12 +34,12 @@ class Table(msgspec.Struct, frozen=True):
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
-    """As many cells as there are columns."""
+    """One cell per column."""
     footnotes: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The tables of a comparison, in reading order, and remarks that belong to none of them."""
+    """Tables of a comparison, in reading order, and notes on the whole."""
 
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
@@ -48,8 +48,8 @@ class Report(msgspec.Struct, frozen=True):
 def layout(document: Mapping[str, Any]) -> Report:
     """Lay out a document of `study_document`.
 
-    For each group: Table 1, the differences between its networks, and their amplification
-    with depth, the last two where there are any; then the runs left out.
+    Each group has Table 1, the differences between its networks and their amplification with
+    depth, if there are any; the excluded runs follow.
     """
     grouped: dict[Group, list[Row]] = {}
     for row in document["networks"]:
@@ -65,7 +65,7 @@ def layout(document: Mapping[str, Any]) -> Report:
         if amplified:
             tables.append(_amplification(name, amplified))
     if document["skipped"]:
-        tables.append(_left_out(document["skipped"]))
+        tables.append(_excluded(document["skipped"]))
     return Report(tuple(tables), tuple(document["notes"]))
 
 
@@ -88,10 +88,7 @@ def _table_1(name: str, rows: Sequence[Row]) -> Table:
         ),
         (Column("diff. pp", rank=1), lambda row: signed(row["difference_from_published_pp"])),
         (Column("clean training error %", rank=1), lambda row: _mean(row, "train_clean_error_pct")),
-        (
-            Column("training time", rank=5),
-            _training_time,
-        ),
+        (Column("training time", rank=5), _training_time),
     ]
     return Table(
         title=f"Table 1: {name}",
@@ -104,23 +101,23 @@ def _table_1(name: str, rows: Sequence[Row]) -> Table:
 def _table_1_footnotes(rows: Sequence[Row], is_changed: bool) -> list[str]:
     notes = []
     if any(row["n"] > 1 for row in rows):
-        notes.append("Mean ± standard deviation over n seeds, last epoch; training time is the mean of a run.")
+        notes.append("Mean ± standard deviation over n seeds at the last epoch; training time is the mean per run.")
     else:
-        notes.append("One run each, last epoch: no deviation between seeds was measured.")
+        notes.append("One run per network, last epoch; the deviation between seeds was not measured.")
     if any(row["best_chosen_on"] == "test" for row in rows):
-        notes.append(f"{CHOSEN_ON_TEST} best epoch chosen on the test set, which flatters it.")
+        notes.append(f"{CHOSEN_ON_TEST} best epoch selected on the test set, so optimistically biased.")
     sources = dict.fromkeys(row["published_source"] for row in rows if row["published_source"])
     recipe, _, overrides = rows[0]["recipe"].partition(" ")
     if sources:
         notes.append(f"Published: {'; '.join(sources)}.")
     elif rows[0]["dataset_name"] != "cifar10":
-        notes.append(f"Published values are for CIFAR-10 and not comparable with {rows[0]['dataset']}.")
+        notes.append(f"Published values are for CIFAR-10 and are not comparable with {rows[0]['dataset']}.")
     elif "limit_" in overrides:
-        notes.append("Published values are for the whole of CIFAR-10 and not comparable with a subset of it.")
+        notes.append("Published values are for all of CIFAR-10 and are not comparable with a subset of it.")
     else:
-        notes.append(f"Nothing is published for these networks with recipe {recipe}.")
+        notes.append(f"No values have been published for these networks with recipe {recipe}.")
     if is_changed:
-        notes.append(f"{RECIPE_CHANGED} published for {recipe} unchanged; these runs changed {overrides}.")
+        notes.append(f"{RECIPE_CHANGED} published for the unmodified recipe {recipe}; these runs use {overrides}.")
     if sources:
         notes += _other_implementation(rows)
     return notes
@@ -136,7 +133,7 @@ def _other_implementation(rows: Sequence[Row]) -> list[str]:
         return []
     values = ", ".join(f"{network} {other.accuracy_pct:.2f}" for network, other in found.items())
     source = next(iter(found.values())).source
-    return [f"Best on the test set elsewhere, with another schedule ({source}): {values}."]
+    return [f"Best test accuracy of another implementation with another schedule ({source}): {values}."]
 
 
 def _differences(name: str, rows: Sequence[Row]) -> Table:
@@ -158,13 +155,13 @@ def _differences(name: str, rows: Sequence[Row]) -> Table:
             signed(accuracy.get("published_difference_pp")), signed(error.get("difference_pp")), _gap_interval(error),
         ))  # fmt: skip
     notes = [
-        "Test-set sampling: binomial standard error from the finite number of test images alone, "
-        "the two networks' errors taken as independent."
+        "Test-set sampling: binomial standard error due to the finite number of test images; "
+        "the errors of the two networks are treated as independent."
     ]
     if any(row["low_pp"] is not None for row in rows):
-        notes.insert(0, "Student-t intervals: of the differences paired by seed, or Welch's where seeds differ.")
+        notes.insert(0, "Intervals: Student's t on differences paired by seed, or Welch's t where seeds differ.")
     if any(row["method"] == "single" for row in rows):
-        notes.append("n = 1 shows no interval.")
+        notes.append("No interval with one seed.")
     return Table(f"Differences in percentage points: {name}", columns, tuple(cells), tuple(notes))
 
 
@@ -183,29 +180,29 @@ def _amplification(name: str, rows: Sequence[Row]) -> Table:
         ))  # fmt: skip
     notes = []
     if any(row["low"] is not None for row in rows):
-        notes.append("Percentile bootstrap over seeds, which is too narrow at a handful of them.")
+        notes.append("Intervals: percentile bootstrap over seeds, which is too narrow with few seeds.")
     if any(row["is_unbounded"] for row in rows):
-        notes.append("unbounded: the interval of the gap below the line includes zero, so the ratio can be anything.")
+        notes.append("unbounded: the interval of the shallow gap includes zero, so the ratio can take any value.")
     if any(row["n"] == 1 for row in rows):
-        notes.append("n = 1 shows no interval; one seed does not tell how far the ratio varies.")
+        notes.append("No interval with one seed.")
     return Table(f"Amplification of the residual gap: {name}", columns, tuple(cells), tuple(notes))
 
 
-def _left_out(skipped: Sequence[Row]) -> Table:
+def _excluded(skipped: Sequence[Row]) -> Table:
     columns = (Column("run", "left", is_text=True), Column("status", "left"), Column("reason", "left", is_text=True))
     rows = tuple((row["path"], row["status"], row["reason"]) for row in skipped)
-    return Table(f"Left out of every figure: {len(rows)} run{'s' * (len(rows) > 1)}", columns, rows)
+    return Table(f"Excluded runs: {len(rows)}", columns, rows)
 
 
 def plus_minus(mean: float | None, std: float | None) -> str:
-    """`93.25 ± 0.14`, `93.25` without a deviation, a dash without a mean."""
+    """Format a mean as `93.25 ± 0.14`, as `93.25` without a deviation, or as a dash if missing."""
     if mean is None:
         return MISSING
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
 def signed(value: float | None) -> str:
-    """`+1.11`, `−4.13`, a dash for None; nothing rounds to a negative zero."""
+    """Format a number as `+1.11` or `−4.13`, never as a negative zero, or as a dash if missing."""
     if value is None:
         return MISSING
     text = f"{value:+.2f}"

@@ -1,4 +1,4 @@
-"""In what the runs of a group differ beside their configuration: machine, versions, and how they were computed."""
+"""Differences between runs of a group other than their configuration: machine, versions and numerical settings."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,10 +7,10 @@ from resnet_cli.errors import RunFileError
 from resnet_cli.rundir import Attempt, RunRecord
 from resnet_cli.util.text import shorten
 
-# What may change the last bits of a result, and the words for it.
+# Settings that may change the last bits of a result, with their names in messages.
 _MUST_AGREE = {
     "device": "device", "device_name": "hardware", "cpu_capability": "CPU instruction set", "precision": "precision",
-    "compile": "compilation", "threads": "number of threads", "deterministic": "deterministic kernels",
+    "compile": "compilation", "threads": "number of threads", "deterministic": "use of deterministic kernels",
     "torch": "torch version", "cuda": "CUDA version", "cudnn": "cuDNN version", "python": "python version",
     "tool_version": "version of this tool",
 }  # fmt: skip
@@ -19,21 +19,21 @@ _MAX_CHANGES = 4
 
 
 def provenance_notes(runs: Sequence[Run]) -> list[str]:
-    """One line for each thing in which `runs`, all of one group, differ, or that changed while one was trained.
+    """List settings that differ between `runs`, all of one group, or that changed during training, one line each.
 
-    A run that was continued under other circumstances is counted under all of them, in order:
+    For a run that was resumed with other settings, the line shows all of them in order:
     `torch version differs between runs: 2.10.0 (2 runs), 2.10.0 → 2.11.0 (1 run)`.
     """
     notes = []
-    told: list[list[RunRecord | Attempt]] = []
+    sources_of: list[list[RunRecord | Attempt]] = []
     for run in runs:
-        told.append([run.record])
+        sources_of.append([run.record])
         try:
-            told[-1] += run.dir.read_attempts()
+            sources_of[-1] += run.dir.read_attempts()
         except RunFileError as error:
-            notes.append(f"{error}, so nobody knows whether {run.dir.path} was continued elsewhere")
+            notes.append(f"{error}; it is unknown whether {run.dir.path} was resumed with other settings")
     for name, words in _MUST_AGREE.items():
-        histories = [_history(_fact(source, name) for source in sources) for sources in told]
+        histories = [_history(_setting(source, name) for source in sources) for sources in sources_of]
         counts = {history: histories.count(history) for history in sorted(set(histories))}
         if len(counts) > 1 or any(len(history) > 1 for history in counts):
             found = ", ".join(f"{_shown(history)} ({n} run{'s' if n > 1 else ''})" for history, n in counts.items())
@@ -41,7 +41,7 @@ def provenance_notes(runs: Sequence[Run]) -> list[str]:
     return notes
 
 
-def _fact(source: RunRecord | Attempt, name: str) -> str:
+def _setting(source: RunRecord | Attempt, name: str) -> str:
     if name == "tool_version":
         return shorten(source.tool_version, _MAX_LENGTH)
     decision = source.decisions.get(name)
@@ -52,7 +52,7 @@ def _fact(source: RunRecord | Attempt, name: str) -> str:
 
 
 def _history(values: Iterable[str]) -> tuple[str, ...]:
-    """The values without those that equal the one before them."""
+    """Remove values that equal the value before them."""
     changes: list[str] = []
     for value in values:
         if changes[-1:] != [value]:

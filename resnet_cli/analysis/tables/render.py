@@ -1,15 +1,15 @@
-"""Writes a laid-out comparison as Markdown or LaTeX, and its document as CSV or JSON."""
+"""Comparison documents as Markdown, LaTeX, CSV or JSON."""
 
 import csv
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from resnet_cli.analysis.tables.document import NETWORK_COLUMNS
-from resnet_cli.analysis.tables.layout import Column, Report, Table, layout
-from resnet_cli.util.text import json_text
+from resnet_cli.analysis.tables.layout import Table, layout
+from resnet_cli.util.text import json_text, printable
 
 Format = Literal["markdown", "latex", "csv", "json"]
 
@@ -18,20 +18,23 @@ _LATEX = {
     "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "$": "\\$", "&": "\\&", "#": "\\#", "%": "\\%", "_": "\\_",
     "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "<": "\\textless{}", ">": "\\textgreater{}",
     "|": "\\textbar{}", '"': "''", "`": "\\textasciigrave{}",
-    "[": "{[}",  # at the start of a row or an item it would be taken for an option
+    "[": "{[}",  # at the start of a row or an item it would be read as an option
     "−": "$-$", "±": "$\\pm$", "×": "$\\times$", "÷": "$\\div$", "†": "$\\dagger$", "—": "\\textemdash{}",
 }  # fmt: skip
 
-_TIE = "\N{NO-BREAK SPACE}"
 
+def render(document: Mapping[str, Any], format: Format) -> str:
+    """Convert a document of `study_document`, which may have additional keys, to text that ends with a line break.
 
-def render_document(document: Mapping[str, Any], format: Format) -> str:
-    """A document of `study_document` (it may have more keys) as text in one of `FORMATS`."""
-    return FORMATS[format](document)
-
-
-def _json(document: Mapping[str, Any]) -> str:
-    return json_text(document)
+    Args:
+        document: the comparison.
+        format: `markdown` (GitHub tables), `latex` (booktabs tables), `csv` (one row per network) or
+            `json` (the whole document).
+    """
+    writers: Mapping[Format, Callable[[Mapping[str, Any]], str]] = {
+        "markdown": _markdown, "latex": _latex, "csv": _csv, "json": json_text,
+    }  # fmt: skip
+    return writers[format](document)
 
 
 def _csv(document: Mapping[str, Any]) -> str:
@@ -47,8 +50,8 @@ def _csv_cell(value: Any) -> Any:
     if isinstance(value, list):
         return " ".join(map(str, value))
     if isinstance(value, str):
-        return _visible(value)
-    return "" if value is None or value != value else value  # noqa: PLR0124 - NaN alone differs from itself
+        return printable(value)
+    return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _markdown(document: Mapping[str, Any]) -> str:
@@ -60,89 +63,56 @@ def _markdown(document: Mapping[str, Any]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    def line(cells: tuple[str, ...]) -> str:
-        return f"| {' | '.join(_markdown_text(cell) for cell in cells)} |"
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(map(_markdown_text, cells))} |"
 
     rule = "|" + "|".join("---:" if column.align == "right" else ":---" for column in table.columns) + "|"
-    head = [f"### {_markdown_text(table.title)}", "", line(tuple(column.header for column in table.columns)), rule]
-    # a backslash at the end of a line breaks it
-    notes = "\\\n".join(_markdown_text(note) for note in table.footnotes)
+    head = [f"### {_markdown_text(table.title)}", "", line(column.header for column in table.columns), rule]
+    notes = "\\\n".join(map(_markdown_text, table.footnotes))  # the backslash breaks the line
     return "\n".join([*head, *map(line, table.rows), *(["", notes] if notes else [])])
+
+
+def _markdown_text(text: str) -> str:
+    return "".join(_MARKDOWN.get(c, c) for c in printable(text)).replace("](", "]\\(")
 
 
 def _latex(document: Mapping[str, Any]) -> str:
     report = layout(document)
-    parts = [
-        "% needs \\usepackage{booktabs}, \\usepackage{textcomp} and a text width of 16 cm",
-        *map(_latex_table, report.tables),
-    ]
+    parts = ["% needs \\usepackage{booktabs}, \\usepackage{textcomp} and a text width of 16 cm"]
+    parts += map(_latex_table, report.tables)
     if report.notes:
-        parts.append(_latex_notes(report))
+        items = "".join(f"\\item {_latex_text(note)}\n" for note in report.notes)
+        parts.append(f"\\begin{{itemize}}\n{items}\\end{{itemize}}")
     return "\n\n".join(parts) + "\n"
 
 
 def _latex_table(table: Table) -> str:
-    def line(cells: tuple[str, ...]) -> str:
-        return f"    {' & '.join(_latex_text(cell) for cell in cells)} \\\\"
+    import pandas as pd
 
-    kinds = ["p{0.4\\linewidth}" if column.is_text else column.align[0] for column in table.columns]
-    notes = [f"  {_latex_text(note)}\\par" for note in table.footnotes]
-    return "\n".join([
-        "\\begin{table}",
-        "  \\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
-        f"  \\caption{{{_latex_text(table.title)}}}",
-        f"  \\begin{{tabular}}{{{''.join(kinds)}}}",
-        "    \\toprule",
-        f"    {' & '.join(map(_latex_header, table.columns))} \\\\",
-        "    \\midrule",
-        *map(line, table.rows),
-        "    \\bottomrule",
-        "  \\end{tabular}",
-        *(["", "  \\smallskip", *notes] if notes else []),
-        "\\end{table}",
-    ])  # fmt: skip
+    headers = [_latex_header(column.header, column.align[0]) for column in table.columns]
+    cells = pd.DataFrame([[_latex_text(cell) for cell in row] for row in table.rows], columns=headers)
+    formats = ("p{0.4\\linewidth}" if column.is_text else column.align[0] for column in table.columns)
+    tabular = cells.style.hide(axis="index").to_latex(column_format="".join(formats), hrules=True)
+    notes = "".join(f"{_latex_text(note)}\\par\n" for note in table.footnotes)
+    space = "\n\\smallskip\n" if notes else ""
+    return (
+        "\\begin{table}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}\n"
+        f"\\caption{{{_latex_text(table.title)}}}\n{tabular}{space}{notes}\\end{{table}}"
+    )
 
 
-def _latex_header(column: Column) -> str:
-    """Stacked word on word, for a header is wider than the numbers below it; units stay where they belong."""
-    words = re.sub(r" (?=\S{1,2}(?: |$))", _TIE, column.header).split(" ")
-    stacked = " \\\\ ".join(_latex_text(word.replace(_TIE, " ")) for word in words)
-    return f"\\shortstack[{column.align[0]}]{{{stacked}}}" if len(words) > 1 else stacked
-
-
-def _latex_notes(report: Report) -> str:
-    items = [f"  \\item {_latex_text(note)}" for note in report.notes]
-    return "\n".join(["\\begin{itemize}", *items, "\\end{itemize}"])
-
-
-def _markdown_text(text: str) -> str:
-    return "".join(_MARKDOWN.get(c, c) for c in _visible(text)).replace("](", "]\\(")
+def _latex_header(header: str, align: str) -> str:
+    """Stack the words of a header, since it is wider than the numbers below it; units stay next to their quantity."""
+    stacked = " \\\\ ".join(_latex_text(word) for word in re.split(r" (?!\S{1,2}(?: |$))", header))
+    return f"\\shortstack[{align}]{{{stacked}}}" if "\\\\" in stacked else stacked
 
 
 def _latex_text(text: str) -> str:
-    shown = "".join(c if c in _LATEX or _is_in_every_font(c) else _codepoint(c) for c in text)
-    return "".join(_LATEX.get(c, c) for c in shown).replace("--", "-{}-")  # or they join to a dash
+    shown = "".join(c if c in _LATEX or _is_in_every_font(c) else c.encode("unicode_escape").decode() for c in text)
+    return "".join(_LATEX.get(c, c) for c in shown).replace("--", "-{}-")  # "--" would become a dash
 
 
 def _is_in_every_font(character: str) -> bool:
-    """Whether the fonts that LaTeX starts with have it: ASCII, and Western European letters with an accent."""
+    """Whether LaTeX's default fonts contain a character: ASCII, and Western European letters with an accent."""
     base = unicodedata.normalize("NFD", character)[0]
     return character.isprintable() and base.isascii() and ord(character) < 0x100
-
-
-def _visible(text: str) -> str:
-    """`text` with control characters, which a terminal might obey, as escapes."""
-    return "".join(c if c.isprintable() else _codepoint(c) for c in text)
-
-
-def _codepoint(character: str) -> str:
-    return character.encode("unicode_escape").decode()
-
-
-FORMATS: Mapping[Format, Callable[[Mapping[str, Any]], str]] = {
-    "markdown": _markdown,
-    "latex": _latex,
-    "csv": _csv,
-    "json": _json,
-}
-"""Every text format and its writer."""
