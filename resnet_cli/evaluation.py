@@ -20,10 +20,9 @@ from resnet_cli.recipes import make_config
 from resnet_cli.rundir import Predictions, RunDir, RunRecord
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.resources import translate_errors
-from resnet_cli.weights import Architecture, WeightFile, Which, load_run_weights, read_weights
+from resnet_cli.weights import Architecture, Triple, WeightFile, Which, load_run_weights, read_weights
 
 Split = Literal["test", "train", "val"]
-Triple = tuple[float, float, float]
 
 
 class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,24 +273,24 @@ def _choose_normalization(saved: _SavedNetwork, dataset: Dataset, options: EvalO
 
 
 def _normalizer(used: NormalizationUsed, dataset: Dataset, setup: DeviceSetup) -> Normalizer:
-    if used.mean is None or used.std is None:
-        return Normalizer.for_dataset(dataset, "pixel-mean", setup.device)
-    mean, std = (torch.tensor(values, device=setup.device).view(3, 1, 1) for values in (used.mean, used.std))
-    return Normalizer(mean, std)
+    if used.mean and used.std:
+        dataset = msgspec.structs.replace(dataset, mean=used.mean, std=used.std)
+    return Normalizer.for_dataset(dataset, used.kind, setup.device)
 
 
 def _device_setup(saved: _SavedNetwork, architecture: Architecture, options: EvalOptions) -> DeviceSetup:
     trained_with = saved.weights.config
-    config = make_config(
-        arch=architecture.arch,
-        depth=architecture.depth,
-        shortcut=architecture.shortcut,
-        compile="off",
-        device=options.device,
-        precision=options.precision,
-        deterministic=trained_with is not None and trained_with.deterministic,
+    return decide(
+        make_config(
+            arch=architecture.arch,
+            depth=architecture.depth,
+            shortcut=architecture.shortcut,
+            compile="off",
+            device=options.device,
+            precision=options.precision,
+            deterministic=trained_with is not None and trained_with.deterministic,
+        )
     )
-    return decide(config)
 
 
 def _predict(

@@ -1,13 +1,15 @@
-"""A CIFAR-10 of 26 images in the real format, and a server on loopback that serves it well or badly."""
+"""A CIFAR-10 of 26 images in the published format, and a loopback server that serves it well or badly."""
 
 import contextlib
 import hashlib
 import io
+import pickle
 import struct
 import tarfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -34,53 +36,27 @@ META_100 = {b"fine_label_names": FINE_NAMES, b"coarse_label_names": COARSE_NAMES
 META = {b"num_cases_per_batch": 10000, b"label_names": CLASS_NAMES, b"num_vis": 3072}
 
 
-class Python2Pickler:
-    """Writes dictionaries byte for byte as Python 2's cPickle did in protocol 2."""
+class Python2Pickler(pickle._Pickler):
+    """Writes bytes and arrays as Python 2 and NumPy 1 did in protocol 2."""
 
-    def __init__(self):
-        self.num_memo = 0
-
-    def put(self):
-        self.num_memo += 1
-        return b"q" + bytes([self.num_memo]) if self.num_memo < 256 else b"r" + struct.pack("<I", self.num_memo)
-
-    def string(self, value):
+    def save_bytes(self, value):
         short = len(value) < 256
-        length = b"U" + bytes([len(value)]) if short else b"T" + struct.pack("<I", len(value))
-        return length + value + self.put()
+        self.write((b"U" + bytes([len(value)]) if short else b"T" + struct.pack("<I", len(value))) + value)
+        self.memoize(value)
 
-    def integer(self, value):
-        if 0 <= value < 65536:
-            return b"K" + bytes([value]) if value < 256 else b"M" + struct.pack("<H", value)
-        return b"J" + struct.pack("<i", value)
+    dispatch: ClassVar = pickle._Pickler.dispatch | {bytes: save_bytes}
 
-    def name(self, module, name):
-        return f"c{module}\n{name}\n".encode() + self.put()
+    def put(self, index):
+        return super().put(index + 1)  # Python 2 counted from one
 
-    def array(self, value):
-        sizes = b"".join(self.integer(size) for size in value.shape)
-        data = b"T" + struct.pack("<I", value.size) + value.tobytes()
-        empty = self.name("numpy.core.multiarray", "_reconstruct") + self.name("numpy", "ndarray")
-        empty += b"K\x00\x85U\x01b\x87R" + self.put()
-        dtype = self.name("numpy", "dtype") + b"U\x02u1K\x00K\x01\x87R" + self.put()
-        dtype += b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-        return empty + b"(K\x01" + sizes + b"\x86" + dtype + b"\x89" + data + b"tb"
-
-    def value(self, value):
-        if isinstance(value, list):
-            return b"]" + self.put() + b"(" + b"".join(map(self.value, value)) + b"e"
-        writers = {bytes: self.string, int: self.integer, np.ndarray: self.array}
-        return writers[type(value)](value)
-
-    def dump(self, values):
-        items = b"\x80\x02}" + self.put() + b"("
-        for key, value in values.items():
-            items += self.string(key) + self.value(value)
-        return items + b"u."
+    def get(self, index):
+        return super().get(index + 1)
 
 
 def python2_pickle(values):
-    return Python2Pickler().dump(values)
+    buffer = io.BytesIO()
+    Python2Pickler(buffer, 2).dump(values)
+    return buffer.getvalue().replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n")
 
 
 def batch(name, count, seed):
@@ -94,7 +70,7 @@ def batch(name, count, seed):
 
 
 def tar_gz(members, folder="cifar-10-batches-py"):
-    """An archive as the authors packed it: the folder, a page about it, then the files."""
+    """An archive like the published one: the folder, a page about it, then the files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         entry = tarfile.TarInfo(folder)
@@ -108,28 +84,27 @@ def tar_gz(members, folder="cifar-10-batches-py"):
 
 
 class TinyCifar:
-    """Five training batches of four images and a test batch of six, with the `spec` that describes them."""
+    """Five training batches of four images and a test batch of six, with the `spec` that describes them.
 
-    def __init__(self, pickler=python2_pickle):
+    Args:
+        replaced: pickles by file name, in place of those of random images.
+    """
+
+    def __init__(self, **replaced):
         counts = {**{f"data_batch_{i}": 4 for i in range(1, 6)}, "test_batch": 6}
         self.batches = {name: batch(name, count, seed) for seed, (name, count) in enumerate(counts.items())}
-        self.files = {name: pickler(values) for name, values in self.batches.items()} | {"batches.meta": pickler(META)}
+        self.files = {name: python2_pickle(values) for name, values in self.batches.items()}
+        self.files |= {"batches.meta": python2_pickle(META)} | replaced
         # the real archive's order is not the order of the batches
         self.archive = tar_gz(dict(reversed(self.files.items())))
-        self.spec = self.describe(counts)
-
-    def describe(self, counts):
-        members = {
-            name: Member(name, hashlib.md5(data, usedforsecurity=False).hexdigest(), counts.get(name, 0))
-            for name, data in self.files.items()
-        }
-        return msgspec.structs.replace(
+        md5 = {name: hashlib.md5(data, usedforsecurity=False).hexdigest() for name, data in self.files.items()}
+        self.spec = msgspec.structs.replace(
             CIFAR10,
             size=len(self.archive),
             sha256=hashlib.sha256(self.archive).hexdigest(),
-            train=tuple(members[f"data_batch_{i}"] for i in range(1, 6)),
-            test=members["test_batch"],
-            meta=members["batches.meta"],
+            train=tuple(Member(member.name, md5[member.name]) for member in CIFAR10.train),
+            test=Member("test_batch", md5["test_batch"]),
+            meta=Member("batches.meta", md5["batches.meta"]),
         )
 
     def unpack(self, folder):
@@ -140,26 +115,26 @@ class TinyCifar:
 
 class _QuietServer(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
-        """A client that hangs up is what some tests are about."""
+        """Ignore clients that hang up: some tests do."""
 
 
 class Server:
-    """Serves `content` and notes each request's range and the bytes sent for it.
+    """Serves `content` and records the range of each request and the number of bytes sent.
 
     Attributes:
         cut_after: for each coming request, the number of bytes after which the connection is lost.
         answers: for each coming request, an HTTP status to answer instead.
-        knows_ranges: whether requests for a part are understood.
-        tells_length: whether answers say how long they are.
-        shift: how far from the asked place a part begins.
-        pause_seconds: how long an answer that is cut stays silent before the connection is lost.
+        supports_ranges: whether the server answers requests for a part with that part.
+        sends_length: whether responses have a Content-Length.
+        shift: distance in bytes between the requested and the actual start of a part.
+        pause_seconds: time between the last byte of a cut response and the loss of the connection.
         redirect: an address to send every request to.
     """
 
     def __init__(self, content):
         self.content = content
         self.cut_after, self.answers, self.requests, self.sent = [], [], [], []
-        self.knows_ranges = self.tells_length = True
+        self.supports_ranges = self.sends_length = True
         self.shift = 0
         self.pause_seconds = 0.0
         self.redirect = None
@@ -170,7 +145,7 @@ class Server:
                 server.answer(self)
 
             def log_message(self, *args):
-                """Requests are noted, not printed."""
+                """Print nothing."""
 
         self._http = _QuietServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}/cifar-10-python.tar.gz"
@@ -186,7 +161,7 @@ class Server:
         if self.answers:
             request.send_error(self.answers.pop(0))
             return
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.knows_ranges else 0
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.supports_ranges else 0
         if start and start >= len(self.content):
             request.send_error(416)
             return
@@ -195,7 +170,7 @@ class Server:
         if start:
             first, last = start + self.shift, len(self.content)
             request.send_header("Content-Range", f"bytes {first}-{last - 1}/{last}")
-        if self.tells_length:
+        if self.sends_length:
             request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         cut = self.cut_after.pop(0) if self.cut_after else None

@@ -1,4 +1,4 @@
-"""What a classifier's outputs are worth: counts, per-class precision and recall, calibration (no torch)."""
+"""Metrics of a classifier from its logits: counts, per-class precision and recall, calibration (no torch)."""
 
 import math
 import statistics
@@ -17,38 +17,32 @@ NUM_ECE_BINS = 15  # Guo et al. 2017 (arXiv 1706.04599), table 1
 
 
 class Proportion(msgspec.Struct, frozen=True):
-    """A binomial proportion with its 95 % Wilson interval, all between 0 and 1; NaN where nothing was counted."""
+    """A binomial proportion with its 95 % interval, all between 0 and 1; NaN without trials."""
 
     value: float
     low: float
     high: float
 
-    @classmethod
-    def of(cls, successes: int, trials: int) -> "Proportion":
-        """`successes` out of `trials`."""
-        low, high = wilson_interval(successes, trials)
-        return cls(successes / trials if trials else math.nan, low, high)
-
 
 class ClassMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """How one class was recognised."""
+    """Counts and metrics of one class."""
 
     name: str
     support: int
     """Number of examples of this class."""
     num_predicted: int
-    """Number of examples, of whatever class, that were taken for this one."""
+    """Number of examples predicted as this class."""
     num_correct: int
     precision: Proportion
-    """num_correct of num_predicted; NaN when nothing was taken for this class."""
+    """num_correct of num_predicted."""
     recall: Proportion
-    """num_correct of support; NaN when there is no example of this class."""
+    """num_correct of support."""
     f1: float
-    """Harmonic mean of precision and recall, 0 to 1. It is no binomial proportion, so it has no Wilson interval."""
+    """Harmonic mean of precision and recall, 0 to 1; not a binomial proportion, so it has no Wilson interval."""
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Everything that labels and logits say about a classifier."""
+    """Metrics of a classifier on a labelled set."""
 
     num_examples: int
     num_correct: int
@@ -69,21 +63,16 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def accuracy_pct(self) -> float:
-        """Correct examples in percent: one division of two counts."""
+        """Correct examples in per cent."""
         return 100 * self.num_correct / self.num_examples
 
     @property
     def error_pct(self) -> float:
-        """Wrong examples in percent: one division of two counts."""
+        """Wrong examples in per cent."""
         return 100 * (self.num_examples - self.num_correct) / self.num_examples
 
-    @property
-    def nll(self) -> float:
-        """Mean negative log-likelihood in nats: for a classifier the same number as the loss."""
-        return self.loss
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, the counts first, the classes flat; undefined values are NaN."""
+        """Plain data with accuracy and counts first and one flat entry per class; undefined values are NaN."""
         return {
             "accuracy_pct": self.accuracy_pct,
             "num_correct": self.num_correct,
@@ -92,7 +81,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             "accuracy_low_pct": 100 * self.accuracy.low,
             "accuracy_high_pct": 100 * self.accuracy.high,
             "loss": self.loss,
-            "nll": self.nll,
+            "nll": self.loss,  # the same number for a classifier
             "brier": self.brier,
             "ece_pct": self.ece_pct,
             "mean_confidence": self.mean_confidence,
@@ -103,17 +92,17 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 def evaluate_predictions(logits: Logits, labels: Labels, classes: Sequence[str]) -> Metrics:
-    """Measure predictions.
+    """Compute all metrics.
 
-    The predicted class is the largest logit, the first of equals. Probabilities are computed in float64.
+    The predicted class is the one with the largest logit, the first of ties. Probabilities are computed in float64.
 
     Args:
-        logits: (N, C) finite, of any float type.
+        logits: (N, C) finite, any floating-point type.
         labels: (N,) integers, 0 to C−1.
-        classes: C names.
+        classes: names of the C classes.
 
     Raises:
-        ValueError: the shapes do not fit, there is no example, a logit is not finite or a label out of range.
+        ValueError: the shapes do not fit, N is 0, a logit is not finite or a label is out of range.
     """
     _check(logits, labels, classes)
     num_classes = len(classes)
@@ -131,7 +120,7 @@ def evaluate_predictions(logits: Logits, labels: Labels, classes: Sequence[str])
     return Metrics(
         num_examples=len(labels),
         num_correct=num_correct,
-        accuracy=Proportion.of(num_correct, len(labels)),
+        accuracy=wilson_proportion(num_correct, len(labels)),
         loss=float(-log_of_true.mean()),
         # Σ(p − y)² = Σp² − 2·p_true + 1, without an (N, C) one-hot matrix
         brier=float((np.square(probability).sum(axis=1) - 2 * of_true + 1).mean()),
@@ -143,46 +132,37 @@ def evaluate_predictions(logits: Logits, labels: Labels, classes: Sequence[str])
     )
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The Wilson score interval of a binomial proportion; (NaN, NaN) without trials.
-
-    Args:
-        successes: count, 0 to `trials`.
-        trials: count.
-        confidence: coverage, strictly between 0 and 1.
-
-    Returns:
-        Lower and upper end, between 0 and 1.
+def wilson_proportion(successes: int, trials: int) -> Proportion:
+    """`successes` / `trials` with its 95 % Wilson score interval; NaN without trials.
 
     Raises:
-        ValueError: a count or the confidence is out of its range.
+        ValueError: `successes` is not between 0 and `trials`.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
     """
-    if not 0 <= successes <= trials or not 0 < confidence < 1:
-        raise ValueError(f"no interval for {successes} of {trials} at confidence {confidence}")
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials are not a proportion")
     if trials == 0:
-        return math.nan, math.nan
-    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+        return Proportion(math.nan, math.nan, math.nan)
+    z = statistics.NormalDist().inv_cdf(0.975)
     share = successes / trials
     centre = share + z**2 / (2 * trials)
     half_width = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     scale = 1 + z**2 / trials
-    # both ends are exact in theory where nothing or everything succeeded; rounding must not push them past it
+    # in theory these ends are exactly 0 and 1; rounding must not push them further
     low = 0.0 if successes == 0 else (centre - half_width) / scale
     high = 1.0 if successes == trials else (centre + half_width) / scale
-    return low, high
+    return Proportion(share, low, high)
 
 
 def expected_calibration_error_pct(confidence: Floats, correct: Flags, num_bins: int = NUM_ECE_BINS) -> float:
-    """The mean gap between confidence and accuracy over equal-width bins, weighted by their size, in percent.
+    """Mean gap between confidence and accuracy over equal-width bins, weighted by their size, in per cent.
 
-    Bin m of M holds confidences in ((m−1)/M, m/M]: a confidence on an edge belongs to the lower bin,
-    and 0 to the first.
+    Bin m of M covers ((m−1)/M, m/M]: a confidence on an edge belongs to the lower bin, and 0 to the first.
 
     Args:
         confidence: (N,) largest softmax outputs, 0 to 1.
-        correct: (N,) whether the prediction was right.
+        correct: (N,) whether the prediction is correct.
         num_bins: M.
 
     Source: Guo et al. 2017 (arXiv 1706.04599), section 2, equation 3.
@@ -194,7 +174,7 @@ def expected_calibration_error_pct(confidence: Floats, correct: Flags, num_bins:
 
 
 def log_softmax(logits: Logits) -> Floats:
-    """Log-probabilities (N, C) of logits (N, C), in float64; the row maximum is taken out first: nothing overflows."""
+    """Log-probabilities (N, C) of logits (N, C), in float64, without overflow."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -211,9 +191,9 @@ def _class_metrics(name: str, index: int, confusion: Labels) -> ClassMetrics:
         support=support,
         num_predicted=num_predicted,
         num_correct=num_correct,
-        precision=Proportion.of(num_correct, num_predicted),
-        recall=Proportion.of(num_correct, support),
-        # 2PR/(P+R) written in counts, which is defined (0) where only one of P and R is
+        precision=wilson_proportion(num_correct, num_predicted),
+        recall=wilson_proportion(num_correct, support),
+        # 2PR/(P+R) in counts: also defined (0) if only one of P and R is
         f1=2 * num_correct / either if either else math.nan,
     )
 

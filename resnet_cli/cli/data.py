@@ -1,22 +1,20 @@
 """`resnet data`: fetch, verify and describe a dataset."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnet_cli.cli.options import DataDir, Json, Quiet
+from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.config import DatasetName
-from resnet_cli.util.progress import Progress
+from resnet_cli.recipes import make_config
 from resnet_cli.util.text import printable
 
-if TYPE_CHECKING:  # numpy and rich's tables would slow every other command down
+if TYPE_CHECKING:  # numpy and rich's tables would slow down every other command
     from rich.console import Group
     from rich.text import Text
 
-    from resnet_cli.data import Dataset, Images, Source
+    from resnet_cli.data import Dataset
 
 HELP = """Fetch, verify and describe datasets.
 
@@ -29,10 +27,10 @@ Examples:
   resnet data show digits
 """
 
-FETCH_HELP = """Make a dataset ready for use, so that training needs no network.
+FETCH_HELP = """Download and prepare a dataset for offline training.
 
 cifar10 and cifar100 are downloaded (170 MB each); an interrupted download is resumed.
-A mirror may be named in RESNET_CIFAR10_URL or RESNET_CIFAR100_URL; the checksums hold for it too.
+RESNET_CIFAR10_URL and RESNET_CIFAR100_URL can name a mirror; its files are checked against the same checksums.
 imagefolder is decoded and cached; digits is embedded.
 
 Examples:
@@ -44,9 +42,9 @@ Examples:
   resnet data fetch imagefolder --data-dir DIR
 """
 
-VERIFY_HELP = """Read a dataset again and check every byte of it; never downloads.
+VERIFY_HELP = """Re-read a dataset and verify it byte for byte (never downloads).
 
-cifar10 and cifar100 are checked against the published checksums; imagefolder is decoded afresh and
+cifar10 and cifar100 are checked against the published checksums; imagefolder is decoded again and
 compared with the cache.
 
 Examples:
@@ -56,7 +54,7 @@ Examples:
   resnet data verify imagefolder --data-dir DIR --json
 """
 
-SHOW_HELP = """Describe a dataset: fingerprint, classes, splits, mean and deviation; never downloads.
+SHOW_HELP = """Show the fingerprint, classes, splits, mean and standard deviation of a dataset (never downloads).
 
 Examples:
 
@@ -67,22 +65,26 @@ Examples:
 
 app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
 
-_Name = Annotated[DatasetName, typer.Argument(metavar="DATASET", help="The dataset.", show_default=False)]
+_Name = Annotated[DatasetName, typer.Argument(metavar="DATASET", help="Name of the dataset.", show_default=False)]
 
 
 @app.command("fetch", help=FETCH_HELP)
 def fetch(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) -> None:
-    """Download, or decode and cache, what can be."""
+    """See FETCH_HELP."""
+    from resnet_cli.data import load_source, prepare
+
     out = Output(json=json, quiet=quiet)
     with out.progress() as progress:
-        source = _load(dataset, data_dir, progress, warn=out.warn)
-    document = _summary(source)
+        source = load_source(dataset, data_dir, progress=progress, warn=out.warn)
+    document = _description(prepare(source))
     out.result(document, _sentence("nothing to fetch" if source.location is None else "ready", document))
 
 
 @app.command("verify", help=VERIFY_HELP)
 def verify(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) -> None:
-    """Assertion every byte."""
+    """See VERIFY_HELP."""
+    from resnet_cli.data import load_source, prepare
+
     out = Output(json=json, quiet=quiet)
     with out.progress() as progress:
         if dataset == "imagefolder":
@@ -90,71 +92,50 @@ def verify(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: 
 
             source = verify_imagefolder(data_dir, progress=progress)
         else:
-            source = _load(dataset, data_dir, progress, warn=out.warn, offline=True)
-    document = _summary(source)
+            source = load_source(dataset, data_dir, offline=True, progress=progress)
+    document = _description(prepare(source))
     out.result({"ok": True, **document}, _sentence("OK", document))
 
 
 @app.command("show", help=SHOW_HELP)
+@config_options("limit_train", "limit_test", "val_size", seed="Seed of the validation split (default: 0).")
 def show(
-    dataset: _Name,
-    data_dir: DataDir = None,
-    limit_train: Annotated[
-        int | None,
-        typer.Option(min=1, help="Keep N training images, stratified.", show_default=False, rich_help_panel="Data"),
-    ] = None,
-    limit_test: Annotated[
-        int | None,
-        typer.Option(min=1, help="Keep N test images, stratified.", show_default=False, rich_help_panel="Data"),
-    ] = None,
-    val_size: Annotated[
-        int, typer.Option(min=0, help="Split N validation images off the training images.", rich_help_panel="Data")
-    ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the validation split.", rich_help_panel="Data")] = 0,
-    json: Json = False,
-    quiet: Quiet = False,
+    *, dataset: _Name, data_dir: DataDir = None, given: dict[str, Any], json: Json = False, quiet: Quiet = False
 ) -> None:
-    """Describe what a run with these options would train and test on."""
-    from resnet_cli.data import prepare
+    """See SHOW_HELP."""
+    from resnet_cli.data import open_data
 
+    config = make_config(arch="plain", depth=20, dataset=dataset, **given)  # the data do not depend on the network
     out = Output(json=json, quiet=quiet)
     with out.progress() as progress:
-        source = _load(dataset, data_dir, progress, warn=out.warn, offline=True)
-    data = prepare(source, limit_train=limit_train, limit_test=limit_test, val_size=val_size, seed=seed)
+        data = open_data(config, data_dir=data_dir, offline=True, progress=progress, warn=out.warn)
     document = _description(data)
     out.result(document, _tables(document))
 
 
-def _load(
-    name: DatasetName, data_dir: Path | None, progress: Progress, *, warn: Callable[[str], None], offline: bool = False
-) -> "Source":
-    """As `resnet_cli.data.load_source`, which neither warns nor can be kept from downloading."""
-    if name == "imagefolder":
-        from resnet_cli.data.imagefolder import load_imagefolder
+def _description(data: "Dataset") -> dict[str, Any]:
+    """The JSON document of all three commands."""
+    import numpy as np
 
-        return load_imagefolder(data_dir, progress=progress, warn=warn)
-    if name == "digits":
-        from resnet_cli.data.digits import load_digits
-
-        return load_digits()
-    from resnet_cli.data.cifar import load_cifar
-
-    return load_cifar(name, data_dir, offline=offline, progress=progress)
-
-
-def _summary(source: "Source") -> dict[str, Any]:
-    """What `fetch` and `verify` say of a whole dataset."""
-    from resnet_cli.data import prepare
-
-    data = prepare(source)
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    counts = {
+        f"num_{split}": np.bincount(images.labels if images else [], minlength=len(data.classes)).tolist()
+        for split, images in splits.items()
+    }
     return {
         "dataset": data.name,
         "display_name": data.display_name,
         "fingerprint": data.fingerprint,
         "location": data.location,
-        "num_train": len(data.train),
-        "num_test": len(data.test),
+        "image_size": data.image_size,
+        **{name: sum(values) for name, values in counts.items()},
         "num_classes": len(data.classes),
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "classes": [
+            {"name": class_name, **{name: values[label] for name, values in counts.items()}}
+            for label, class_name in enumerate(data.classes)
+        ],
     }
 
 
@@ -166,33 +147,6 @@ def _sentence(verdict: str, document: dict[str, Any]) -> "Text":
     text = f"{document['display_name']}: {verdict}, {sizes}, {place}"
     # a path is never broken over lines, so that it can be copied
     return Text(f"{printable(text)}\nfingerprint {document['fingerprint']}", no_wrap=True, overflow="ignore")
-
-
-def _description(data: "Dataset") -> dict[str, Any]:
-    splits = {"train": data.train, "val": data.val, "test": data.test}
-    counts = {split: _class_counts(images, len(data.classes)) for split, images in splits.items()}
-    return {
-        "dataset": data.name,
-        "display_name": data.display_name,
-        "fingerprint": data.fingerprint,
-        "location": data.location,
-        "image_size": data.image_size,
-        "num_train": len(data.train),
-        "num_val": len(data.val) if data.val else 0,
-        "num_test": len(data.test),
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "classes": [
-            {"name": name, **{f"num_{split}": counts[split][label] for split in splits}}
-            for label, name in enumerate(data.classes)
-        ],
-    }
-
-
-def _class_counts(images: "Images | None", num_classes: int) -> list[int]:
-    import numpy as np
-
-    return [0] * num_classes if images is None else np.bincount(images.labels, minlength=num_classes).tolist()
 
 
 def _tables(document: dict[str, Any]) -> "Group":
@@ -210,14 +164,13 @@ def _tables(document: dict[str, Any]) -> "Group":
         ("image size", f"{document['image_size']}×{document['image_size']} RGB"),
         ("images", sizes),
         ("mean", "  ".join(f"{value:.4f}" for value in document["mean"])),
-        ("deviation", "  ".join(f"{value:.4f}" for value in document["std"])),
+        ("std", "  ".join(f"{value:.4f}" for value in document["std"])),
     ):
         facts.add_row(name, value)
     classes = Table("label", "class", box=None, pad_edge=False)
     for heading in ("training", "validation", "test"):
         classes.add_column(heading, justify="right")
     for label, row in enumerate(document["classes"]):
-        classes.add_row(
-            str(label), printable(row["name"]), f"{row['num_train']:,}", f"{row['num_val']:,}", f"{row['num_test']:,}"
-        )
+        counts = (f"{row[f'num_{split}']:,}" for split in ("train", "val", "test"))
+        classes.add_row(str(label), printable(row["name"]), *counts)
     return Group(facts, "", classes)

@@ -1,4 +1,4 @@
-"""`resnet eval`: what a trained network is worth, from a run directory or a bare weight file."""
+"""`resnet eval`: metrics of a trained network, from a run directory or a weight file."""
 
 import math
 from pathlib import Path
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from resnet_cli.analysis.metrics import Metrics, Proportion
     from resnet_cli.evaluation import EvalReport
 
-# One string a paragraph: in this markup mode a line break in the source is a line break on the screen.
+# One string per paragraph: this markup mode keeps line breaks.
 HELP = "\n\n".join(
     (
-        "Evaluate a run or a weight file: accuracy, per-class figures, confusion matrix, calibration.",
-        "A run directory says itself what it is and what it was tested on. A weight file may be one of this tool, "
-        "a PyTorch state dict, or a published network of akamaster/pytorch_resnet_cifar10 or "
-        "chenyaofo/pytorch-cifar-models. It is recognised by its tensors, and nothing in it is run. Plain and "
-        "option-A networks have the same tensors, so a file without metadata needs --arch.",
-        "Intervals are 95 % Wilson intervals; the calibration error (ECE) has 15 bins.",
+        "Evaluate a run or a weight file: accuracy, per-class metrics, confusion matrix and calibration.",
+        "A run directory records its own network and test set. A weight file can come from this tool, from "
+        "akamaster/pytorch_resnet_cifar10, from chenyaofo/pytorch-cifar-models, or be another PyTorch state dict with "
+        "the same tensor names. Formats are detected from tensor names; code in the file is never executed. Plain and "
+        "option-A residual networks have identical tensors, so pass --arch for files without metadata.",
+        "Intervals are 95 % Wilson intervals; the expected calibration error (ECE) uses 15 bins.",
         "Examples:",
         "  resnet eval runs/demo-resnet-56 --which best",
         "  resnet eval resnet56.th --data-dir ~/data",
@@ -87,7 +87,7 @@ def command(
         typer.Option(
             show_default=False,
             rich_help_panel="Machine",
-            help="Evaluation batch size; does not affect the counts (default: 500).",
+            help="Evaluation batch size; does not affect the counts (default: chosen for the device).",
         ),
     ] = None,
     json: Json = False,
@@ -95,19 +95,18 @@ def command(
 ) -> None:
     """See HELP."""
     mean_values, std_values = _triple("--mean", mean), _triple("--std", std)
-    from resnet_cli.engine import EVAL_BATCH_SIZE
     from resnet_cli.evaluation import EvalOptions, evaluate_saved
 
     options = EvalOptions(
         **given, data_dir=data_dir, split=split, mean=mean_values, std=std_values, allow_other_data=allow_other_data,
-        batch_size=EVAL_BATCH_SIZE if batch_size is None else batch_size,
+        batch_size=batch_size,
     )  # fmt: skip
     output = Output(json=json, quiet=quiet)
     with output.progress() as progress:
-        result = evaluate_saved(path, which=which, options=options, progress=progress)
-    for note in result.notes:
+        report = evaluate_saved(path, which=which, options=options, progress=progress)
+    for note in report.notes:
         output.note(f"note: {note}")
-    output.result(result.to_dict(), None if json else _page(result, output.stdout.width))
+    output.result(report.to_dict(), None if json else _page(report, output.stdout.width))
 
 
 def _triple(option: str, text: str | None) -> tuple[float, float, float] | None:
@@ -116,37 +115,39 @@ def _triple(option: str, text: str | None) -> tuple[float, float, float] | None:
     try:
         red, green, blue = (float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{option} {text!r} is not three numbers", hint=f"use {option} 0.49,0.48,0.45") from None
+        raise UsageError(
+            f"{option} must be three numbers (got {text!r})", hint=f"use {option} 0.49,0.48,0.45"
+        ) from None
     return red, green, blue
 
 
-def _page(result: "EvalReport", width: int) -> RenderableType:
-    """Summary, per-class table and confusion matrix on `width` columns."""
-    parts: list[RenderableType] = [_summary(result)]
-    for title, table in (_per_class(result.metrics), _confusion(result.metrics, width)):
+def _page(report: "EvalReport", width: int) -> RenderableType:
+    """Lay out summary, per-class table and confusion matrix in `width` columns."""
+    parts: list[RenderableType] = [_summary(report)]
+    for title, table in (_per_class(report.metrics), _confusion(report.metrics, width)):
         parts += [Text(), Text(title, style="bold"), table]
     return Group(*parts)
 
 
-def _summary(result: "EvalReport") -> Table:
-    metrics, data, used = result.metrics, result.data, result.normalization
-    origin = result.which or f"format {result.weights_format}"
-    if result.best_chosen_on:
-        origin += f", chosen on the {'validation' if result.best_chosen_on == 'val' else 'test'} set"
+def _summary(report: "EvalReport") -> Table:
+    metrics, data, used = report.metrics, report.data, report.normalization
+    origin = report.which or f"format {report.weights_format}"
+    if report.best_chosen_on:
+        origin += f", chosen on the {'validation' if report.best_chosen_on == 'val' else 'test'} set"
     numbers = f"mean {_list(used.mean)}, std {_list(used.std)}" if used.mean and used.std else "mean image, std 1"
     rows = {
-        "network": f"{result.architecture.name}, {result.architecture.num_classes} classes",
-        "weights": f"{printable(str(result.weights_path))} ({origin})",
+        "network": f"{report.architecture.name}, {report.architecture.num_classes} classes",
+        "weights": f"{printable(str(report.weights_path))} ({origin})",
         "data": f"{printable(data.display_name)}, {data.split}, {metrics.num_examples:,} images",
-        "normalised by": f"{numbers} ({printable(used.source)})",
-        "computed on": f"{result.device}, {result.precision}",
+        "normalisation": f"{numbers} ({printable(used.source)})",
+        "device": f"{report.device}, {report.precision}",
         "accuracy": f"{metrics.accuracy_pct:.2f} %   {metrics.num_correct:,} of {metrics.num_examples:,}; "
         f"95 % interval {_interval(metrics.accuracy, 2)}",
         "error": f"{metrics.error_pct:.2f} %",
-        "loss = NLL": f"{metrics.loss:.4f} nats",
+        "cross-entropy (NLL)": f"{metrics.loss:.4f} nats",
         "Brier score": f"{metrics.brier:.4f}",
         "ECE (15 bins)": f"{metrics.ece_pct:.2f} %",
-        "confidence": f"{100 * metrics.mean_confidence:.2f} % on average; entropy {metrics.mean_entropy:.4f} nats",
+        "confidence": f"mean {100 * metrics.mean_confidence:.2f} %; mean entropy {metrics.mean_entropy:.4f} nats",
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -167,17 +168,17 @@ def _per_class(metrics: "Metrics") -> tuple[str, Table]:
             _percent(one.precision.value), _interval(one.precision, 1),
             _percent(one.recall.value), _interval(one.recall, 1), _percent(one.f1),
         )  # fmt: skip
-    return "per class, in % with 95 % intervals (F1 is no proportion and has none)", table
+    return "per class, in % with 95 % intervals (no interval for F1)", table
 
 
 _LABEL_WIDTH, _HEAD_WIDTH = 12, 5
 
 
 def _confusion(metrics: "Metrics", width: int) -> tuple[str, Table]:
-    """The confusion matrix or, where it is wider than `width`, the most frequent confusions."""
+    """Build the confusion matrix or, if it is wider than `width`, a list of the most frequent confusions."""
     names = [printable(one.name) for one in metrics.classes]
     heads = [name[:_HEAD_WIDTH] for name in names]
-    if len(set(heads)) < len(heads):  # names that begin alike are told apart by their number
+    if len(set(heads)) < len(heads):  # names with the same start are shown as numbers
         heads = [str(index) for index in range(len(names))]
         names = [f"{index} {name}" for index, name in enumerate(names)]
     counts = metrics.confusion
@@ -193,7 +194,7 @@ def _confusion(metrics: "Metrics", width: int) -> tuple[str, Table]:
             Text(str(n) if n else "·", style="bold" if row == column else "") for column, n in enumerate(counts[row])
         ]
         table.add_row(name, *cells)
-    return "confusion: rows are the true class, columns the predicted one", table
+    return "confusion matrix: rows are true classes, columns are predicted classes", table
 
 
 def _frequent_confusions(metrics: "Metrics", most: int = 15) -> tuple[str, Table]:
@@ -210,7 +211,7 @@ def _frequent_confusions(metrics: "Metrics", most: int = 15) -> tuple[str, Table
     table.add_column("images", justify="right")
     for count, true, predicted in sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:most]:
         table.add_row(names[true], names[predicted], f"{count:,}")
-    return "most frequent confusions (--json has the whole matrix)", table
+    return "most frequent confusions (--json prints the whole matrix)", table
 
 
 def _percent(share: float) -> str:

@@ -29,7 +29,7 @@ class DeviceImages(NamedTuple):
 
 
 class EpochDraws(NamedTuple):
-    """The order and the augmentation of one epoch, drawn ahead for all its images."""
+    """Order and augmentation of one epoch, drawn in advance for all its images."""
 
     order: Tensor  # (N,) int64, indices into the training images
     shift: Tensor  # (N, 2) int64, vertical and horizontal offset of the crop in the padded image
@@ -37,14 +37,14 @@ class EpochDraws(NamedTuple):
 
 
 def draw_epoch(num_images: int, augment: Augment, *, seed: int, epoch: int, device: torch.device) -> EpochDraws:
-    """Draw an epoch from (seed, purpose, epoch): the same on every device, whatever was drawn before.
+    """Draw an epoch from (seed, purpose, epoch) alone: equal on every device and independent of earlier draws.
 
     Args:
         num_images: size of the training set.
-        augment: `none`, `crop` or `crop-flip`; what is off is drawn as the identity.
-        seed: of the run.
-        epoch: from 1.
-        device: where the plan is copied to.
+        augment: `none`, `crop` or `crop-flip`; a disabled transformation is drawn as the identity.
+        seed: seed of the run.
+        epoch: number of the epoch, from 1.
+        device: device that the drawn tensors are copied to.
     """
 
     def generator(purpose: str) -> torch.Generator:
@@ -83,7 +83,7 @@ def crop_and_flip(pixels: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
 
 
 class Normalizer:
-    """Turns bytes into network input: (x / 255 − mean) / std.
+    """Normalisation of bytes to network input: (x / 255 − mean) / std.
 
     Args:
         mean: (3, 1, 1) or (3, H, W) float32, of pixels scaled to 0 … 1.
@@ -91,13 +91,13 @@ class Normalizer:
     """
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
-        # one multiplication and one addition an element
+        # one multiplication and one addition per element
         self._scale = 1.0 / (255.0 * std)
         self._shift = -mean / std
 
     @classmethod
     def for_dataset(cls, dataset: Dataset, normalization: Normalization, device: torch.device) -> "Normalizer":
-        """`channel` uses the dataset's constants, `pixel-mean` the mean image of its training split, with std 1."""
+        """Use the dataset's constants (`channel`), or the mean image of its training split and std 1 (`pixel-mean`)."""
         if normalization == "pixel-mean":
             mean_image = torch.from_numpy(dataset.train.pixels.mean(axis=0, dtype="float64") / 255.0)  # (H, W, 3)
             return cls(mean_image.permute(2, 0, 1).float().to(device), torch.ones(3, 1, 1, device=device))

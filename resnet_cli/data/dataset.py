@@ -28,12 +28,12 @@ class Images(msgspec.Struct, frozen=True, eq=False):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A dataset as it was published: what a source module returns."""
+    """A dataset as it was published, before subsets and splits."""
 
     name: str
-    """As on the command line: `cifar10`, `cifar100`, `imagefolder`, `digits`."""
+    """Name on the command line: `cifar10`, `cifar100`, `imagefolder` or `digits`."""
     display_name: str
-    """As in tables."""
+    """Name in tables."""
     classes: tuple[str, ...]
     train: Images
     test: Images
@@ -45,7 +45,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What a run trains and tests on: a source with its subsets and split applied."""
+    """Images of one run: a source with its subsets and validation split applied."""
 
     name: str
     display_name: str
@@ -73,9 +73,9 @@ def prepare(
     Args:
         source: the published data.
         limit_train: number of training images to keep; the subset is stratified and the same for every seed.
-        limit_test: the same for the test images.
-        val_size: number of the kept training images to split off, stratified; the split depends on `seed`.
-        seed: the run's seed.
+        limit_test: number of test images to keep, chosen in the same way.
+        val_size: number of the kept training images to hold out, stratified; the split depends on `seed`.
+        seed: seed of the run.
 
     Raises:
         ConfigError: a size does not fit the data.
@@ -86,8 +86,9 @@ def prepare(
     mean, std = (source.mean, source.std) if source.mean and source.std else channel_statistics(train)
     val = None
     if val_size:
-        if not len(source.classes) <= val_size <= len(train) - len(source.classes):
-            raise ConfigError(f"--val-size {val_size} does not fit {len(train)} training images")
+        smallest, largest = len(source.classes), len(train) - len(source.classes)
+        if not smallest <= val_size <= largest:
+            raise ConfigError(f"--val-size must be between {smallest} and {largest} (got {val_size})")
         chosen = stratified_indices(train.labels, val_size, derive_seed(seed, "val-split"))
         rest = np.setdiff1d(np.arange(len(train)), chosen)
         train, val = train.take(rest), train.take(chosen)
@@ -125,7 +126,7 @@ def fingerprint_of(*parts: Images) -> str:
 def channel_statistics(images: Images) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation per channel over all pixels (scaled to 0 … 1), to four decimals.
 
-    The deviation is that of the pixels, not the mean of per-image deviations which some codebases use.
+    The deviation is taken over all pixels; some codebases use the mean of per-image deviations instead.
     """
     counts = np.stack([np.bincount(images.pixels[..., c].ravel(), minlength=256) for c in range(3)])  # (3, 256)
     values = np.arange(256) / 255.0
@@ -142,6 +143,6 @@ def _limit(images: Images, limit: int | None, option: str, num_classes: int) -> 
     if limit is None or limit == len(images):
         return images
     if not num_classes <= limit <= len(images):
-        raise ConfigError(f"{option} {limit} is not between {num_classes} (one a class) and {len(images)}")
+        raise ConfigError(f"{option} must be between {num_classes} (one per class) and {len(images)} (got {limit})")
     # a fixed seed: the subset belongs to the dataset, not to the run
     return images.take(stratified_indices(images.labels, limit, derive_seed(0, "subset", option)))

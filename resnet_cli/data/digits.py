@@ -1,4 +1,4 @@
-"""The embedded dataset: scikit-learn's 1,797 handwritten digits, shown at 16×16."""
+"""The embedded dataset: scikit-learn's 1,797 handwritten digits, enlarged to 16×16."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ _SPLIT_SEED = 0
 
 
 def load_digits() -> Source:
-    """The digits as RGB bytes, each 8×8 pixel doubled to 2×2, split 1,437 / 360 (fixed, stratified).
+    """Load the digits as RGB bytes: every pixel doubled to 2×2, split 1,437 / 360 (fixed, stratified).
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (the test part).
     """

@@ -1,4 +1,4 @@
-"""Downloads one file: resumable, bounded, verified before it gets its name."""
+"""Download of one file: resumable, bounded, and verified before the file gets its name."""
 
 import contextlib
 import errno
@@ -19,13 +19,14 @@ from filelock import FileLock, Timeout
 from resnet_cli.errors import InputError
 from resnet_cli.util.files import sync_folder
 from resnet_cli.util.progress import Progress, silent
+from resnet_cli.util.text import one_line
 
-TIMEOUT_SECONDS = 30.0  # without a byte
+TIMEOUT_SECONDS = 30.0  # without receiving a byte
 BACKOFF_SECONDS = (1.0, 3.0, 9.0)  # before each further attempt
 
 _CHUNK = 2**18  # bytes
-_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses that ask to come back later
-# Python's own list without files and FTP, which a redirection could otherwise lead to.
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses that may pass
+# Python's default list without files and FTP, which a redirection could otherwise lead to.
 _HANDLERS = (
     urllib.request.ProxyHandler,
     urllib.request.HTTPHandler,
@@ -38,41 +39,37 @@ _HANDLERS = (
 
 
 def download(url: str, destination: Path, *, size: int, sha256: str, hint: str, progress: Progress = silent) -> None:
-    """Fetch `url` into `destination`, unless it is there already.
+    """Download `url` to `destination` unless that file exists.
 
-    Bytes gather in `destination` + `.part`, which an interrupted or failed call leaves behind and the next one goes on
-    from. Only a file of the right size and checksum is renamed to `destination`. Of two processes that download the
-    same file, the second waits for the first.
+    Bytes are collected in `destination` + `.part`, which stays after an interrupted or failed call and is resumed by
+    the next one. It is renamed to `destination` only if its size and checksum are correct. If two processes download
+    the same file, the second waits for the first.
 
     Args:
         url: an http or https address.
-        destination: the file to make; its folder is made too.
-        size: the file's length in bytes.
-        sha256: the file's SHA-256, in hex.
+        destination: the file to create; its folder is created if necessary.
+        size: length of the file in bytes.
+        sha256: SHA-256 of the file, in hex.
         hint: how to get the file without this download, for error messages.
-        progress: told the bytes that are there.
+        progress: receives the number of bytes downloaded.
 
     Raises:
-        InputError: the address cannot be reached or serves something else, or the file cannot be written.
+        InputError: the address cannot be reached or serves another file, or the file cannot be written.
     """
     if not url.startswith(("http://", "https://")):
         raise InputError(f"{url} is not an http or https address", hint=hint)
-    with _writing(destination), _only_one(destination, progress):
-        if destination.exists():
-            return
-        part = destination.with_name(destination.name + ".part")
-        _complete(url, part, size, hint, progress)
-        with open(part, "rb") as file:
-            problem = file_problem(file, size=size, sha256=sha256)
-        if problem:
-            part.unlink()
-            raise InputError(f"{url}: {problem}", hint=f"run it again; if it stays so, {hint}")
-        os.replace(part, destination)
-        sync_folder(destination.parent)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(destination, progress):
+            if not destination.exists():
+                _download(url, destination, size=size, sha256=sha256, hint=hint, progress=progress)
+    except OSError as error:
+        hint = "use another folder with --data-dir"
+        raise InputError(f"{destination} cannot be written: {one_line(error)}", hint=hint) from error
 
 
 def file_problem(file: IO[bytes], *, size: int, sha256: str) -> str | None:
-    """What is wrong with the size or checksum of a file that is open at its start, in words; None: nothing."""
+    """Describe a wrong size or checksum of a file that is open at its start; None if both are correct."""
     actual_size = os.fstat(file.fileno()).st_size
     if actual_size != size:
         return f"size is {actual_size:,} bytes, not {size:,}"
@@ -81,24 +78,12 @@ def file_problem(file: IO[bytes], *, size: int, sha256: str) -> str | None:
 
 
 @contextlib.contextmanager
-def _writing(destination: Path) -> Iterator[None]:
-    """Turns failures to write beside `destination` into one line."""
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{destination} cannot be written: {error.strerror or error}", hint="use another folder with --data-dir"
-        ) from error
-
-
-@contextlib.contextmanager
-def _only_one(destination: Path, progress: Progress) -> Iterator[None]:
+def _lock(destination: Path, progress: Progress) -> Iterator[None]:
     lock = FileLock(f"{destination}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress("waiting for another process that downloads", 0, 1)
+        progress("waiting for the download of another process", 0, 1)
         lock.acquire()
     try:
         yield
@@ -106,13 +91,25 @@ def _only_one(destination: Path, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
+def _download(url: str, destination: Path, *, size: int, sha256: str, hint: str, progress: Progress) -> None:
+    part = destination.with_name(destination.name + ".part")
+    _complete(url, part, size, hint, progress)
+    with open(part, "rb") as file:
+        problem = file_problem(file, size=size, sha256=sha256)
+    if problem:
+        part.unlink()
+        raise InputError(f"{url}: {problem}", hint=f"try again; if the problem persists, {hint}")
+    os.replace(part, destination)
+    sync_folder(destination.parent)
+
+
 class _NetworkError(Exception):
-    """The server, or the way to it, failed.
+    """A failure of the server or of the connection to it.
 
     Args:
-        reason: what happened.
-        is_transient: whether it may go better next time.
-        is_stale: whether the bytes that are there already are of no use to this server.
+        reason: description of the failure.
+        is_transient: whether another attempt may succeed.
+        is_stale: whether this server cannot continue from the bytes downloaded so far.
     """
 
     def __init__(self, reason: str, *, is_transient: bool = True, is_stale: bool = False) -> None:
@@ -122,7 +119,7 @@ class _NetworkError(Exception):
 
 
 def _complete(url: str, part: Path, size: int, hint: str, progress: Progress) -> None:
-    """Append to `part` until it is whole, over as many attempts as are allowed."""
+    """Append to `part` until it has `size` bytes, in several attempts if necessary."""
     waits = list(BACKOFF_SECONDS)
     while True:
         try:
@@ -131,12 +128,12 @@ def _complete(url: str, part: Path, size: int, hint: str, progress: Progress) ->
             if error.is_stale:
                 part.unlink()
             if not waits or not error.is_transient:
-                raise InputError(f"{url}: {error}", hint=f"run it again to resume, or {hint}") from error
+                raise InputError(f"{url}: {error}", hint=f"run the command again to resume, or {hint}") from error
         time.sleep(waits.pop(0))
 
 
 def _attempt(url: str, part: Path, size: int, progress: Progress) -> None:
-    """Go on from what `part` holds until the server has sent everything."""
+    """Continue from the content of `part` to the end of the file, in one request."""
     with open(part, "ab") as file:
         start = file.tell()
         if start == size:
@@ -145,8 +142,8 @@ def _attempt(url: str, part: Path, size: int, progress: Progress) -> None:
             start = file.truncate(0)
         with _request(url, start) as response:
             if response.status != HTTPStatus.PARTIAL_CONTENT:
-                start = 0  # the server sends everything again
-            _check_answer(response, start, size)
+                start = 0  # the server sends the whole file
+            _check_response(response, start, size)
             file.truncate(start)
             needed, free = size - start, shutil.disk_usage(part.parent).free
             if needed > free:
@@ -155,7 +152,7 @@ def _attempt(url: str, part: Path, size: int, progress: Progress) -> None:
 
 
 def _request(url: str, start: int) -> http.client.HTTPResponse:
-    """Ask for the bytes from `start` on; speaks http and https only, also where the server redirects."""
+    """Request the bytes from `start` on; follows redirections to http and https only."""
     opener = urllib.request.OpenerDirector()
     for handler in _HANDLERS:
         opener.add_handler(handler())
@@ -172,12 +169,12 @@ def _request(url: str, start: int) -> http.client.HTTPResponse:
             is_stale=cannot_resume,
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address without a host
-        raise _NetworkError(_words(error)) from error
+        raise _NetworkError(_reason(error)) from error
     return response
 
 
-def _check_answer(response: http.client.HTTPResponse, start: int, size: int) -> None:
-    """Refuse what cannot be the rest of the file before a byte of it is kept."""
+def _check_response(response: http.client.HTTPResponse, start: int, size: int) -> None:
+    """Refuse a response that cannot be the rest of the file before any of its bytes is kept."""
     if start and not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
         raise _NetworkError("the server resumes in the wrong place", is_stale=True)
     length = response.headers.get("Content-Length", "")
@@ -190,9 +187,9 @@ def _receive(response: http.client.HTTPResponse, file: IO[bytes], done: int, siz
     while True:
         progress(label, done, size, "bytes")
         try:
-            chunk = response.read1(_CHUNK)  # what has arrived, so that a silent server costs nothing of it
+            chunk = response.read1(_CHUNK)  # returns the bytes received so far, so that a stall loses none of them
         except (OSError, http.client.HTTPException) as error:
-            raise _NetworkError(_words(error)) from error
+            raise _NetworkError(_reason(error)) from error
         if not chunk:
             break
         done += len(chunk)
@@ -205,9 +202,7 @@ def _receive(response: http.client.HTTPResponse, file: IO[bytes], done: int, siz
     os.fsync(file.fileno())
 
 
-def _words(error: object) -> str:
-    """What an error of the network says, on one line."""
-    if isinstance(error, urllib.error.URLError):
-        return _words(error.reason)
-    text = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
-    return str(text or type(error).__name__)
+def _reason(error: Exception) -> str:
+    """The reason of a network error, on one line."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return one_line(reason) if isinstance(reason, BaseException) else reason

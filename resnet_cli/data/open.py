@@ -1,4 +1,4 @@
-"""Opens the data of a configuration or of a recorded run: finds the folder, reads it, and checks the fingerprint."""
+"""Data of a configuration or of a recorded run: its folder, its images and the check of its fingerprint."""
 
 import os
 from collections.abc import Callable
@@ -11,17 +11,13 @@ from resnet_cli.rundir.records import DatasetRecord
 from resnet_cli.util.progress import Progress, silent
 
 
-def _ignore(message: str) -> None:
-    """Drop a warning."""
-
-
 def load_source(
     name: str,
     data_dir: Path | None,
     *,
     offline: bool = False,
     progress: Progress = silent,
-    warn: Callable[[str], None] = _ignore,
+    warn: Callable[[str], None] | None = None,
 ) -> Source:
     """Read the dataset `name` from `data_dir` (None: the default folder), downloading it if it is missing.
 
@@ -57,7 +53,9 @@ def open_data(
     run: Path | None = None,
     allow_other_data: bool = False,
     override: str | None = None,
+    offline: bool = False,
     progress: Progress = silent,
+    warn: Callable[[str], None] | None = None,
     load: Callable[..., Source] = load_source,
 ) -> Dataset:
     """Open the training, validation and test images of `config`.
@@ -72,18 +70,20 @@ def open_data(
         run: directory of that run, for the error message.
         allow_other_data: accept data whose fingerprint differs from the recorded one.
         override: option that makes the command accept other data, for the error message.
+        offline: never download.
         progress: receives the bytes downloaded, then the files or images read.
+        warn: receives a message when decoded images cannot be cached.
         load: replaces `load_source`, for example by a cached version when several runs share their data.
 
     Raises:
         ConfigError: the dataset needs a `data_dir`, or a subset does not fit the data.
         InputError: files are missing or damaged, or the data are not the recorded ones.
     """
-    folder, offline = data_dir, False
+    folder = data_dir
     if folder is None and recorded and recorded.location and os.path.isdir(recorded.location):
         folder, offline = Path(recorded.location), True
     dataset = prepare(
-        load(config.dataset, folder, offline=offline, progress=progress),
+        load(config.dataset, folder, offline=offline, progress=progress, warn=warn),
         limit_train=config.limit_train,
         limit_test=config.limit_test,
         val_size=config.val_size,

@@ -48,7 +48,7 @@ def train(
         overwrite: remove what an earlier run wrote to `out` and start afresh.
         accept_changes: continue a run although this machine computes otherwise than it began.
         decisions: of another run, to be repeated by a new one; None: decide.
-        recorded_data: of another run, to be looked for in the same folder by a new one.
+        recorded_data: data of another run that a new one repeats; their folder is used if it still exists.
         argv: the command line, for run.json.
 
     Raises:

@@ -45,21 +45,22 @@ class WeightFile(NamedTuple):
     format: WeightFormat
     state_dict: dict[str, Tensor]
     """Tensors by the names of `CifarNet`, on the CPU; float32, except the int64 counters of batch normalisation."""
-    depth: int
-    num_classes: int
-    arch: Arch | None
-    """None if unknown: plain and option-A networks have the same tensors."""
-    shortcut: Shortcut | None
-    """None if `arch` is."""
+    candidates: tuple[Architecture, ...]
+    """Architectures that fit the file: one, or an option-A residual and a plain network, which have equal tensors."""
     config: RunConfig | None
     """Configuration that trained the network; only in files of this tool."""
     normalization: tuple[Triple, Triple] | None
     """Per-channel mean and std of the training images (pixels in [0, 1]); None if the file does not determine them."""
 
+    @property
+    def num_classes(self) -> int:
+        """Number of outputs of the network."""
+        return self.candidates[0].num_classes
+
     def resolve(
         self, *, arch: Arch | None = None, depth: int | None = None, shortcut: Shortcut | None = None
     ) -> Architecture:
-        """Combine the file with the user's options into one architecture.
+        """Choose the candidate that agrees with the user's options.
 
         Args:
             arch: value of `--arch`; None if it was not given, like the next two.
@@ -67,34 +68,25 @@ class WeightFile(NamedTuple):
             shortcut: value of `--shortcut`.
 
         Raises:
-            UsageError: an option contradicts the file or another option, or a missing one is needed.
+            UsageError: the options contradict the file or each other, or `--arch` is needed.
         """
-        if depth is not None and depth != self.depth:
-            raise self._contradiction(f"--depth {depth}")
-        if arch and shortcut and (arch == "plain") != (shortcut == "none"):
+        given = {"arch": arch, "depth": depth, "shortcut": shortcut}
+        options = {name: value for name, value in given.items() if value is not None}
+        fitting = [one for one in self.candidates if options.items() <= one._asdict().items()]
+        if not fitting:
             raise UsageError(
-                f"--shortcut {shortcut} does not fit --arch {arch}; plain networks have none, residual ones A or B"
+                f"{' '.join(f'--{name} {value}' for name, value in options.items())} contradicts {self.path}, "
+                f"a {' or '.join(map(_describe, self.candidates))} network of {self.candidates[0].depth} layers",
+                hint="omit the options that contradict it",
             )
-        if self.may_be_plain_or_residual and shortcut and not arch:
-            arch = "plain" if shortcut == "none" else "resnet"
-        if arch and arch != self.arch and not self.may_be_plain_or_residual:
-            raise self._contradiction(f"--arch {arch}")
-        arch = arch or self.arch
-        if arch is None:
+        # akamaster publishes residual networks only, so the first candidate is the default there; its code can also
+        # train plain ones
+        if len(fitting) > 1 and self.format != "akamaster":
             raise UsageError(
                 f"{self.path} could be a plain or an option-A residual network: both have the same tensors",
                 hint="add --arch plain or --arch resnet",
             )
-        fitting: Shortcut = "none" if arch == "plain" else (self.shortcut or "A")
-        if shortcut and shortcut != fitting:
-            raise self._contradiction(f"--shortcut {shortcut}")
-        return Architecture(arch, self.depth, fitting, self.num_classes)
-
-    @property
-    def may_be_plain_or_residual(self) -> bool:
-        """Whether `--arch` can choose: the tensors fit both architectures and no metadata decides."""
-        # akamaster publishes residual networks only, so `arch` is set, but users may have trained plain ones with it
-        return self.arch is None or self.format == "akamaster"
+        return fitting[0]
 
     def build(self, architecture: Architecture) -> CifarNet:
         """Build the network with these weights, on the CPU in eval mode; `architecture` comes from `resolve`."""
@@ -103,16 +95,9 @@ class WeightFile(NamedTuple):
         model.load_state_dict(self.state_dict, strict=True, assign=True)
         return model.eval()
 
-    def _contradiction(self, option: str) -> UsageError:
-        if self.may_be_plain_or_residual:
-            kind = "plain or option-A residual"
-        else:
-            kind = "plain" if self.arch == "plain" else "residual"
-        shortcut = f" with shortcut {self.shortcut}" if kind == "residual" else ""
-        return UsageError(
-            f"{option} contradicts {self.path}, a {kind} network of {self.depth} layers{shortcut}",
-            hint=f"omit {option.split(maxsplit=1)[0]}",
-        )
+
+def _describe(architecture: Architecture) -> str:
+    return "plain" if architecture.arch == "plain" else f"residual (shortcut {architecture.shortcut})"
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -138,20 +123,27 @@ def read_weights(path: Path) -> WeightFile:
     state_dict = validate_tensors(path, found.entries, layout)
     file_format = _recognise_format(found, layout, content.metadata)
 
-    arch: Arch | None = "resnet" if layout.has_projection or file_format == "akamaster" else None
-    shortcut: Shortcut | None = None if arch is None else "B" if layout.has_projection else "A"
+    candidates = _candidates(layout)
     config, normalization = None, None
     if file_format == "resnet-cli":
         config, normalization = _read_metadata(path, content.metadata)
-        arch, shortcut = config.arch, config.shortcut
-        if (config.depth, config.shortcut == "B") != (layout.depth, layout.has_projection):
+        ours = Architecture(config.arch, config.depth, config.shortcut, layout.num_classes)
+        if ours not in candidates:
             raise InputError(f"{path} has the metadata of {config.network}, but the tensors of another network")
+        candidates = (ours,)
     elif file_format == "akamaster":
         normalization = _AKAMASTER_NORMALIZATION
     elif file_format == "chenyaofo":
         normalization = _CHENYAOFO_NORMALIZATION[layout.num_classes]
-    return WeightFile(
-        path, file_format, state_dict, layout.depth, layout.num_classes, arch, shortcut, config, normalization
+    return WeightFile(path, file_format, state_dict, candidates, config, normalization)
+
+
+def _candidates(layout: TensorLayout) -> tuple[Architecture, ...]:
+    if layout.has_projection:
+        return (Architecture("resnet", layout.depth, "B", layout.num_classes),)
+    return (
+        Architecture("resnet", layout.depth, "A", layout.num_classes),
+        Architecture("plain", layout.depth, "none", layout.num_classes),
     )
 
 

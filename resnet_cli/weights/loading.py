@@ -34,7 +34,8 @@ class Content(NamedTuple):
 def read_content(path: Path) -> Content:
     """Read a safetensors or PyTorch file (zip or legacy); the first bytes decide the format, not the name.
 
-    PyTorch files are loaded with `weights_only=True`, which creates tensors and plain values only.
+    PyTorch files are loaded with `weights_only=True`, which creates tensors and plain values only. A pickle written by
+    hand can still keep `torch.load` busy, exhaust the memory or crash the process; a safetensors file cannot.
 
     Raises:
         InputError: the file is unreadable, too large, damaged, of another format, or contains other Python objects.
@@ -88,7 +89,7 @@ def _load_pickle(path: Path, data: bytes) -> Any:
     except Exception as error:  # a damaged file raises almost any exception
         if refused := _REFUSED_GLOBAL.search(str(error)):
             raise InputError(
-                f"{path} contains {shorten(refused[1], 80)}, which is not loaded: only tensors and plain values are",
+                f"{path} refers to {shorten(refused[1], 80)}, which is not loaded because it could execute code",
                 hint=_SAVE_HINT,
             ) from error
         raise _damaged(path, data) from error

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, scipy and arithmetic done by hand."""
+"""Metrics agree with scikit-learn, scipy and arithmetic done by hand."""
 
 import math
 
@@ -14,7 +14,7 @@ from resnet_cli.analysis.metrics import (
     evaluate_predictions,
     expected_calibration_error_pct,
     log_softmax,
-    wilson_interval,
+    wilson_proportion,
 )
 
 CLASSES = ("cat", "dog", "frog", "ship")
@@ -22,7 +22,7 @@ CLASSES = ("cat", "dog", "frog", "ship")
 
 @pytest.fixture(scope="module")
 def predictions():
-    """Logits (500, 4) float32 and labels (500,), right about half of the time."""
+    """Logits (500, 4) float32 and labels (500,); about half of the predictions are correct."""
     random = np.random.default_rng(7)
     labels = random.integers(0, 4, 500)
     logits = random.normal(size=(500, 4)).astype(np.float32)
@@ -42,7 +42,7 @@ def from_probabilities(rows, labels) -> Metrics:
     )
 
 
-def test_counts_and_percentages_come_from_the_same_division(predictions, metrics):
+def test_accuracy_and_error_are_divided_from_the_same_counts(predictions, metrics):
     logits, labels = predictions
     assert metrics.num_examples == 500
     assert metrics.num_correct == sum(int(row.argmax() == label) for row, label in zip(logits, labels, strict=True))
@@ -50,40 +50,35 @@ def test_counts_and_percentages_come_from_the_same_division(predictions, metrics
     assert metrics.error_pct == 100 * (500 - metrics.num_correct) / 500
 
 
-def test_confusion_matrix_is_sklearns_with_true_classes_as_rows(predictions, metrics):
+def test_confusion_matrix_equals_sklearns_with_true_classes_as_rows(predictions, metrics):
     logits, labels = predictions
     np.testing.assert_array_equal(metrics.confusion, confusion_matrix(labels, logits.argmax(axis=1)))
     assert metrics.confusion.dtype == np.int64
-    assert not np.array_equal(metrics.confusion, metrics.confusion.T)  # else a transposed one would pass
+    assert not np.array_equal(metrics.confusion, metrics.confusion.T)  # otherwise a transposed matrix would pass
 
 
-def test_precision_recall_f1_and_support_are_sklearns(predictions, metrics):
+def test_precision_recall_f1_and_support_equal_sklearns(predictions, metrics):
     logits, labels = predictions
     expected = precision_recall_fscore_support(labels, logits.argmax(axis=1))
     ours = [(c.precision.value, c.recall.value, c.f1, c.support) for c in metrics.classes]
     np.testing.assert_allclose(np.array(ours).T, expected, rtol=1e-12)
 
 
-def test_loss_is_sklearns_log_loss_and_the_negative_log_likelihood(predictions, metrics):
+def test_loss_equals_sklearns_log_loss(predictions, metrics):
     logits, labels = predictions
     expected = log_loss(labels, np.exp(log_softmax(logits)), labels=[0, 1, 2, 3])
     assert metrics.loss == pytest.approx(expected, rel=1e-12)
-    assert metrics.nll == metrics.loss
 
 
-def test_every_class_carries_wilson_intervals_of_its_own_counts(metrics):
+def test_every_class_has_wilson_intervals_of_its_own_counts(metrics):
     for index, one in enumerate(metrics.classes):
-        column, row, hit = (
-            metrics.confusion[:, index].sum(),
-            metrics.confusion[index].sum(),
-            metrics.confusion[index, index],
-        )
-        assert (one.precision.low, one.precision.high) == wilson_interval(hit, column)
-        assert (one.recall.low, one.recall.high) == wilson_interval(hit, row)
-    assert (metrics.accuracy.low, metrics.accuracy.high) == wilson_interval(metrics.num_correct, 500)
+        num_correct = metrics.confusion[index, index]
+        assert one.precision == wilson_proportion(num_correct, metrics.confusion[:, index].sum())
+        assert one.recall == wilson_proportion(num_correct, metrics.confusion[index].sum())
+    assert metrics.accuracy == wilson_proportion(metrics.num_correct, 500)
 
 
-def test_a_class_never_predicted_has_no_precision_but_recall_and_f1_of_zero():
+def test_a_class_that_is_never_predicted_has_no_precision_but_zero_recall_and_f1():
     metrics = evaluate_predictions(np.array([[2.0, 1.0], [2.0, 1.0]]), np.array([0, 1]), ("a", "b"))
     never = metrics.classes[1]
     assert math.isnan(never.precision.value)
@@ -91,14 +86,14 @@ def test_a_class_never_predicted_has_no_precision_but_recall_and_f1_of_zero():
     assert (never.recall.value, never.f1, never.num_predicted) == (0.0, 0.0, 0)
 
 
-def test_a_class_that_neither_occurs_nor_is_predicted_has_no_figures_at_all():
+def test_a_class_that_neither_occurs_nor_is_predicted_has_no_metrics():
     metrics = evaluate_predictions(np.array([[2.0, 1.0, 0.0]]), np.array([0]), ("a", "b", "c"))
     absent = metrics.classes[2]
     assert all(map(math.isnan, (absent.precision.value, absent.recall.value, absent.recall.high, absent.f1)))
     assert absent.support == 0
 
 
-def test_calibration_error_equals_a_hand_computed_one():
+def test_calibration_error_equals_a_value_computed_by_hand():
     # three bins: (0, 1/3], (1/3, 2/3], (2/3, 1]
     confidence = np.array([0.30, 0.50, 0.60, 0.90, 0.95, 1.00])
     correct = np.array([False, True, False, True, True, False])
@@ -109,7 +104,7 @@ def test_calibration_error_equals_a_hand_computed_one():
 
 
 def test_a_confidence_on_a_bin_edge_belongs_to_the_lower_bin():
-    # with two bins 0.5 shares its bin with 0.4; in the upper bin it would cancel with nothing
+    # with two bins, 0.5 and 0.4 share the lower bin
     confidence, correct = np.array([0.4, 0.5, 0.9]), np.array([True, False, True])
     expected = 100 * (abs(0.4 + 0.5 - 1) + abs(0.9 - 1)) / 3
     assert expected_calibration_error_pct(confidence, correct, 2) == pytest.approx(expected)
@@ -128,7 +123,7 @@ def test_calibration_error_of_the_metrics_uses_fifteen_bins(predictions, metrics
     assert metrics.ece_pct == pytest.approx(100 * total / 500)
 
 
-def test_brier_confidence_and_entropy_equal_hand_computed_ones():
+def test_brier_score_confidence_and_entropy_equal_values_computed_by_hand():
     metrics = from_probabilities([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]], [0, 2])
     first = 0.3**2 + 0.2**2 + 0.1**2
     second = 0.25**2 + 0.5**2 + 0.75**2
@@ -138,38 +133,30 @@ def test_brier_confidence_and_entropy_equal_hand_computed_ones():
     assert metrics.mean_entropy == pytest.approx(sum(entropies) / 2)
 
 
-def test_huge_logits_neither_overflow_nor_lose_the_loss():
+def test_huge_logits_do_not_overflow():
     metrics = evaluate_predictions(np.array([[1e30, 0.0], [500.0, -500.0]], np.float32), np.array([0, 1]), ("a", "b"))
     assert metrics.loss == pytest.approx(500.0)
     assert metrics.mean_entropy == pytest.approx(0.0)
     assert metrics.brier == pytest.approx(1.0)
 
 
-def test_of_equal_logits_the_first_class_is_the_prediction():
+def test_the_first_of_tied_logits_is_the_prediction():
     metrics = evaluate_predictions(np.zeros((2, 2)), np.array([0, 1]), ("a", "b"))
     np.testing.assert_array_equal(metrics.confusion, [[1, 0], [1, 0]])
 
 
-@given(
-    st.integers(0, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.5, 0.95, 0.99])
-)
-def test_wilson_interval_is_scipys(counts, confidence):
-    successes, trials = counts
-    low, high = wilson_interval(successes, trials, confidence)
-    if trials == 0:
-        assert math.isnan(low)
-        assert math.isnan(high)
-        return
-    expected = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    assert low == pytest.approx(expected.low, abs=1e-12)
-    assert high == pytest.approx(expected.high, abs=1e-12)
-    assert 0 <= low <= successes / trials <= high <= 1
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_equals_scipys(counts):
+    ours = wilson_proportion(*counts)
+    expected = binomtest(*counts).proportion_ci(0.95, method="wilson")
+    assert (ours.low, ours.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= ours.low <= ours.value <= ours.high <= 1
 
 
-@pytest.mark.parametrize(("successes", "trials", "confidence"), [(3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0), (1, 2, 0.0)])
-def test_an_impossible_interval_is_refused(successes, trials, confidence):
-    with pytest.raises(ValueError, match="no interval"):
-        wilson_interval(successes, trials, confidence)
+@pytest.mark.parametrize(("successes", "trials"), [(3, 2), (-1, 2)])
+def test_a_proportion_of_impossible_counts_is_rejected(successes, trials):
+    with pytest.raises(ValueError, match="not a proportion"):
+        wilson_proportion(successes, trials)
 
 
 @pytest.mark.parametrize(
@@ -184,14 +171,15 @@ def test_an_impossible_interval_is_refused(successes, trials, confidence):
         (np.zeros((1, 2)), np.array([-1]), "ab", "labels -1 to -1"),
     ],
 )
-def test_predictions_that_do_not_fit_together_are_refused(logits, labels, classes, message):
+def test_logits_labels_and_classes_that_do_not_fit_together_are_rejected(logits, labels, classes, message):
     with pytest.raises(ValueError, match=message):
         evaluate_predictions(logits, labels, classes)
 
 
-def test_plain_data_has_the_counts_first_and_the_classes_flat(metrics):
+def test_to_dict_has_counts_first_and_one_flat_entry_per_class(metrics):
     document = metrics.to_dict()
     assert list(document)[:3] == ["accuracy_pct", "num_correct", "num_examples"]
+    assert document["nll"] == document["loss"]
     assert document["accuracy_low_pct"] < document["accuracy_pct"] < document["accuracy_high_pct"]
     assert document["confusion_matrix"] == metrics.confusion.tolist()
     dog = document["per_class"][1]

@@ -98,7 +98,10 @@ def test_the_length_of_a_run_can_be_given_in_steps(out):
         (["--arch", "plain", "--depth", "20", "--save-every", "soon"], "--save-every 'soon' is not a valid interval"),
         (["--arch", "plain", "--depth", "20", "--recipe", "he2015", "--epochs", "9"], "give --milestones in epochs"),
         (["--arch", "plain", "--depth", "8", "--dataset", "imagefolder", "--data-dir", "nowhere"], "nowhere"),
-        (["--arch", "plain", "--depth", "8", "--recipe", "demo", "--limit-train", "5000"], "--limit-train 5000"),
+        (
+            ["--arch", "plain", "--depth", "8", "--recipe", "demo", "--limit-train", "5000"],
+            "--limit-train must be between",
+        ),
     ],
 )
 def test_wrong_usage_prints_one_line_exits_with_2_and_writes_nothing(arguments, message, capsys, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What the tests of the data sources share: a private cache, a tiny CIFAR, a server, trees of images."""
+"""Shared by the tests of the data sources: a private cache, a tiny CIFAR, a server, image folders."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def tiny():
 
 @pytest.fixture
 def published(tiny, monkeypatch):
-    """The tiny CIFAR stands in for CIFAR-10."""
+    """The tiny CIFAR in place of CIFAR-10."""
     monkeypatch.setitem(cifar.SPECS, "cifar10", tiny.spec)
     return tiny
 

@@ -28,10 +28,10 @@ def one_by_one(pixels, shift, flip):
 
 
 def test_crop_and_flip_of_a_batch_equal_torchvision_on_each_image(pixels):
-    plan = draw_epoch(len(pixels), "crop-flip", seed=1, epoch=1, device=CPU)
-    assert plan.flip.any()
-    assert not plan.flip.all()
-    assert torch.equal(crop_and_flip(pixels, plan.shift, plan.flip), one_by_one(pixels, plan.shift, plan.flip))
+    draws = draw_epoch(len(pixels), "crop-flip", seed=1, epoch=1, device=CPU)
+    assert draws.flip.any()
+    assert not draws.flip.all()
+    assert torch.equal(crop_and_flip(pixels, draws.shift, draws.flip), one_by_one(pixels, draws.shift, draws.flip))
 
 
 def test_every_shift_of_the_crop_is_right(pixels):
@@ -61,8 +61,8 @@ def test_pixel_mean_normalisation_subtracts_the_mean_image_of_the_training_split
 
 
 def test_an_epoch_visits_every_image_once():
-    plan = draw_epoch(1000, "crop-flip", seed=0, epoch=1, device=CPU)
-    assert sorted(plan.order.tolist()) == list(range(1000))
+    draws = draw_epoch(1000, "crop-flip", seed=0, epoch=1, device=CPU)
+    assert sorted(draws.order.tolist()) == list(range(1000))
 
 
 def test_an_epoch_is_drawn_from_seed_and_epoch_alone():
@@ -91,17 +91,17 @@ def test_turning_augmentation_off_changes_neither_order_nor_what_stays_on():
 
 
 def test_without_augmentation_images_come_back_as_they_are(pixels):
-    plan = draw_epoch(len(pixels), "none", seed=0, epoch=1, device=CPU)
-    assert torch.equal(crop_and_flip(pixels, plan.shift, plan.flip), pixels)
+    draws = draw_epoch(len(pixels), "none", seed=0, epoch=1, device=CPU)
+    assert torch.equal(crop_and_flip(pixels, draws.shift, draws.flip), pixels)
 
 
 def test_crops_and_flips_are_uniform():
-    plan = draw_epoch(20_000, "crop-flip", seed=0, epoch=1, device=CPU)
-    counts = torch.bincount(plan.shift[:, 0] * 9 + plan.shift[:, 1], minlength=81)
+    draws = draw_epoch(20_000, "crop-flip", seed=0, epoch=1, device=CPU)
+    counts = torch.bincount(draws.shift[:, 0] * 9 + draws.shift[:, 1], minlength=81)
     expected = 20_000 / 81
     chi_square = ((counts - expected) ** 2 / expected).sum().item()
     assert chi_square < 130  # 99.97th percentile of chi-square with 80 degrees of freedom
-    assert abs(plan.flip.float().mean().item() - 0.5) < 4 * 0.5 / 20_000**0.5
+    assert abs(draws.flip.float().mean().item() - 0.5) < 4 * 0.5 / 20_000**0.5
 
 
 def test_images_on_the_device_stay_bytes(pixels):

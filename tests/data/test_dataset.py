@@ -1,9 +1,10 @@
-"""Image data in memory: subsets and splits are stratified and repeatable, statistics are those of the pixels."""
+"""Image data in memory: subsets and splits are stratified and repeatable, statistics cover all pixels."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits as sklearn_digits
 
 from resnet_cli.data.dataset import (
     Images,
@@ -18,7 +19,7 @@ from resnet_cli.errors import ConfigError
 
 
 def images(sizes, *, seed=0, size=4):
-    """Random images, `sizes[c]` of class c, in mixed order; each image's first byte tells which one it is."""
+    """Random images, `sizes[c]` of class c, in mixed order; the first byte of each image is its number."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     pixels = rng.integers(0, 256, (len(labels), size, size, 3)).astype(np.uint8)
@@ -40,8 +41,8 @@ def digits():
     return load_digits()
 
 
-def which(part):
-    """The images of `part`, by the byte that tells them apart."""
+def numbers(part):
+    """The numbers of the images in `part`."""
     return part.pixels[:, 0, 0, 0].tolist()
 
 
@@ -49,194 +50,177 @@ def counts(part):
     return np.bincount(part.labels).tolist()
 
 
-class TestImages:
-    def test_taken_images_keep_their_labels_and_the_order_of_the_indices(self):
-        everything = images([3, 3])
-        taken = everything.take(np.array([4, 0]))
-        assert which(taken) == [4, 0]
-        assert taken.labels.tolist() == everything.labels[[4, 0]].tolist()
-        assert len(taken) == 2
-        assert taken.pixels.flags["C_CONTIGUOUS"]
+def test_taken_images_keep_their_labels_and_the_order_of_the_indices():
+    everything = images([3, 3])
+    taken = everything.take(np.array([4, 0]))
+    assert numbers(taken) == [4, 0]
+    assert taken.labels.tolist() == everything.labels[[4, 0]].tolist()
+    assert taken.pixels.flags["C_CONTIGUOUS"]
 
 
-class TestStratification:
-    @settings(deadline=None)
-    @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.data())
-    def test_the_count_is_met_with_every_class_within_one_of_its_share(self, sizes, data):
-        labels = images(sizes, size=1).labels
-        count = data.draw(st.integers(0, len(labels)))
-        indices = stratified_indices(labels, count, seed=data.draw(st.integers(0, 2**63 - 1)))
-        assert len(indices) == len(set(indices.tolist())) == count
-        assert indices.tolist() == sorted(indices.tolist())
-        for label, size in enumerate(sizes):
-            assert abs((labels[indices] == label).sum() - size * count / len(labels)) < 1
-
-    def test_the_largest_remainders_get_what_is_left(self):
-        labels = np.repeat(np.arange(3), [50, 30, 20])
-        chosen = labels[stratified_indices(labels, 7, seed=0)]  # shares 3.5, 2.1, 1.4
-        assert np.bincount(chosen).tolist() == [4, 2, 1]
-
-    def test_the_choice_depends_on_the_seed_alone(self):
-        labels = images([50, 50]).labels
-        assert stratified_indices(labels, 20, seed=1).tolist() == stratified_indices(labels, 20, seed=1).tolist()
-        assert stratified_indices(labels, 20, seed=1).tolist() != stratified_indices(labels, 20, seed=2).tolist()
-
-    def test_all_images_are_themselves(self):
-        labels = images([5, 7]).labels
-        assert stratified_indices(labels, 12, seed=3).tolist() == list(range(12))
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.data())
+def test_a_stratified_choice_has_the_right_size_and_every_class_within_one_of_its_share(sizes, data):
+    labels = images(sizes, size=1).labels
+    count = data.draw(st.integers(0, len(labels)))
+    indices = stratified_indices(labels, count, seed=data.draw(st.integers(0, 2**63 - 1)))
+    assert len(indices) == len(set(indices.tolist())) == count
+    assert indices.tolist() == sorted(indices.tolist())
+    for label, size in enumerate(sizes):
+        assert abs((labels[indices] == label).sum() - size * count / len(labels)) < 1
 
 
-class TestFingerprint:
-    def test_equal_data_have_one(self):
-        assert fingerprint_of(images([3, 4]), images([2])) == fingerprint_of(images([3, 4]), images([2]))
-
-    def test_a_view_and_another_integer_type_have_the_one_of_the_data(self):
-        everything = images([3, 4])
-        view = Images(
-            np.asfortranarray(everything.pixels), everything.labels.astype(np.int32)
-        )  # fmt: skip
-        assert fingerprint_of(view) == fingerprint_of(everything)
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            lambda part: Images(part.pixels ^ np.uint8(1), part.labels),
-            lambda part: Images(part.pixels, 1 - part.labels),
-            lambda part: part.take(np.arange(len(part))[::-1]),
-            lambda part: part.take(np.arange(len(part) - 1)),
-            lambda part: Images(part.pixels.reshape(7, 2, 8, 3), part.labels),
-        ],
-        ids=["pixel", "label", "order", "count", "shape"],
-    )
-    def test_any_change_gives_another(self, change):
-        everything = images([3, 4])
-        assert fingerprint_of(change(everything)) != fingerprint_of(everything)
-
-    def test_training_and_test_images_are_told_apart(self):
-        one, other = images([3, 4]), images([3, 4], seed=1)
-        assert fingerprint_of(one, other) != fingerprint_of(other, one)
+def test_the_largest_remainders_of_a_stratified_choice_are_rounded_up():
+    labels = np.repeat(np.arange(3), [50, 30, 20])
+    chosen = labels[stratified_indices(labels, 7, seed=0)]  # shares 3.5, 2.1, 1.4
+    assert np.bincount(chosen).tolist() == [4, 2, 1]
 
 
-class TestChannelStatistics:
-    @pytest.mark.parametrize("seed", range(3))
-    def test_they_are_those_of_all_pixels_to_four_decimals(self, seed):
-        part = images([5, 6], seed=seed, size=9)
-        scaled = part.pixels.reshape(-1, 3).astype(np.float64) / 255
-        mean, std = channel_statistics(part)
-        np.testing.assert_allclose(mean, scaled.mean(axis=0), atol=5.1e-5)
-        np.testing.assert_allclose(std, scaled.std(axis=0), atol=5.1e-5)
-        assert mean == tuple(round(value, 4) for value in mean)
-        assert all(type(value) is float for value in (*mean, *std))
-
-    def test_the_deviation_is_not_the_mean_of_the_images_deviations(self):
-        # black and white images: no deviation within any, all of it between them
-        pixels = np.zeros((2, 4, 4, 3), np.uint8)
-        pixels[1] = 255
-        assert channel_statistics(Images(pixels, np.arange(2))) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-    def test_a_constant_channel_is_not_divided_by_zero(self):
-        pixels = np.full((2, 4, 4, 3), 51, np.uint8)
-        assert channel_statistics(Images(pixels, np.arange(2))) == ((0.2, 0.2, 0.2), (1.0, 1.0, 1.0))
+def test_a_stratified_choice_depends_on_its_seed_alone():
+    labels = images([50, 50]).labels
+    assert stratified_indices(labels, 20, seed=1).tolist() == stratified_indices(labels, 20, seed=1).tolist()
+    assert stratified_indices(labels, 20, seed=1).tolist() != stratified_indices(labels, 20, seed=2).tolist()
 
 
-class TestPreparing:
-    def test_without_limits_everything_is_kept_in_its_order(self, source):
-        data = prepare(source)
-        assert (which(data.train), which(data.test), data.val) == (which(source.train), which(source.test), None)
-        assert (data.name, data.display_name, data.classes, data.location) == (
-            "imagefolder",
-            "toys",
-            ("a", "b", "c"),
-            "/toys",
-        )
-        assert data.image_size == 4
-        assert data.fingerprint == fingerprint_of(source.train, source.test)
-
-    def test_limits_keep_the_proportion_of_the_classes(self, source):
-        data = prepare(source, limit_train=12, limit_test=6)
-        assert (counts(data.train), counts(data.test)) == ([6, 4, 2], [3, 2, 1])
-        assert which(data.train) == sorted(which(data.train))
-
-    def test_the_kept_images_do_not_depend_on_the_seed_but_the_split_does(self, source):
-        one, other = (prepare(source, limit_train=30, val_size=6, seed=seed) for seed in (0, 1))
-        assert one.fingerprint == other.fingerprint
-        assert sorted(which(one.train) + which(one.val)) == sorted(which(other.train) + which(other.val))
-        assert which(one.val) != which(other.val)
-        assert which(one.val) == which(prepare(source, limit_train=30, val_size=6, seed=0).val)
-
-    def test_the_validation_split_is_stratified_and_taken_out_of_the_training_images(self, source):
-        data = prepare(source, val_size=12)
-        assert (counts(data.train), counts(data.val)) == ([24, 16, 8], [6, 4, 2])
-        assert sorted(which(data.train) + which(data.val)) == list(range(60))
-
-    def test_training_and_test_subsets_are_chosen_independently(self, source):
-        twins = Source(name="x", display_name="x", classes=source.classes, train=source.train, test=source.train)
-        data = prepare(twins, limit_train=12, limit_test=12)
-        assert which(data.train) != which(data.test)
-
-    def test_published_statistics_are_used_as_they_are(self, source):
-        mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-        published = Source(
-            name="cifar10", display_name="CIFAR-10", classes=source.classes, train=source.train, test=source.test,
-            mean=mean, std=std,
-        )  # fmt: skip
-        assert (prepare(published).mean, prepare(published).std) == (mean, std)
-
-    def test_others_are_computed_from_the_kept_training_images_with_validation(self, source):
-        data = prepare(source, limit_train=30, val_size=6)
-        kept = prepare(source, limit_train=30).train
-        assert (data.mean, data.std) == channel_statistics(kept) != channel_statistics(source.train)
-
-    @pytest.mark.parametrize(
-        ("sizes", "message"),
-        [
-            ({"limit_train": 2}, "--limit-train 2 is not between 3 (one a class) and 60"),
-            ({"limit_train": 61}, "--limit-train 61 is not between 3 (one a class) and 60"),
-            ({"limit_test": 31}, "--limit-test 31 is not between 3 (one a class) and 30"),
-            ({"val_size": 2}, "--val-size 2 does not fit 60 training images"),
-            ({"val_size": 58}, "--val-size 58 does not fit 60 training images"),
-            ({"limit_train": 20, "val_size": 18}, "--val-size 18 does not fit 20 training images"),
-        ],
-    )
-    def test_a_size_that_does_not_fit_the_data_is_refused_by_its_option(self, source, sizes, message):
-        with pytest.raises(ConfigError) as caught:
-            prepare(source, **sizes)
-        assert str(caught.value) == message
-
-    @pytest.mark.parametrize("sizes", [{"limit_train": 3}, {"limit_train": 60}, {"val_size": 3}, {"val_size": 57}])
-    def test_the_smallest_and_the_largest_size_are_accepted(self, source, sizes):
-        data = prepare(source, **sizes)
-        assert sizes.get("limit_train", 60) == len(data.train) + (len(data.val) if data.val else 0)
-        assert sizes.get("val_size", 0) == (len(data.val) if data.val else 0)
+def test_memory_layout_and_integer_type_do_not_change_a_fingerprint():
+    everything = images([3, 4])
+    view = Images(np.asfortranarray(everything.pixels), everything.labels.astype(np.int32))
+    assert fingerprint_of(view) == fingerprint_of(images([3, 4]))
 
 
-class TestDigits:
-    def test_they_are_scikit_learn_s_digits_with_every_pixel_doubled(self, digits):
-        from sklearn.datasets import load_digits as oracle
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda part: Images(part.pixels ^ np.uint8(1), part.labels),
+        lambda part: Images(part.pixels, 1 - part.labels),
+        lambda part: part.take(np.arange(len(part))[::-1]),
+        lambda part: part.take(np.arange(len(part) - 1)),
+        lambda part: Images(part.pixels.reshape(7, 2, 8, 3), part.labels),
+    ],
+    ids=["pixel", "label", "order", "count", "shape"],
+)
+def test_any_change_gives_another_fingerprint(change):
+    everything = images([3, 4])
+    assert fingerprint_of(change(everything)) != fingerprint_of(everything)
 
-        bunch = oracle()
-        originals = {
-            np.kron(np.floor(image * 255 / 16 + 0.5), np.ones((2, 2))).astype(np.uint8).tobytes(): label
-            for image, label in zip(bunch.images, bunch.target, strict=True)
-        }
-        for part in (digits.train, digits.test):
-            assert part.pixels.dtype == np.uint8
-            assert part.pixels.shape[1:] == (16, 16, 3)
-            assert (part.pixels == part.pixels[..., :1]).all()
-            grey = np.ascontiguousarray(part.pixels[..., 0])
-            assert [originals[image.tobytes()] for image in grey] == part.labels.tolist()
 
-    def test_one_fifth_is_for_testing_stratified_and_no_image_is_in_both(self, digits):
-        assert (len(digits.train), len(digits.test)) == (1437, 360)
-        assert set(counts(digits.test)) <= {34, 35, 36, 37, 38}
-        train, test = ({image.tobytes() for image in part.pixels} for part in (digits.train, digits.test))
-        assert len(train) + len(test) == 1797
-        assert not train & test
+def test_swapping_training_and_test_images_gives_another_fingerprint():
+    one, other = images([3, 4]), images([3, 4], seed=1)
+    assert fingerprint_of(one, other) != fingerprint_of(other, one)
 
-    def test_the_split_is_that_of_every_earlier_version(self, digits):
-        # tables never mix datasets: another split would be another dataset
-        assert prepare(digits).fingerprint == "b008b9b015fca5e3ac39e30086785e6a23ffdf3071047da60b8357ec956256fc"
 
-    def test_they_are_embedded(self, digits):
-        assert (digits.name, digits.display_name, digits.location) == ("digits", "digits (16×16)", None)
-        assert digits.classes == tuple("0123456789")
+@pytest.mark.parametrize("seed", range(3))
+def test_channel_statistics_cover_all_pixels_to_four_decimals(seed):
+    part = images([5, 6], seed=seed, size=9)
+    scaled = part.pixels.reshape(-1, 3).astype(np.float64) / 255
+    mean, std = channel_statistics(part)
+    np.testing.assert_allclose(mean, scaled.mean(axis=0), atol=5.1e-5)
+    np.testing.assert_allclose(std, scaled.std(axis=0), atol=5.1e-5)
+    assert mean == tuple(round(value, 4) for value in mean)
+    assert all(type(value) is float for value in (*mean, *std))
+
+
+def test_the_channel_deviation_is_not_the_mean_of_per_image_deviations():
+    # black and white images: no deviation within an image, all of it between them
+    pixels = np.zeros((2, 4, 4, 3), np.uint8)
+    pixels[1] = 255
+    assert channel_statistics(Images(pixels, np.arange(2))) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def test_a_constant_channel_has_deviation_one_so_that_it_can_be_divided_by():
+    pixels = np.full((2, 4, 4, 3), 51, np.uint8)
+    assert channel_statistics(Images(pixels, np.arange(2))) == ((0.2, 0.2, 0.2), (1.0, 1.0, 1.0))
+
+
+def test_without_limits_all_images_are_kept_in_their_order(source):
+    data = prepare(source)
+    assert (numbers(data.train), numbers(data.test), data.val) == (numbers(source.train), numbers(source.test), None)
+    for name in ("name", "display_name", "classes", "location"):
+        assert getattr(data, name) == getattr(source, name)
+    assert data.image_size == 4
+    assert data.fingerprint == fingerprint_of(source.train, source.test)
+
+
+def test_limits_keep_the_proportion_of_the_classes(source):
+    data = prepare(source, limit_train=12, limit_test=6)
+    assert (counts(data.train), counts(data.test)) == ([6, 4, 2], [3, 2, 1])
+    assert numbers(data.train) == sorted(numbers(data.train))
+
+
+def test_the_validation_split_depends_on_the_seed_but_the_subset_does_not(source):
+    one, other = (prepare(source, limit_train=30, val_size=6, seed=seed) for seed in (0, 1))
+    assert one.fingerprint == other.fingerprint
+    assert sorted(numbers(one.train) + numbers(one.val)) == sorted(numbers(other.train) + numbers(other.val))
+    assert numbers(one.val) != numbers(other.val)
+    assert numbers(one.val) == numbers(prepare(source, limit_train=30, val_size=6, seed=0).val)
+
+
+def test_the_validation_split_is_stratified_and_removed_from_the_training_images(source):
+    data = prepare(source, val_size=12)
+    assert (counts(data.train), counts(data.val)) == ([24, 16, 8], [6, 4, 2])
+    assert sorted(numbers(data.train) + numbers(data.val)) == list(range(60))
+
+
+def test_training_and_test_subsets_are_chosen_independently(source):
+    twins = Source(name="x", display_name="x", classes=source.classes, train=source.train, test=source.train)
+    data = prepare(twins, limit_train=12, limit_test=12)
+    assert numbers(data.train) != numbers(data.test)
+
+
+def test_missing_statistics_are_computed_from_the_kept_training_images_with_validation(source):
+    data = prepare(source, limit_train=30, val_size=6)
+    kept = prepare(source, limit_train=30).train
+    assert (data.mean, data.std) == channel_statistics(kept) != channel_statistics(source.train)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"limit_train": 2}, "--limit-train must be between 3 (one per class) and 60 (got 2)"),
+        ({"limit_train": 61}, "--limit-train must be between 3 (one per class) and 60 (got 61)"),
+        ({"limit_test": 31}, "--limit-test must be between 3 (one per class) and 30 (got 31)"),
+        ({"val_size": 2}, "--val-size must be between 3 and 57 (got 2)"),
+        ({"val_size": 58}, "--val-size must be between 3 and 57 (got 58)"),
+        ({"limit_train": 20, "val_size": 18}, "--val-size must be between 3 and 17 (got 18)"),
+    ],
+)
+def test_a_size_that_the_data_do_not_have_is_refused_with_its_option_and_range(source, sizes, message):
+    with pytest.raises(ConfigError) as caught:
+        prepare(source, **sizes)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("sizes", [{"limit_train": 3}, {"limit_train": 60}, {"val_size": 3}, {"val_size": 57}])
+def test_the_smallest_and_the_largest_size_are_accepted(source, sizes):
+    data = prepare(source, **sizes)
+    assert sizes.get("limit_train", 60) == len(data.train) + (len(data.val) if data.val else 0)
+    assert sizes.get("val_size", 0) == (len(data.val) if data.val else 0)
+
+
+def test_the_digits_are_those_of_scikit_learn_with_every_pixel_doubled(digits):
+    bunch = sklearn_digits()
+    originals = {
+        np.kron(np.floor(image * 255 / 16 + 0.5), np.ones((2, 2))).astype(np.uint8).tobytes(): label
+        for image, label in zip(bunch.images, bunch.target, strict=True)
+    }
+    for part in (digits.train, digits.test):
+        assert part.pixels.dtype == np.uint8
+        assert part.pixels.shape[1:] == (16, 16, 3)
+        assert (part.pixels == part.pixels[..., :1]).all()
+        grey = np.ascontiguousarray(part.pixels[..., 0])
+        assert [originals[image.tobytes()] for image in grey] == part.labels.tolist()
+    assert (digits.name, digits.display_name, digits.location) == ("digits", "digits (16×16)", None)
+    assert digits.classes == tuple("0123456789")
+
+
+def test_one_fifth_of_the_digits_is_for_testing_stratified_and_without_overlap(digits):
+    assert (len(digits.train), len(digits.test)) == (1437, 360)
+    assert set(counts(digits.test)) <= {34, 35, 36, 37, 38}
+    train, test = ({image.tobytes() for image in part.pixels} for part in (digits.train, digits.test))
+    assert len(train) + len(test) == 1797
+    assert not train & test
+
+
+def test_the_split_of_the_digits_is_that_of_every_earlier_version(digits):
+    # tables never mix datasets: another split would be another dataset
+    assert prepare(digits).fingerprint == "b008b9b015fca5e3ac39e30086785e6a23ffdf3071047da60b8357ec956256fc"
