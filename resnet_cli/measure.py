@@ -32,7 +32,7 @@ class Subject(NamedTuple):
     label: str
     """Name in tables and figures."""
     config: RunConfig
-    """Gives the network, the data and the seed."""
+    """Supplies the network, the data and the seed."""
     which: Which
     run: RunDir | None = None
     """None for a fresh network."""

@@ -7,7 +7,7 @@ import pandas as pd
 
 from resnet_cli.analysis.figures.bands import seed_bands
 
-# More thin lines than this merge into a smear.
+# More thin lines than this cannot be distinguished.
 _MAX_EARLIER = 5
 
 

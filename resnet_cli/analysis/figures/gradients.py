@@ -119,16 +119,14 @@ def _figure(profiles: pd.DataFrame, text: str) -> Figure:
 
 
 def _line_styles(profiles: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Colour, width and dashes of each line but the earlier epochs, in order."""
+    """Colour, width and dashes of each line except earlier epochs, by label and in order."""
     lines = profiles.loc[~profiles["is_earlier"], ["label", "network"]].drop_duplicates()
-    styles = {}
-    for label, network, number in zip(
-        lines["label"], lines["network"], lines.groupby("network").cumcount(), strict=True
-    ):
-        style = network_style(network)
-        dashes = _DASHES[number % len(_DASHES)]
-        styles[str(label)] = {"color": style.color, "linewidth": style.line_width, "linestyle": dashes}
-    return styles
+    numbers = lines.groupby("network").cumcount() % len(_DASHES)
+    styles = [network_style(network) for network in lines["network"]]
+    return {
+        str(label): {"color": style.color, "linewidth": style.line_width, "linestyle": _DASHES[number]}
+        for label, style, number in zip(lines["label"], styles, numbers, strict=True)
+    }
 
 
 def _draw(axes: Axes, profiles: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
