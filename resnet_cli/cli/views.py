@@ -1,96 +1,27 @@
-"""Tables that several commands show on a terminal."""
+"""Tables that several commands print."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
 from resnet_cli.rundir import RunRecord, Summary
 from resnet_cli.util.text import duration, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.table import Table as RichTable
-
-    from resnet_cli.analysis.tables import Report, Table
+    from resnet_cli.analysis.tables import Report
+    from resnet_cli.analysis.tables import Table as TextTable
 
 _GAP = 2  # blanks between two columns
 
 
-class ReportView:
-    """The tables of a comparison on a console of any width.
-
-    If a table is too wide, its least important columns are hidden and listed below it; numbers are never truncated.
-    """
-
-    def __init__(self, report: "Report") -> None:
-        self.report = report
-
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        from rich.text import Text
-
-        for index, table in enumerate(self.report.tables):
-            if index:
-                yield Text()
-            yield from _table_parts(table, options.max_width)
-        if self.report.notes:
-            yield Text()
-        for note in self.report.notes:
-            yield Text(printable(f"note: {note}"))
-
-
-def _table_parts(table: "Table", width: int) -> list["RenderableType"]:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    widths = _column_widths(table, width)
-    grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
-    for index, column_width in widths.items():
-        column = table.columns[index]
-        grid.add_column(
-            Text(column.header), justify=column.align, vertical="top", overflow="fold", width=column_width,
-        )  # fmt: skip
-    for row in table.rows:
-        grid.add_row(*(Text(printable(row[index])) for index in widths))
-    parts: list[RenderableType] = [Text(printable(table.title), style="bold"), grid]
-    hidden = [column.header for index, column in enumerate(table.columns) if index not in widths]
-    notes = list(table.footnotes)
-    if hidden:
-        notes.append(f"Columns hidden at this width: {', '.join(hidden)}.")
-    return parts + [Text(printable(note), style="dim") for note in notes]
-
-
-def _column_widths(table: "Table", width: int) -> dict[int, int | None]:
-    """Map the columns to show to their widths; with None, rich chooses the width and wraps text."""
-    from rich.cells import cell_len
-
-    from resnet_cli.analysis.tables.layout import MISSING
-
-    def total(widths: Mapping[int, int]) -> int:
-        return sum(widths.values()) + _GAP * (len(widths) - 1)
-
-    columns = table.columns
-    cells = [max((cell_len(printable(row[i])) for row in table.rows), default=0) for i in range(len(columns))]
-    words = [max(cell_len(word) for word in column.header.split()) for column in columns]
-    widths = {i: max(cells[i], words[i]) for i in range(len(columns))}
-    # Columns of dashes are hidden first.
-    is_empty = [bool(table.rows) and all(row[i] == MISSING for row in table.rows) for i in range(len(columns))]
-    for i in sorted(widths, key=lambda i: (not is_empty[i], -columns[i].rank)):
-        if total(widths) > width and (columns[i].rank > 0 or is_empty[i]):
-            del widths[i]
-    if total(widths) > width or any(column.is_text for column in columns):
-        return dict.fromkeys(widths)
-    # The remaining width keeps headers on one line, starting from the left.
-    for i, least in list(widths.items()):
-        widths[i] = least + min(max(0, cell_len(columns[i].header) - least), width - total(widths))
-    return dict(widths)
-
-
-def summary_table(record: RunRecord, summary: Summary, path: Path) -> "RichTable":
+def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
     """Table of the last and best results of a run."""
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(
         title=f"{record.config.network} on {printable(record.dataset.display_name)}", title_justify="left", box=None
     )
@@ -114,3 +45,65 @@ def summary_table(record: RunRecord, summary: Summary, path: Path) -> "RichTable
         justify="left",
     )
     return table
+
+
+class ReportView:
+    """The tables of a comparison on a console of any width.
+
+    If a table is too wide, its least important columns are hidden and listed below it; numbers are never truncated.
+    """
+
+    def __init__(self, report: "Report") -> None:
+        self.report = report
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for index, table in enumerate(self.report.tables):
+            if index:
+                yield Text()
+            yield from _table_parts(table, options.max_width)
+        if self.report.notes:
+            yield Text()
+        for note in self.report.notes:
+            yield Text(printable(f"note: {note}"))
+
+
+def _table_parts(table: "TextTable", width: int) -> list[RenderableType]:
+    widths = _column_widths(table, width)
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
+    for index, column_width in widths.items():
+        column = table.columns[index]
+        grid.add_column(
+            Text(column.header), justify=column.align, vertical="top", overflow="fold", width=column_width,
+        )  # fmt: skip
+    for row in table.rows:
+        grid.add_row(*(Text(printable(row[index])) for index in widths))
+    parts: list[RenderableType] = [Text(printable(table.title), style="bold"), grid]
+    hidden = [column.header for index, column in enumerate(table.columns) if index not in widths]
+    notes = list(table.footnotes)
+    if hidden:
+        notes.append(f"Columns hidden at this width: {', '.join(hidden)}.")
+    return parts + [Text(printable(note), style="dim") for note in notes]
+
+
+def _column_widths(table: "TextTable", width: int) -> dict[int, int | None]:
+    """Map the columns to show to their widths; with None, rich chooses the width and wraps text."""
+    from resnet_cli.analysis.tables.layout import MISSING
+
+    def total(widths: Mapping[int, int]) -> int:
+        return sum(widths.values()) + _GAP * (len(widths) - 1)
+
+    columns = table.columns
+    cells = [max((cell_len(printable(row[i])) for row in table.rows), default=0) for i in range(len(columns))]
+    words = [max(cell_len(word) for word in column.header.split()) for column in columns]
+    widths = {i: max(cells[i], words[i]) for i in range(len(columns))}
+    # Columns of dashes are hidden first.
+    is_empty = [bool(table.rows) and all(row[i] == MISSING for row in table.rows) for i in range(len(columns))]
+    for i in sorted(widths, key=lambda i: (not is_empty[i], -columns[i].rank)):
+        if total(widths) > width and (columns[i].rank > 0 or is_empty[i]):
+            del widths[i]
+    if total(widths) > width or any(column.is_text for column in columns):
+        return dict.fromkeys(widths)
+    # The remaining width keeps headers on one line, starting from the left.
+    for i, least in list(widths.items()):
+        widths[i] = least + min(max(0, cell_len(columns[i].header) - least), width - total(widths))
+    return dict(widths)
