@@ -63,8 +63,8 @@ def main() -> None:
     from resnet_cli.model import count_macs
     from resnet_cli.recipes import make_config
 
-    plan = decide(make_config(arch="plain", depth=8, device="cpu"))
-    peak = matrix_peak(plan).flops_per_second
+    setup = decide(make_config(arch="plain", depth=8, device="cpu"))
+    peak = matrix_peak(setup).flops_per_second
     found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
     for _ in range(args.rounds):
         for name, (variant, environment) in VARIANTS.items():

@@ -2,7 +2,7 @@
 
     python benchmarks/gradflow_cost.py [--depth 56] [--repeats 20]
 
-Norms are measured once per epoch, on a step that is taken anyway, and their rows are appended to gradflow.csv and
+Norms are measured once per epoch, on the gradients of its last step, and their rows are appended to gradflow.csv and
 synced. Both are timed on their own, because they are shorter than the noise of an epoch's time.
 """
 
@@ -17,6 +17,7 @@ from where import command_line, parser, where
 from resnet_cli.bench import random_dataset
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine, StepEvent
+from resnet_cli.probes.gradflow import gradflow_rows, step_norms
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
 
@@ -34,9 +35,8 @@ def main() -> None:
     steps = iter(event for event in engine.run() if isinstance(event, StepEvent))
     next(steps)
     step = median_seconds(lambda: next(steps), 8)
-    measure = median_seconds(engine._measure_gradflow, args.repeats)
-    engine.gradflow_values = engine._measure_gradflow()
-    rows = engine._gradflow_rows(1)
+    measure = median_seconds(lambda: step_norms(engine.model, engine.optimizer, config.lr), args.repeats)
+    rows = gradflow_rows(engine.model, step_norms(engine.model, engine.optimizer, config.lr), epoch=1)
     with tempfile.TemporaryDirectory() as folder:
         run = RunDir(Path(folder))
         write = median_seconds(lambda: run.append_gradflow(rows), args.repeats)

@@ -1,4 +1,4 @@
-"""Device, precision, compilation and determinism: decided once, each with its reason."""
+"""Device, precision, compilation and determinism, decided once per run, each with its reason."""
 
 import ctypes
 import logging
@@ -7,6 +7,7 @@ import platform
 import shutil
 from contextlib import AbstractContextManager
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -18,28 +19,30 @@ from resnet_cli.rundir.records import Decision
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Compiling pays on a CPU when what it saves in the planned run exceeds what it costs. Rough figures, measured on two
-# cores of a Xeon: an eager step reaches about 200 GFLOP/s (benchmarks/results/scaling.txt), a compiled one takes at
-# least a seventh less time (cpu_variants.txt), and compiling takes about 1.5 s a weighted layer.
+# A run is compiled on a CPU when that is estimated to save more than twice the time it costs; twice, since the figures
+# are rough. They were measured on two cores of a Xeon: an eager step reaches about 200 GFLOP/s
+# (benchmarks/results/scaling.txt), a compiled one takes at least a seventh less time (cpu_variants.txt), and compiling
+# takes about 1.5 s per weighted layer.
 _CPU_FLOPS = 200e9
 _COMPILE_GAIN = 1 / 7
 _COMPILE_SECONDS_PER_LAYER = 1.5
+_COMPILE_MARGIN = 2
 
 
 class DeviceSetup(NamedTuple):
-    """How a run computes. `decisions` says what was chosen and why, for run.json."""
+    """Device, precision and compilation of one run."""
 
     device: torch.device
     precision: str
     """`fp32`, `tf32`, `bf16` or `fp16`."""
     compile: bool
-    deterministic: bool
     cuda_graph: bool
     """Whether a whole training step is launched as one CUDA graph."""
     decisions: dict[str, Decision]
+    """Every choice with its reason, for run.json."""
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context that forward passes run in."""
+        """Context manager for forward passes."""
         dtype = _AUTOCAST.get(self.precision)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
@@ -49,157 +52,141 @@ def decide(
     *,
     planned_macs: float = 0.0,
     recorded: dict[str, Decision] | None = None,
-    cuda_graph: bool = True,
+    cuda_graph: bool = False,
 ) -> DeviceSetup:
-    """Decide how `config` is computed on this machine and set the process up for it.
+    """Decide how to compute `config` on this machine and set up the process for it.
 
-    What changes the last bits of a result (device, precision, compilation, threads) is decided
-    once a run: pass what run.json records, and it is done again or refused.
+    Device, precision, compilation and number of threads change the last bits of a result, so they are decided
+    once per run: with `recorded`, the same choices are made again or refused.
 
     Args:
-        config: device, precision, compile and deterministic as they were asked for.
+        config: supplies device, precision, compile and deterministic as requested by the user.
         planned_macs: forward multiply-accumulates of all training images of the run.
-        recorded: the decisions of an earlier attempt of the same run, which are kept.
-        cuda_graph: whether steps may be recorded as CUDA graphs, which changes no number.
+        recorded: the decisions in run.json, when a run is resumed.
+        cuda_graph: launch each training step as one CUDA graph where possible; the results are the same.
 
     Raises:
-        UsageError: this machine cannot do what was asked; the message names the option.
-        CannotContinueError: this machine cannot do what was recorded.
+        UsageError: this machine does not support an option; the message names it.
+        CannotContinueError: this machine cannot repeat the recorded decisions.
     """
     if recorded is None:
         return _decide(config, planned_macs, cuda_graph)
     try:
-        # as if it had been asked for: what cannot be done is refused, nothing is chosen
-        asked = {name: recorded[name].value for name in ("device", "precision", "compile")}
-        plan = _decide(msgspec.structs.replace(config, **asked), planned_macs, cuda_graph)
+        # explicit values instead of `auto`: unsupported ones are refused, and no other is chosen
+        explicit = {name: recorded[name].value for name in ("device", "precision", "compile")}
+        setup = _decide(msgspec.structs.replace(config, **explicit), planned_macs, cuda_graph)
         num_threads = int(recorded["threads"].value)
     except UsageError as error:
         raise CannotContinueError(
-            f"this run cannot go on here as it began, and its numbers would change: {error.message}",
-            hint="continue it where it began, or give --accept-changes",
+            f"cannot resume exactly on this machine, so its numbers would change: {error.message}",
+            hint="resume it on the original machine, or pass --accept-changes",
         ) from error
     except (KeyError, ValueError) as error:
         raise CannotContinueError(
-            f"run.json does not say how this run was computed ({error})", hint="give --accept-changes"
+            f"run.json does not record how this run was computed ({error})", hint="pass --accept-changes"
         ) from error
     torch.set_num_threads(num_threads)
     kept = {name: recorded[name] for name in ("device", "precision", "compile", "threads")}
-    return plan._replace(decisions={**plan.decisions, **kept})
+    return setup._replace(decisions={**setup.decisions, **kept})
 
 
 def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceSetup:
-    device, why_device = _device(config.device)
-    precision, why_precision = _precision(config.precision, device)
-    compile_step, why_compile = _compile(config, device, planned_macs)
+    device = _decide_device(config.device)
+    precision = _decide_precision(config.precision, device.value)
+    compiled = _decide_compile(config, device.value, planned_macs)
     decisions = {
-        "device": Decision(device.type, why_device),
-        "precision": Decision(precision, why_precision),
-        "compile": Decision("on" if compile_step else "off", why_compile),
-        "threads": Decision(str(torch.get_num_threads()), "as PyTorch chose, or OMP_NUM_THREADS"),
-        "memory_format": Decision("channels_last", "the layout that convolution kernels prefer"),
-        "allocator": _keep_freed_memory() if device.type == "cpu" else Decision("default", "not a CPU run"),
+        "device": device,
+        "precision": precision,
+        "compile": compiled,
+        "threads": Decision(str(torch.get_num_threads()), "set by PyTorch or OMP_NUM_THREADS"),
+        "memory_format": Decision("channels_last", "the fastest layout for convolutions"),
+        "allocator": _keep_freed_memory() if device.value == "cpu" else Decision("default", "not a CPU run"),
     }
-    if device.type == "cuda":
-        is_graphed, why_graphed = _cuda_graph(precision, cuda_graph)
-        decisions["cuda_graph"] = Decision("on" if is_graphed else "off", why_graphed)
-    else:
-        is_graphed = False
-    _set_up(device, precision, deterministic=config.deterministic)
-    if compile_step and device.type == "cpu":
-        _save_memory_when_compiling()
-    return DeviceSetup(device, precision, compile_step, config.deterministic, is_graphed, decisions)
+    if device.value == "cuda":
+        decisions["cuda_graph"] = _decide_cuda_graph(precision.value, cuda_graph)
+    is_graphed = "cuda_graph" in decisions and decisions["cuda_graph"].value == "on"
+    setup = DeviceSetup(torch.device(device.value), precision.value, compiled.value == "on", is_graphed, decisions)
+    _set_up_process(setup, deterministic=config.deterministic)
+    return setup
 
 
-def _cuda_graph(precision: str, is_wanted: bool) -> tuple[bool, str]:
-    if not is_wanted:
-        return False, "asked for"
-    if precision == "fp16":
-        return False, "the scale of an fp16 loss changes between steps"
-    return True, "one launch a step"
+def _decide_device(requested: str) -> Decision:
+    available = ["cuda"] if torch.cuda.is_available() else []
+    available += ["mps", "cpu"] if torch.backends.mps.is_available() else ["cpu"]
+    if requested == "auto":
+        return Decision(available[0], "the fastest device of this machine")
+    if requested not in available:
+        hint = f"use --device auto or {' or '.join(available)}"
+        raise UsageError(f"--device {requested}: PyTorch finds no such device here", hint=hint)
+    return Decision(requested, "asked for")
 
 
-def _device(asked: str) -> tuple[torch.device, str]:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked == "auto":
-        found = next(name for name in ("cuda", "mps", "cpu") if available[name])
-        return torch.device(found), "the fastest this machine has"
-    if not available[asked]:
-        there = ", ".join(name for name, is_there in available.items() if is_there)
-        raise UsageError(f"--device {asked}: PyTorch finds no such device here", hint=f"use --device auto ({there})")
-    return torch.device(asked), "asked for"
-
-
-def _precision(asked: str, device: torch.device) -> tuple[str, str]:
-    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    if asked == "auto":
-        if has_tf32:
-            return "tf32", "fp32 storage, convolutions on tensor cores with 10-bit mantissas"
-        return "fp32", "exact; reduced precision is used on request only"
-    if asked == "tf32" and not has_tf32:
+def _decide_precision(requested: str, device: str) -> Decision:
+    has_tf32 = device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+    if requested == "auto" and has_tf32:
+        return Decision("tf32", "fp32 storage, convolutions on tensor cores with 10-bit mantissas")
+    if requested == "auto":
+        return Decision("fp32", "exact; use --precision for reduced precision")
+    if requested == "tf32" and not has_tf32:
         raise UsageError(
-            f"--precision tf32 needs an NVIDIA GPU of compute capability 8.0, not {device.type}",
+            f"--precision tf32 needs an NVIDIA GPU of compute capability 8.0, not {device}",
             hint="use --precision fp32",
         )
-    if asked == "fp16" and device.type != "cuda":
-        raise UsageError(
-            f"--precision fp16 needs a CUDA device, not {device.type}", hint="use --precision bf16 or fp32"
-        )
-    return asked, "asked for"
+    if requested == "fp16" and device != "cuda":
+        raise UsageError(f"--precision fp16 needs a CUDA device, not {device}", hint="use --precision bf16 or fp32")
+    return Decision(requested, "asked for")
 
 
-def _compile(config: RunConfig, device: torch.device, planned_macs: float) -> tuple[bool, str]:
-    if config.compile == "off":
-        return False, "asked for"
-    obstacle = _compile_obstacle(device)
-    if config.compile == "on":
-        if obstacle:
-            raise UsageError(f"--compile on: {obstacle}", hint="use --compile off")
-        return True, "asked for"
-    if obstacle:
-        return False, obstacle
-    if device.type == "mps":
-        return False, "not proven on this device"
-    if device.type == "cuda":
-        return False, "not measured on a GPU yet; --compile on asks for it"
-    # a training step computes three times the forward pass, two operations a multiply-accumulate
+def _decide_compile(config: RunConfig, device: str, planned_macs: float) -> Decision:
+    obstacle = "no C++ compiler found (g++ or clang++)" if device == "cpu" and cxx_compiler() is None else None
+    if config.compile == "on" and obstacle:
+        raise UsageError(f"--compile on: {obstacle}", hint="use --compile off")
+    if config.compile != "auto":
+        return Decision(config.compile, "asked for")
+    if obstacle or device != "cpu":
+        return Decision("off", obstacle or "not measured on a GPU yet; --compile on enables it")
+    # a training step takes three times the forward pass, with two operations per multiply-accumulate
     saved = planned_macs * 6 / _CPU_FLOPS * _COMPILE_GAIN
     cost = config.depth * _COMPILE_SECONDS_PER_LAYER
-    verdict = f"it would save about {saved:.0f} s of this run and cost about {cost:.0f} s"
-    return saved > 2 * cost, verdict
+    reason = f"would save about {saved:.0f} s and cost about {cost:.0f} s; used if it saves more than twice its cost"
+    return Decision("on" if saved > _COMPILE_MARGIN * cost else "off", reason)
 
 
-def _compile_obstacle(device: torch.device) -> str | None:
-    if device.type == "cpu" and cxx_compiler() is None:
-        return "there is no C++ compiler (g++ or clang++) on this machine"
-    return None
+def _decide_cuda_graph(precision: str, requested: bool) -> Decision:
+    if not requested:
+        return Decision("off", "not measured on a GPU yet; --cuda-graph enables it")
+    if precision == "fp16":
+        return Decision("off", "the scale of an fp16 loss changes between steps")
+    return Decision("on", "one launch per step")
 
 
 def cxx_compiler() -> str | None:
-    """Path of the C++ compiler that torch.compile would use for the CPU; None where there is none."""
+    """Path of the C++ compiler that torch.compile would use for the CPU, or None."""
     names = (os.environ.get("CXX", ""), "g++", "clang++", "cl")
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
-def _set_up(device: torch.device, precision: str, *, deterministic: bool) -> None:
-    # on a machine without a GPU the compiler's import of the CUDA toolkit says so in a log line
+def _set_up_process(setup: DeviceSetup, *, deterministic: bool) -> None:
+    # without a GPU, the import of the compiler logs that it found no CUDA toolkit
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    if setup.device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if setup.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = setup.precision == "tf32"
         torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
-        # cuBLAS reads this when its first handle is made; the value is from PyTorch's reproducibility notes
+        # cuBLAS reads this when it creates its first handle; the value is from PyTorch's reproducibility notes
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if (
-        deterministic != torch.are_deterministic_algorithms_enabled()
-    ):  # the call loads the compiler, which takes a second
+    # the call loads the compiler, which takes a second
+    if deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(deterministic)
+    if setup.compile and setup.device.type == "cpu":
+        _save_memory_when_compiling()
 
 
 def _save_memory_when_compiling() -> None:
-    """Let the compiler recompute ReLUs for the backward pass, and compile that before activations are there.
+    """Let the compiler recompute ReLUs in the backward pass, and compile that pass before activations take memory.
 
-    Costs no measurable time: see docs/performance.md. A version of PyTorch without these settings does without.
+    Costs no measurable time: see docs/performance.md. Ignored by versions of PyTorch without these settings.
     """
     from torch._functorch import config as settings
 
@@ -210,7 +197,7 @@ def _save_memory_when_compiling() -> None:
 
 
 def _keep_freed_memory() -> Decision:
-    """Make glibc reuse the megabytes that every step frees, instead of returning them to the kernel page by page."""
+    """Make glibc reuse the memory that every step frees, instead of returning it to the kernel page by page."""
     if platform.libc_ver()[0] != "glibc":
         return Decision("default", "not glibc")
     m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
@@ -222,7 +209,7 @@ def _keep_freed_memory() -> Decision:
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """Highest memory use so far: of the CUDA allocator on a GPU, else resident memory of this process; None unknown."""
+    """Highest memory use so far, in bytes: of the CUDA allocator on a GPU, else of this process; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -233,9 +220,9 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
-def describe_environment(plan: DeviceSetup) -> dict[str, str | int | bool | None]:
-    """Versions and hardware for run.json."""
-    is_cuda = plan.device.type == "cuda"
+def describe_environment(setup: DeviceSetup) -> dict[str, str | int | bool | None]:
+    """Versions and hardware, for run.json."""
+    is_cuda = setup.device.type == "cuda"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -243,7 +230,7 @@ def describe_environment(plan: DeviceSetup) -> dict[str, str | int | bool | None
         "torchvision": metadata.version("torchvision"),  # importing it takes a second
         "cuda": torch.version.cuda if is_cuda else None,
         "cudnn": str(torch.backends.cudnn.version()) if is_cuda else None,  # type: ignore[no-untyped-call]
-        "device_name": torch.cuda.get_device_name(plan.device) if is_cuda else _cpu_name(),
+        "device_name": torch.cuda.get_device_name(setup.device) if is_cuda else _cpu_name(),
         "cpu": _cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "num_cpus": os.cpu_count(),
@@ -254,10 +241,8 @@ def describe_environment(plan: DeviceSetup) -> dict[str, str | int | bool | None
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

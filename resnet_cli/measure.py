@@ -1,130 +1,156 @@
-"""Gradient profiles of runs and of fresh networks: what `resnet gradflow` measures."""
+"""Runs a probe on the networks of runs or on fresh ones."""
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import msgspec
 
 from resnet_cli.config import RunConfig
 from resnet_cli.data import load_source, open_data
-from resnet_cli.errors import InputError, UsageError
+from resnet_cli.errors import UsageError
 from resnet_cli.recipes import make_config
-from resnet_cli.rundir import RunDir, RunRecord
+from resnet_cli.rundir import RunDir
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.resources import translate_errors
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
+
+    from resnet_cli.data.batches import DeviceImages, Normalizer
+    from resnet_cli.model import CifarNet
+
+# torch and pandas are imported inside functions, so that a wrong option or a missing run is reported without them.
+
+Which = Literal["init", "last", "best"]
+"""Which weights of a run: the initial ones, which its seed determines, or those of its last or best epoch."""
 
 
 class Subject(NamedTuple):
     """One network to measure."""
 
     label: str
+    """Name in tables and figures."""
     config: RunConfig
-    at: str
-    """`init`, `last` or `best`."""
-    weights: Path | None
-    """None: initial weights from the configuration's seed."""
-    record: RunRecord | None
-    """Of the run; None for a fresh network."""
+    """Supplies the network, the data and the seed."""
+    which: Which
+    run: RunDir | None = None
+    """None for a fresh network."""
 
 
-def subjects_of_networks(
-    *, arch: str | None, depth: int, shortcut: str | None, seed: int, dataset: str
+class Probe(Protocol):
+    """A measurement on one network, with its own training images."""
+
+    def __call__(
+        self, model: "CifarNet", images: "DeviceImages", normalizer: "Normalizer", *, batch_size: int, seed: int
+    ) -> "pd.DataFrame":
+        """Measure `model`, leaving it unchanged; see `resnet_cli.probes.gradflow.measure_gradflow`."""
+
+
+def fresh_subjects(
+    *, arch: str | None = None, depth: int = 56, shortcut: str | None = None, seed: int = 0, dataset: str = "digits"
 ) -> list[Subject]:
-    """Fresh networks: plain and resnet of one depth, or `arch` alone; raises `ConfigError`."""
+    """Describe networks with initial weights: of `arch`, or a plain and a residual one (None).
+
+    Raises:
+        ConfigError: a value is not valid.
+        UsageError: `shortcut` was given for a plain network alone.
+    """
     if arch == "plain" and shortcut is not None:
-        raise UsageError(f"--shortcut {shortcut} does not fit a plain network, which has none")
-    subjects = []
-    for name in (arch,) if arch else ("plain", "resnet"):
-        extra = {"shortcut": shortcut} if shortcut and name == "resnet" else {}
-        config = make_config("demo", arch=name, depth=depth, seed=seed, dataset=dataset, **extra)
-        subjects.append(Subject(config.network, config, "init", None, None))
-    return subjects
+        raise UsageError(f"--shortcut {shortcut} does not fit --arch plain, which has no shortcuts")
+    shortcuts = {"plain": "none", "resnet": shortcut or "A"}
+    configs = [
+        make_config("demo", arch=name, depth=depth, shortcut=shortcuts[name], seed=seed, dataset=dataset)
+        for name in ([arch] if arch else shortcuts)
+    ]
+    return [Subject(config.network, config, "init") for config in configs]
 
 
-def subjects_of_runs(paths: list[Path], at: str) -> list[Subject]:
-    """The networks of run directories; raises `RunFileError`, or `InputError` when the weights are not there yet."""
-    subjects = []
-    for path in paths:
-        run = RunDir(path)
-        record = run.read_record()
-        weights = {"init": None, "last": run.last_weights_path, "best": run.best_weights_path}[at]
-        if weights is not None and not weights.is_file():
-            raise InputError(f"{weights} is missing: the run has not saved {at} weights", hint="use --at init")
-        subjects.append(Subject(record.config.network, record.config, at, weights, record))
-    names = [subject.label for subject in subjects]
-    if len(set(names)) < len(names):  # several seeds or recipes of one network
-        subjects = [s._replace(label=path.name) for s, path in zip(subjects, paths, strict=True)]
-    if len({s.label for s in subjects}) < len(subjects):
-        subjects = [s._replace(label=str(path)) for s, path in zip(subjects, paths, strict=True)]
-    return subjects
+def run_subjects(paths: list[Path], which: Which) -> list[Subject]:
+    """Describe the networks of run directories.
+
+    The label is the name of the network, or the folder where several runs train the same network.
+
+    Raises:
+        RunFileError: a run cannot be read.
+    """
+    paths = list(dict.fromkeys(paths))
+    configs = [RunDir(path).read_record().config for path in paths]
+    choices = ([config.network for config in configs], [path.name for path in paths], [str(path) for path in paths])
+    labels = next(labels for labels in choices if len(set(labels)) == len(paths))
+    return [
+        Subject(label, config, which, RunDir(path)) for label, config, path in zip(labels, configs, paths, strict=True)
+    ]
 
 
-def profile(
+def measure(
     subjects: list[Subject],
+    probe: Probe,
     *,
-    data_dir: Path | None = None,
-    num_batches: int = 8,
     batch_size: int = 128,
+    data_dir: Path | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> "pd.DataFrame":
-    """Measure gradient norms of all `subjects` on their own training images.
+    """Apply `probe` to each network, with the training images of its own configuration.
+
+    Everything is measured in fp32, so that runs of any precision can be compared.
+
+    Args:
+        subjects: networks to measure.
+        probe: the measurement.
+        batch_size: number of images per batch, handed to the probe.
+        data_dir: folder of the datasets; None: that of the run, else the default.
+        device: as for `RunConfig`.
+        progress: receives the number of networks done.
 
     Returns:
-        The rows of `measure_gradflow` for every subject, with label, network, at, dataset and seed before them.
+        The rows of the probe for every network, after the columns label, network, which, dataset and seed.
 
     Raises:
-        InputError: data or weights cannot be read, or the data are not those that a run was trained on.
-        ConfigError: there are too few images for the batches.
+        InputError: data or weights cannot be read, or are not those of the run.
+        ConfigError: there are too few images.
+        OutOfMemoryError: the batch does not fit into memory.
     """
-    import msgspec
     import pandas as pd
 
     from resnet_cli.data.batches import DeviceImages, Normalizer
     from resnet_cli.device import decide
-    from resnet_cli.model import build_model
-    from resnet_cli.probes.gradflow import measure_gradflow
 
     frames = []
     load = functools.lru_cache(maxsize=1)(load_source)  # the runs of a study share their data
     for number, subject in enumerate(subjects):
-        progress("measuring gradients", number, len(subjects), "networks")
-        # norms are compared between runs of any precision, so they are measured in one
+        progress("measuring", number, len(subjects), "networks")
         config = msgspec.structs.replace(subject.config, device=device, precision="fp32", compile="off")
-        recorded = subject.record.dataset if subject.record else None
-        dataset = open_data(config, data_dir=data_dir, recorded=recorded, progress=progress, load=load)
-        plan = decide(config)
-        model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
-        if subject.weights is not None:
-            model.load_state_dict(_weights_of(subject.weights, subject.config, len(dataset.classes)))
+        run = subject.run
+        dataset = open_data(
+            config, data_dir=data_dir, recorded=run.read_record().dataset if run else None,
+            run=run.path if run else None, progress=progress, load=load,
+        )  # fmt: skip
+        setup = decide(config)
         with translate_errors(batch_size=batch_size):
-            rows = measure_gradflow(
-                model.to(plan.device),
-                DeviceImages.on(plan.device, dataset.train),
-                Normalizer.for_dataset(dataset, config.normalization, plan.device),
-                num_batches=num_batches,
+            rows = probe(
+                _load_model(subject, len(dataset.classes)).to(setup.device),
+                DeviceImages.on(setup.device, dataset.train),
+                Normalizer.for_dataset(dataset, config.normalization, setup.device),
                 batch_size=batch_size,
                 seed=config.seed,
             )
         identity = {
-            "label": subject.label,
-            "network": config.network,
-            "at": subject.at,
-            "dataset": dataset.display_name,
-            "seed": config.seed,
-        }
+            "label": subject.label, "network": config.network, "which": subject.which,
+            "dataset": dataset.display_name, "seed": config.seed,
+        }  # fmt: skip
         frames.append(pd.concat([pd.DataFrame([identity] * len(rows)), rows], axis=1))
-    progress("measuring gradients", len(subjects), len(subjects), "networks")
+    progress("measuring", len(subjects), len(subjects), "networks")
     return pd.concat(frames, ignore_index=True)
 
 
-def _weights_of(path: Path, config: RunConfig, num_classes: int) -> "dict[str, Tensor]":
-    from resnet_cli.weights import read_weights
+def _load_model(subject: Subject, num_classes: int) -> "CifarNet":
+    from resnet_cli.model import build_model
+    from resnet_cli.weights import load_run_weights
 
-    file = read_weights(path)
-    if file.config != config or file.num_classes != num_classes:
-        raise InputError(f"{path} does not belong to the run: it has another configuration, or none, or other classes")
-    return file.state_dict
+    config = subject.config
+    model = build_model(config.arch, config.depth, config.shortcut, num_classes, seed=config.seed)
+    if subject.run and subject.which != "init":
+        model.load_state_dict(load_run_weights(subject.run, subject.which).state_dict)
+    return model

@@ -7,20 +7,21 @@ from torch import Tensor, nn
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d`; a compiled training step on a CPU takes its sums image by image.
+    """`torch.nn.BatchNorm2d`, except that a compiled training step on a CPU computes its sums image by image.
 
-    Inductor gives each thread some channels of PyTorch's own formula. Sixteen channels are one AVX-512 vector, so that
-    a single thread would sum over all positions of the first stage. Summed over each image's positions first and then
-    over the images, both directions are spread over the batch. Eager steps, evaluation and GPUs compute as ever.
+    Inductor divides PyTorch's own formula among threads by channel. Sixteen channels are one AVX-512 vector, so a
+    single thread would sum over all positions of the first stage. Summing over the positions of each image first and
+    then over the images spreads the work over the batch, forward and backward. Eager steps, evaluation and GPUs use
+    PyTorch's layer.
     """
 
-    running_mean: Tensor  # this layer always keeps them
+    running_mean: Tensor  # never None here
     running_var: Tensor
     num_batches_tracked: Tensor
     momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C, H, W) over N, H and W; the running statistics are updated in training."""
+        """Normalise (N, C, H, W) over N, H and W; training updates the running statistics."""
         if not (torch.compiler.is_compiling() and self.training and x.device.type == "cpu"):
             return super().forward(x)
         y, mean, var = normalize(x, self.weight, self.bias, self.eps)
@@ -42,8 +43,9 @@ def normalize(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tens
         eps: added to the variance.
 
     Returns:
-        The normalised (N, C, H, W) in the type of `x`; mean (C,) and biased variance (C,), neither differentiable.
-        Source: Ioffe and Szegedy 2015, algorithm 1; variances of images are joined as by Chan et al. 1979.
+        The normalised (N, C, H, W) in the dtype of `x`; mean (C,) and biased variance (C,), neither differentiable.
+
+    Source: Ioffe and Szegedy 2015, algorithm 1; the variances of images are combined as in Chan et al. 1979.
     """
     return _Normalize.apply(x, weight, bias, eps)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""The optimizer of the recipes, and the learning rate as a pure function of the step."""
+"""SGD, and the learning rate as a pure function of the step."""
 
 import math
 
@@ -9,15 +9,15 @@ from resnet_cli.config import RunConfig
 
 
 def steps_per_epoch(num_train: int, batch_size: int) -> int:
-    """Optimizer steps in one pass over `num_train` images; the last, partial batch counts."""
+    """Number of optimizer steps per pass over `num_train` images; the last, partial batch counts."""
     return math.ceil(num_train / batch_size)
 
 
 def total_steps(config: RunConfig, num_train: int) -> int:
-    """Length of a run in optimizer steps."""
+    """Length of the run in optimizer steps."""
     if config.steps is not None:
         return config.steps
-    assert config.epochs is not None  # RunConfig holds exactly one of the two
+    assert config.epochs is not None  # RunConfig has exactly one of the two
     return config.epochs * steps_per_epoch(num_train, config.batch_size)
 
 
@@ -34,13 +34,13 @@ def lr_at(step: int, config: RunConfig, num_train: int) -> float:
 
 
 def build_optimizer(model: nn.Module, config: RunConfig, device: torch.device) -> torch.optim.SGD:
-    """SGD with momentum; weight decay on all parameters, BN and biases included, as He et al. trained.
+    """Build SGD with momentum and weight decay on all parameters, BN and biases included, as in He et al.
 
     Args:
         model: already on its device and in its memory format.
-        config: gives lr, momentum and weight decay.
-        device: on CPU and CUDA all parameters are updated in one kernel. On CUDA the learning rate lives there too,
-            as float32, so that a recorded step reads what `set_lr` wrote last.
+        config: supplies lr, momentum and weight decay.
+        device: on CPU and CUDA one kernel updates all parameters. On CUDA the learning rate is a float32 tensor on
+            the device, so that a CUDA graph reads the value that `set_lr` wrote last.
     """
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -50,8 +50,8 @@ def build_optimizer(model: nn.Module, config: RunConfig, device: torch.device) -
         fused=device.type in ("cpu", "cuda"),
     )
     if config.momentum > 0:
-        # as the first step would make them, but also where a scaler skips that step: the fused kernel would leave
-        # them uninitialised then
+        # the first step would create them, but a loss scaler may skip it, and then the fused kernel would leave them
+        # uninitialised
         for parameter in model.parameters():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter).detach()
     return optimizer

@@ -1,4 +1,4 @@
-"""What only a GPU can show; skipped where there is none."""
+"""Training on a GPU; skipped on machines without CUDA."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from resnet_cli.engine import Engine, EpochRecord, StepEvent
 from resnet_cli.errors import DivergedError
 from resnet_cli.recipes import make_config
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
 def engine_for(*, cuda_graph=True, **overrides):
@@ -26,8 +26,8 @@ def results(engine):
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 @pytest.mark.parametrize("compile_mode", ["off", "on"])
-def test_a_graph_computes_what_single_launches_compute(monkeypatch, precision, compile_mode):
-    monkeypatch.setattr("resnet_cli.engine.evaluate._GPU_EVAL_BATCH_SIZE", 16)  # so that there are whole batches
+def test_training_with_a_cuda_graph_agrees_with_training_without_it(monkeypatch, precision, compile_mode):
+    monkeypatch.setattr("resnet_cli.engine.evaluate._GPU_EVAL_BATCH_SIZE", 16)  # so that some batches are full
     fields = {"precision": precision, "compile": compile_mode, "augment": "crop-flip", "milestones": (1, 2)}
     losses, gradflow = results(engine_for(**fields, gradflow_every=1))
     expected, expected_gradflow = results(engine_for(**fields, gradflow_every=1, cuda_graph=False))
@@ -37,14 +37,14 @@ def test_a_graph_computes_what_single_launches_compute(monkeypatch, precision, c
     )
 
 
-def test_fp16_trains_without_a_graph():
+def test_fp16_trains_without_a_cuda_graph():
     engine = engine_for(precision="fp16", augment="none")
-    assert not engine.plan.cuda_graph
+    assert not engine.setup.cuda_graph
     losses, _ = results(engine)
     assert losses[-1][0] < losses[0][0]
 
 
-def test_a_gpu_agrees_with_the_cpu_within_rounding():
+def test_training_on_a_gpu_agrees_with_the_cpu_within_rounding():
     fields = {"precision": "fp32", "epochs": 1, "lr": 0.01}
     losses, _ = results(engine_for(**fields))
     config = make_config("demo", arch="resnet", depth=8, limit_train=500, limit_test=100, batch_size=32,
@@ -53,13 +53,13 @@ def test_a_gpu_agrees_with_the_cpu_within_rounding():
     assert losses == [pytest.approx(row, rel=1e-3) for row in expected]
 
 
-def test_nothing_inside_an_epoch_waits_for_the_gpu():
-    engine = engine_for(epochs=2, batch_size=4)  # 125 steps an epoch: the sums are read in between
+def test_the_cpu_never_waits_for_the_gpu_within_an_epoch():
+    engine = engine_for(epochs=2, batch_size=4)  # 125 steps per epoch, so the sums are read several times
     events = engine.run()
     for event in events:
         if isinstance(event, EpochRecord):
             break
-    next(events)  # the plan of an epoch is copied before its first step
+    next(events)  # the draws of an epoch are copied before its first step
     torch.cuda.set_sync_debug_mode("error")
     try:
         while engine.step < engine.total_steps - 1:
@@ -68,20 +68,20 @@ def test_nothing_inside_an_epoch_waits_for_the_gpu():
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_divergence_names_the_step():
+def test_divergence_on_a_gpu_names_its_step():
     engine = engine_for(arch="plain", depth=20, lr=1e6, epochs=20)
     with pytest.raises(DivergedError, match=r"at step \d+ "):
         list(engine.run())
 
 
-def test_a_run_goes_on_from_its_checkpoint(tmp_path):
+def test_a_run_on_a_gpu_resumes_from_its_checkpoint(tmp_path):
     expected, _ = results(engine_for())
     engine, path = engine_for(), tmp_path / "state"
     for event in engine.run():
         if isinstance(event, StepEvent) and event.step == 20:
             path.write_bytes(dump_state(engine, {}))
             break
-    again = engine_for()
-    load_state(again, path)
-    losses, _ = results(again)
+    resumed = engine_for()
+    load_state(resumed, path)
+    losses, _ = results(resumed)
     assert losses == [pytest.approx(row, rel=1e-4) for row in expected[1:]]

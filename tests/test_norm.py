@@ -1,19 +1,19 @@
-"""Batch normalisation as a compiled CPU step computes it is PyTorch's."""
+"""The batch normalisation of a compiled CPU step agrees with PyTorch's."""
 
 import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from resnet_cli.device import cxx_compiler
 from resnet_cli.norm import BatchNorm2d, normalize
 
-needs_compiler = pytest.mark.skipif(cxx_compiler() is None, reason="there is no C++ compiler here")
+needs_compiler = pytest.mark.skipif(cxx_compiler() is None, reason="no C++ compiler here")
 
 
 @pytest.fixture
-def images() -> Tensor:
+def images():
     """(6, 16, 5, 7) float32, channels last, with means and deviations that differ between images."""
     generator = torch.Generator().manual_seed(0)
     spread = torch.rand(6, 16, 1, 1, generator=generator) * 3 + 0.1
@@ -21,20 +21,19 @@ def images() -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def pair() -> tuple[nn.BatchNorm2d, BatchNorm2d]:
-    """PyTorch's layer and ours with the same weights, which are not the initial ones."""
+def layers_with_equal_weights():
+    """PyTorch's layer and ours, with the same random weights."""
     theirs = nn.BatchNorm2d(16)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for tensor in (theirs.weight, theirs.bias, theirs.running_mean):
-            assert tensor is not None
             tensor.normal_(generator=generator)
     ours = BatchNorm2d(16)
     ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
     return theirs, ours
 
 
-def test_gradients_are_those_of_the_formula() -> None:
+def test_gradients_of_normalize_agree_with_finite_differences():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 2, 2, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     weight = torch.randn(2, dtype=torch.float64, generator=generator, requires_grad=True)
@@ -42,7 +41,7 @@ def test_gradients_are_those_of_the_formula() -> None:
     assert torch.autograd.gradcheck(lambda *args: normalize(*args, 1e-5)[0], (x, weight, bias))
 
 
-def test_mean_and_variance_are_those_of_the_batch_also_far_from_zero(images: Tensor) -> None:
+def test_mean_and_variance_of_the_batch_are_exact_even_far_from_zero(images):
     _, mean, var = normalize(images + 1000, torch.ones(16), torch.zeros(16), 1e-5)
     wide = images.double() + 1000
     torch.testing.assert_close(mean.double(), wide.mean((0, 2, 3)), rtol=1e-6, atol=0)
@@ -50,8 +49,8 @@ def test_mean_and_variance_are_those_of_the_batch_also_far_from_zero(images: Ten
 
 
 @needs_compiler
-def test_a_compiled_training_step_agrees_with_pytorch(images: Tensor) -> None:
-    theirs, ours = pair()
+def test_outputs_gradients_and_statistics_of_a_compiled_layer_agree_with_pytorch(images):
+    theirs, ours = layers_with_equal_weights()
     upstream = torch.randn(images.shape, generator=torch.Generator().manual_seed(2))
     found = {}
     for name, layer in {"theirs": theirs, "ours": torch.compile(ours, dynamic=False)}.items():
@@ -65,8 +64,8 @@ def test_a_compiled_training_step_agrees_with_pytorch(images: Tensor) -> None:
 
 
 @needs_compiler
-def test_a_compiled_step_in_bf16_agrees_with_pytorch_within_its_precision(images: Tensor) -> None:
-    theirs, ours = pair()
+def test_a_compiled_layer_in_bf16_agrees_with_pytorch_within_bf16_precision(images):
+    theirs, ours = layers_with_equal_weights()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         expected = theirs(images.bfloat16())
         found = torch.compile(ours, dynamic=False)(images.bfloat16())
@@ -76,22 +75,22 @@ def test_a_compiled_step_in_bf16_agrees_with_pytorch_within_its_precision(images
 
 
 @needs_compiler
-def test_the_compiled_formula_is_ours(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it the tests above would compare PyTorch with itself."""
-    asked = []
+def test_compiled_training_uses_our_formula_and_eager_training_uses_pytorch(images, monkeypatch):
+    """Otherwise the tests above would compare PyTorch with itself."""
+    calls = []
 
-    def spy(*args: object) -> tuple[Tensor, Tensor, Tensor]:
-        asked.append(args)
-        return normalize(*args)  # type: ignore[arg-type]
+    def spy(*args):
+        calls.append(args)
+        return normalize(*args)
 
     monkeypatch.setattr("resnet_cli.norm.normalize", spy)
-    _, ours = pair()
+    _, ours = layers_with_equal_weights()
     ours(images)
-    assert not asked, "an eager step is PyTorch's own"
+    assert not calls
     torch.compile(ours, dynamic=False, backend="eager")(images)
-    assert asked
+    assert calls
 
 
-def test_evaluation_uses_the_running_statistics(images: Tensor) -> None:
-    theirs, ours = pair()
+def test_evaluation_normalises_by_the_running_statistics_as_pytorch_does(images):
+    theirs, ours = layers_with_equal_weights()
     assert torch.equal(ours.eval()(images), theirs.eval()(images))

@@ -1,4 +1,4 @@
-"""The learning rate is a pure function of the step, and SGD is the recipes'."""
+"""The learning rate is a pure function of the step, and SGD follows the recipes."""
 
 import pytest
 import torch
@@ -8,13 +8,13 @@ from resnet_cli.optim import build_optimizer, lr_at, steps_per_epoch, total_step
 from resnet_cli.recipes import make_config
 
 
-def test_an_epoch_counts_its_partial_batch_as_he_et_al_did():
+def test_the_partial_last_batch_of_an_epoch_counts_as_a_step():
     assert steps_per_epoch(50_000, 128) == 391
     assert steps_per_epoch(45_000, 128) == 352
     assert steps_per_epoch(1280, 128) == 10
 
 
-def test_the_report_divides_lr_by_ten_at_epochs_80_and_120():
+def test_report2025_divides_lr_by_ten_at_epochs_80_and_120():
     config = make_config("report2025", arch="plain", depth=20)
     assert total_steps(config, 50_000) == 78_200
     drops = {step: lr_at(step, config, 50_000) for step in (0, 80 * 391 - 1, 80 * 391, 120 * 391 - 1, 120 * 391)}
@@ -28,12 +28,12 @@ def test_he2015_divides_lr_by_ten_at_32k_and_48k_of_64k_steps():
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
-def test_a_deep_network_of_he2015_starts_at_a_tenth_for_400_steps():
+def test_he2015_warms_up_a_110_layer_network_at_a_tenth_of_lr_for_400_steps():
     config = make_config("he2015", arch="resnet", depth=110)
     assert [lr_at(step, config, 45_000) for step in (0, 399, 400)] == [0.01, 0.01, 0.1]
 
 
-def test_one_step_is_sgd_with_momentum_and_weight_decay_on_every_parameter():
+def test_the_optimizer_is_sgd_with_momentum_and_weight_decay_on_every_parameter():
     config = make_config("report2025", arch="resnet", depth=8, lr=0.5)
     model = build_model("resnet", 8)
     optimizer = build_optimizer(model, config, torch.device("cpu"))

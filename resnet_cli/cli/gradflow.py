@@ -1,5 +1,6 @@
 """`resnet gradflow`: gradient norm of every layer, networks side by side."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Group
 
-HELP = """Print the gradient norm that reaches each layer, networks side by side.
+HELP = """Measure the norm of the gradient at each layer, networks side by side.
 
-Without arguments: plain-56 beside resnet-56 at initialisation, on the embedded digits.
-With run directories: those runs, at initialisation, at the end or at their best.
+Without arguments: plain-56 and resnet-56 at initialisation, on the embedded digits.
+With run directories: the networks of those runs, with initial, last or best weights.
 
 Examples:
 
@@ -27,12 +28,14 @@ Examples:
 
   resnet gradflow --arch resnet --depth 20 --shortcut B --seed 1 --json
 
-  resnet gradflow runs/plain-56 runs/resnet-56 --at last
+  resnet gradflow runs/plain-56 runs/resnet-56 --which last
 """
 
-At = Literal["init", "last", "best"]
+Which = Literal["init", "last", "best"]
 Format = Literal["table", "csv", "json"]
+_IDENTITY = ["label", "network", "which", "dataset", "seed"]
 _BAR_WIDTH = 14
+_SHORTEST_BAR = 1 / (8 * _BAR_WIDTH)  # an eighth of a character
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -49,14 +52,14 @@ def command(
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="[RUNS...]", help="Run directories.", show_default=False)
     ] = None,
-    at: Annotated[
-        At | None, typer.Option(help="Weights of the runs to measure (default: last).", show_default=False)
+    which: Annotated[
+        Which | None, typer.Option(help="Weights of the runs to measure (default: last).", show_default=False)
     ] = None,
     given: dict[str, Any],
     data_dir: DataDir = None,
     batches: Annotated[int, typer.Option(help="Number of minibatches to average over.", min=1)] = 8,
     batch_size: Annotated[int, typer.Option(help="Number of images per minibatch.", min=2)] = 128,
-    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = "table",
+    format_: Annotated[Format, typer.Option("--format", help="Output format.")] = "table",
     plot: Annotated[
         Path | None, typer.Option(help="Draw the norms into this .png, .svg or .pdf file.", show_default=False)
     ] = None,
@@ -71,27 +74,25 @@ def command(
             raise UsageError(
                 f"--{name} {value} cannot be combined with run directories, which record their own network and data"
             )
-    elif at not in (None, "init"):
-        raise UsageError(f"--at {at} needs a run directory", hint="name one, or leave --at out")
+    elif which not in (None, "init"):
+        raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
     if plot and plot.suffix.lower() not in _PICTURES:
-        raise UsageError(f"--plot {plot}: the file's suffix is none of {', '.join(_PICTURES)}")
-    from resnet_cli.measure import Subject, profile, subjects_of_networks, subjects_of_runs
-
-    subjects: list[Subject]
-    if runs:
-        subjects = subjects_of_runs(runs, at or "last")
-    else:
-        defaults = {"arch": None, "depth": 56, "shortcut": None, "seed": 0, "dataset": "digits"}
-        subjects = subjects_of_networks(**{**defaults, **given})
-    with output.progress() as progress:
-        frame = profile(
-            subjects, data_dir=data_dir, num_batches=batches, batch_size=batch_size, device=device, progress=progress
+        raise UsageError(
+            f"--plot {plot}: unsupported format", hint=f"use {', '.join(_PICTURES[:-1])} or {_PICTURES[-1]}"
         )
+    from resnet_cli.measure import fresh_subjects, measure, run_subjects
+
+    subjects = run_subjects(runs, which or "last") if runs else fresh_subjects(**given)
+    from resnet_cli.probes.gradflow import measure_gradflow  # imports torch, so errors in the options come first
+
+    probe = functools.partial(measure_gradflow, num_batches=batches)
+    with output.progress() as progress:
+        frame = measure(subjects, probe, batch_size=batch_size, data_dir=data_dir, device=device, progress=progress)
     if plot:
-        from resnet_cli.analysis.figures.profile import profile_figure
+        from resnet_cli.analysis.figures.gradients import measured_gradients
         from resnet_cli.analysis.figures.style import save
 
-        save(profile_figure(frame), plot)
+        save(measured_gradients(frame), plot)
         output.note(f"wrote {plot}")
     if format_ == "csv" and not json:
         output.raw(frame.assign(label=frame["label"].map(printable)).to_csv(index=False))
@@ -102,71 +103,51 @@ def command(
 def _document(frame: "pd.DataFrame") -> dict[str, Any]:
     from resnet_cli.analysis.gradients import gradient_trend
 
-    networks = []
-    for label, rows in frame.groupby("label", sort=False):
-        first = rows.iloc[0]
-        networks.append(
+    return {
+        "networks": [
             {
-                "label": str(label),
-                **{name: first[name] for name in ("network", "at", "dataset")},
-                "seed": int(first["seed"]),
+                **rows[_IDENTITY].iloc[0].to_dict(),
                 **gradient_trend(rows)._asdict(),
-                "layers": rows.drop(columns=["label", "network", "at", "dataset", "seed"]).to_dict("records"),
+                "layers": rows.drop(columns=_IDENTITY).to_dict("records"),
             }
-        )
-    return {"networks": networks}
+            for _, rows in frame.groupby("label", sort=False)
+        ]
+    }
 
 
 def _table(frame: "pd.DataFrame") -> "Group":
     import numpy as np
+    from rich.bar import Bar
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     from resnet_cli.analysis.gradients import gradient_trend
 
-    labels = list(dict.fromkeys(frame["label"]))
-    norms = frame.loc[frame["grad_norm"] > 0, "grad_norm"]
-    low, high = (np.log10(norms.min()), np.log10(norms.max())) if len(norms) else (0.0, 1.0)
-    table = Table(box=None, pad_edge=False, title=printable(_title(frame)), title_justify="left")
+    logs = np.log10(frame["grad_norm"].where(frame["grad_norm"] > 0)).replace(np.inf, np.nan)
+    shares = (logs - logs.min()) / (logs.max() - logs.min())
+    frame = frame.assign(share=shares.clip(lower=_SHORTEST_BAR).fillna(0.0))
+    networks = {str(label): rows for label, rows in frame.groupby("label", sort=False)}
+    which = {"init": "initial", "last": "last", "best": "best"}[frame["which"].iloc[0]]
+    title = f"gradient norm ‖∂L/∂W‖, {which} weights, {frame['dataset'].iloc[0]} (bars: log scale)"
+    table = Table(box=None, pad_edge=False)
     table.add_column("layer", no_wrap=True)
-    for label in labels:
+    for label in networks:
         table.add_column(printable(label), justify="right", no_wrap=True)
         table.add_column("", width=_BAR_WIDTH, no_wrap=True)
-    columns = {label: frame[frame["label"] == label].set_index("layer")["grad_norm"] for label in labels}
-    order = frame.sort_values("layer_index")["layer"].drop_duplicates()
-    # a deep network's layers come between those of a shallower one; the longest has them all
-    longest = max(columns.values(), key=len)
-    for layer in longest.index if set(order) == set(longest.index) else order:
-        cells: list[str | Text] = [str(layer)]
-        for label in labels:
-            norm = columns[label].get(layer)
-            cells += ["", ""] if norm is None else [f"{norm:.2e}", Text(bar(norm, low, high, _BAR_WIDTH), style="cyan")]
-        table.add_row(*cells)
-    lines: list[Text | Table] = [table]
-    for label in labels:
-        trend = gradient_trend(frame[frame["label"] == label])
-        lines.append(
-            Text(
-                f"{printable(label)}: early/late ratio {trend.early_late_ratio:.3g} (stage 1 over stage 3), "
-                f"slope {trend.log10_slope_per_layer:+.4f} decades a layer towards the output"
-            )
-        )
-    return Group(*lines)
-
-
-def _title(frame: "pd.DataFrame") -> str:
-    first = frame.iloc[0]
-    same_place = frame["at"].nunique() == 1
-    return f"gradient norm ‖∂L/∂W‖ {'at ' + first['at'] if same_place else ''}, {first['dataset']} (bars: log scale)"
-
-
-def bar(value: float, low: float, high: float, width: int) -> str:
-    """A bar of block characters for log10(value) between `low` and `high`; at least an eighth of a character."""
-    import math
-
-    if value <= 0 or not math.isfinite(value):
-        return ""
-    share = 1.0 if high <= low else (math.log10(value) - low) / (high - low)
-    eighths = max(1, round(share * width * 8))
-    return "█" * (eighths // 8) + ("" if eighths % 8 == 0 else "▏▎▍▌▋▊▉"[eighths % 8 - 1])
+    cells = {
+        label: {
+            layer: (f"{norm:.2e}", Bar(1, 0, share, color="cyan"))
+            for layer, norm, share in rows[["layer", "grad_norm", "share"]].itertuples(index=False)
+        }
+        for label, rows in networks.items()
+    }
+    for layer in max(cells.values(), key=len):  # the deepest network has all layers of the others
+        table.add_row(layer, *(cell for of_network in cells.values() for cell in of_network.get(layer, ("", ""))))
+    trends = {label: gradient_trend(rows) for label, rows in networks.items()}
+    lines = [
+        f"{printable(label)}: stage 1 / stage 3 ratio {trend.early_late_ratio:.3g}, "
+        f"slope {trend.log10_slope_per_layer:+.4f} decades per layer towards the output"
+        for label, trend in trends.items()
+    ]
+    return Group(Text(printable(title)), table, Text("\n".join(lines)))

@@ -17,8 +17,9 @@ from resnet_cli.engine.graphs import Graphed
 from resnet_cli.engine.step import TrainStep
 from resnet_cli.engine.sums import AsyncSumsReader, EpochSums
 from resnet_cli.errors import DivergedError
-from resnet_cli.model import CifarNet, build_model, weighted_layers
+from resnet_cli.model import CifarNet, build_model
 from resnet_cli.optim import build_optimizer, lr_at, set_lr, steps_per_epoch, total_steps
+from resnet_cli.probes.gradflow import gradflow_rows, step_norms
 
 
 class StepEvent(NamedTuple):
@@ -61,12 +62,12 @@ class Engine:
     Args:
         config: what to train and how.
         dataset: what `config` names.
-        plan: device and precision.
+        setup: device and precision.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset, plan: DeviceSetup) -> None:
-        self.config, self.plan = config, plan
-        device = plan.device
+    def __init__(self, config: RunConfig, dataset: Dataset, setup: DeviceSetup) -> None:
+        self.config, self.setup = config, setup
+        device = setup.device
         self.train_images = DeviceImages.on(device, dataset.train)
         self.test_images = DeviceImages.on(device, dataset.test)
         self.val_images = DeviceImages.on(device, dataset.val) if dataset.val else None
@@ -74,7 +75,7 @@ class Engine:
         model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
         self.model: CifarNet = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, config, device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=setup.precision == "fp16")
         self.num_train = len(self.train_images)
         self.steps_per_epoch = steps_per_epoch(self.num_train, config.batch_size)
         self.total_steps = total_steps(config, self.num_train)
@@ -84,24 +85,26 @@ class Engine:
         self.epochs_done = 0
         self.train_seconds = 0.0
         self.sums = EpochSums(device)
-        self.gradflow_values: Tensor | None = None  # (layers, 3) float64 on the CPU
+        self.gradflow_values: Tensor | None = None  # (layers, 3); see `step_norms`
         self._build_steps()
 
     def _build_steps(self) -> None:
-        predict = Predictor(self.model, self.normalizer, self.plan)
+        predict = Predictor(self.model, self.normalizer, self.setup)
         self._eval_batch_size = predict.batch_size
         # a partial batch is not worth a compilation, nor a graph, of its own
         step = self._partial_step = self._step_of(self.model)
-        if self.plan.compile:
+        if self.setup.compile:
             step = self._step_of(torch.compile(self.model, dynamic=False))
         self._full_step: Callable[[Tensor, Tensor, Tensor], Tensor] = step
         self._predict: Callable[[Tensor], Tensor] = predict
-        if self.plan.cuda_graph:
+        if self.setup.cuda_graph:
             self._full_step = Graphed(step, self.config.batch_size, parameters=list(self.model.parameters()))
             self._predict = Graphed(predict, predict.batch_size)
 
     def _step_of(self, network: Callable[[Tensor], Tensor]) -> TrainStep:
-        return TrainStep(network, self.optimizer, self.scaler, self.train_images, self.normalizer, self.plan, self.sums)
+        return TrainStep(
+            network, self.optimizer, self.scaler, self.train_images, self.normalizer, self.setup, self.sums
+        )
 
     @property
     def is_finished(self) -> bool:
@@ -126,8 +129,8 @@ class Engine:
         last = min(first + self.steps_per_epoch, self.total_steps)
         if self.step == last:  # resumed in the evaluation
             return
-        plan = draw_epoch(
-            self.num_train, self.config.augment, seed=self.config.seed, epoch=epoch, device=self.plan.device
+        draws = draw_epoch(
+            self.num_train, self.config.augment, seed=self.config.seed, epoch=epoch, device=self.setup.device
         )
         total = min(self.num_train, (last - first) * self.config.batch_size)
         self.model.train()
@@ -139,11 +142,12 @@ class Engine:
             chosen = slice(start, min(start + self.config.batch_size, self.num_train))
             set_lr(self.optimizer, lr_at(self.step, self.config, self.num_train))
             step = self._full_step if chosen.stop - start == self.config.batch_size else self._partial_step
-            step(plan.order[chosen], plan.shift[chosen], plan.flip[chosen])
+            step(draws.order[chosen], draws.shift[chosen], draws.flip[chosen])
             self.step += 1
             self.sums.num_seen += chosen.stop - start
             if self.step == last and self._is_due(self.config.gradflow_every, epoch):
-                self.gradflow_values = self._measure_gradflow()
+                lr = lr_at(self.step - 1, self.config, self.num_train)
+                self.gradflow_values = step_norms(self.model, self.optimizer, lr)
             seen = reader.poll(self.step)
             self.train_seconds += time.perf_counter() - started
             if self.step == last or (seen and seen.is_bad):
@@ -208,9 +212,10 @@ class Engine:
             "images_per_second": self.sums.num_seen / self.train_seconds,
             "train_seconds": self.train_seconds,
             "eval_seconds": eval_seconds,
-            "peak_memory_bytes": peak_memory_bytes(self.plan.device),
+            "peak_memory_bytes": peak_memory_bytes(self.setup.device),
         }
-        record = EpochRecord(metrics, self._gradflow_rows(epoch), test.logits, (val or test).num_wrong)
+        gradflow = [] if self.gradflow_values is None else gradflow_rows(self.model, self.gradflow_values, epoch)
+        record = EpochRecord(metrics, gradflow, test.logits, (val or test).num_wrong)
         self.epochs_done = epoch
         self.train_seconds = 0.0
         self.sums.reset()
@@ -226,43 +231,5 @@ class Engine:
             yield StepEvent("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
         return combine_batches(pieces)
 
-    # --------------------------------------------------------------- gradients
-
     def _is_due(self, every: int, epoch: int) -> bool:
         return every > 0 and epoch % every == 0
-
-    @torch.no_grad()
-    def _measure_gradflow(self) -> Tensor:
-        """Norms of gradient, weight and update of each weighted layer, of the step just taken."""
-        norms = []
-        lr = lr_at(self.step - 1, self.config, self.num_train)
-        for layer in weighted_layers(self.model):
-            weight = layer.module.weight
-            assert weight.grad is not None  # a step was just taken
-            # SGD without dampening or Nesterov moves by lr times the momentum buffer
-            update = self.optimizer.state[weight].get("momentum_buffer")
-            if update is None:  # momentum 0
-                update = weight.grad + self.config.weight_decay * weight
-            norms.append(torch.stack([weight.grad.norm(), weight.norm(), lr * update.norm()]))
-        return torch.stack(norms).double().cpu()
-
-    def _gradflow_rows(self, epoch: int) -> list[dict[str, float | int | str | None]]:
-        if self.gradflow_values is None:
-            return []
-        rows: list[dict[str, float | int | str | None]] = []
-        for layer, (grad, weight, update) in zip(
-            weighted_layers(self.model), self.gradflow_values.tolist(), strict=True
-        ):
-            rows.append(
-                {
-                    "epoch": epoch,
-                    "layer_index": layer.layer_index,
-                    "layer": layer.name,
-                    "stage": layer.stage,
-                    "block": layer.block,
-                    "grad_norm": grad,
-                    "weight_norm": weight,
-                    "update_to_weight_ratio": update / weight if weight else None,
-                }
-            )
-        return rows

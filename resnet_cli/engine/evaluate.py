@@ -54,15 +54,15 @@ class BatchLogits(NamedTuple):
 class Predictor:
     """Logits (B, classes) float32 of pixels (B, H, W, 3) uint8, in eval mode without augmentation."""
 
-    def __init__(self, model: CifarNet, normalizer: Normalizer, plan: DeviceSetup) -> None:
-        self._model, self._normalizer, self._plan = model, normalizer, plan
-        self.batch_size = EVAL_BATCH_SIZE if plan.device.type == "cpu" else _GPU_EVAL_BATCH_SIZE
+    def __init__(self, model: CifarNet, normalizer: Normalizer, setup: DeviceSetup) -> None:
+        self._model, self._normalizer, self._setup = model, normalizer, setup
+        self.batch_size = EVAL_BATCH_SIZE if setup.device.type == "cpu" else _GPU_EVAL_BATCH_SIZE
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
         """Predict one batch."""
         self._model.eval()
-        with self._plan.autocast():
+        with self._setup.autocast():
             return self._model(self._normalizer(pixels)).float()  # type: ignore[no-any-return]
 
 
@@ -85,8 +85,8 @@ def combine_batches(batches: list[BatchLogits]) -> EvalCounts:
 
 
 def evaluate(
-    model: CifarNet, images: DeviceImages, normalizer: Normalizer, plan: DeviceSetup, *, batch_size: int | None = None
+    model: CifarNet, images: DeviceImages, normalizer: Normalizer, setup: DeviceSetup, *, batch_size: int | None = None
 ) -> EvalCounts:
     """Evaluate `model` on all `images`; the counts do not depend on `batch_size` (None: what suits the device)."""
-    predictor = Predictor(model, normalizer, plan)
+    predictor = Predictor(model, normalizer, setup)
     return combine_batches(list(evaluate_batches(predictor, images, batch_size or predictor.batch_size)))

@@ -1,7 +1,7 @@
-"""A function on tensors of fixed shapes as one CUDA graph: launched as a whole, whatever Python would do in between.
+"""CUDA graphs: a function on tensors of fixed shapes is recorded once and then launched as a whole.
 
-Not measured on a GPU. The recipe (side stream for the warm-up, no gradients before the capture, inputs and outputs at
-fixed addresses) is that of PyTorch's notes on CUDA graphs, "whole-network capture".
+Not measured on a GPU yet. The method (side stream for the warm-up, no gradients before the capture, inputs and outputs
+at fixed addresses) follows PyTorch's notes on CUDA graphs, section "Whole-network capture".
 """
 
 import functools
@@ -13,22 +13,22 @@ from torch import Tensor, nn
 
 from resnet_cli.errors import ResnetError
 
-NUM_WARMUP_CALLS = 3  # choose kernels, compile, make the momentum buffers
+NUM_WARMUP_CALLS = 3  # they choose kernels, compile, and create the momentum buffers
 
 
 def record_cuda(body: Callable[[], Tensor], parameters: Sequence[nn.Parameter]) -> Callable[[], Tensor]:
-    """Record `body`, computing nothing.
+    """Record `body` as a CUDA graph, without running it.
 
     Args:
-        body: what is recorded; it reads and writes at the same addresses at every replay.
-        parameters: whose gradients it makes, if any. They lie where the record put them, and a replay sets
-            `parameter.grad` to them, since a step that is not recorded replaces them.
+        body: function to record; every replay reads and writes the same addresses.
+        parameters: parameters whose gradients it computes. Each replay sets `parameter.grad` to the recorded
+            tensor again, since a step outside the graph replaces it.
 
     Returns:
-        what replays it and returns its result, which the next replay overwrites.
+        Function that replays the graph and returns its result, which the next replay overwrites.
 
     Raises:
-        ResnetError: something in it cannot be recorded.
+        ResnetError: an operation in `body` cannot be recorded.
     """
     graph = torch.cuda.CUDAGraph()
     try:
@@ -39,7 +39,7 @@ def record_cuda(body: Callable[[], Tensor], parameters: Sequence[nn.Parameter]) 
     except RuntimeError as error:
         cause = error.__context__ or error  # the end of a failed capture fails too
         reason = str(cause).partition("\n")[0]
-        raise ResnetError(f"no CUDA graph could be made: {reason}", hint="--no-cuda-graph does without") from error
+        raise ResnetError(f"cannot record a CUDA graph: {reason}", hint="use --no-cuda-graph") from error
     gradients = [parameter.grad for parameter in parameters]
 
     def replay() -> Tensor:
@@ -54,13 +54,13 @@ def record_cuda(body: Callable[[], Tensor], parameters: Sequence[nn.Parameter]) 
 
 @functools.cache
 def _stream() -> torch.cuda.Stream:
-    # one for ever: libraries keep a workspace for each stream that they have seen
+    # a single stream: libraries keep a workspace for every stream they have seen
     return torch.cuda.Stream()  # type: ignore[no-untyped-call,no-any-return,unused-ignore]
 
 
 @contextmanager
 def side_stream() -> Iterator[None]:
-    """What runs before a capture runs on the stream of the capture."""
+    """Run the warm-up on the stream of the capture."""
     stream = _stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -69,16 +69,16 @@ def side_stream() -> Iterator[None]:
 
 
 class Graphed:
-    """Calls a function as it is a few times, then records it and replays the record.
+    """Calls a function a few times, then records it and replays the recording.
 
-    Every call computes what the function would have computed, also those before the recording: nothing is undone.
+    Every call, also before the recording, returns the result of the function.
 
     Args:
-        function: of tensors, to a tensor.
-        size: first dimension of its inputs; inputs of another size are given to the function itself.
-        parameters: whose gradients it makes.
-        record: makes the record.
-        warm_up: the context of the first calls.
+        function: maps tensors to a tensor.
+        size: first dimension of its inputs; the function is called directly on inputs of another size.
+        parameters: parameters whose gradients it computes.
+        record: records the function.
+        warm_up: context manager for the first calls.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Graphed:
         self._replay: Callable[[], Tensor] | None = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """The function of `inputs`; the result is the caller's own."""
+        """Return the function of `inputs`, as a tensor that later calls leave unchanged."""
         if len(inputs[0]) != self._size:
             return self._function(*inputs)
         self._num_calls += 1

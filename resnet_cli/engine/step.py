@@ -1,6 +1,7 @@
-"""One training step, from bytes to updated weights; nothing in it waits for the device."""
+"""One training step, from bytes to updated weights, without waiting for the device."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,49 +12,39 @@ from resnet_cli.device import DeviceSetup
 from resnet_cli.engine.sums import EpochSums
 
 
+@dataclass(frozen=True)
 class TrainStep:
-    """Crop, flip, normalise, forward, backward, SGD, sums.
+    """Crops, flips and normalises a batch, takes an SGD step on it, and adds its loss and errors to the sums."""
 
-    Args:
-        network: maps images (B, 3, H, W) to logits (B, classes).
-        optimizer: its learning rate is set by the caller.
-        scaler: of the loss; disabled but for fp16.
-        images: the training set, on the device.
-        normalizer: bytes to network input.
-        plan: precision.
-        sums: what is added to.
-    """
-
-    def __init__(
-        self,
-        network: Callable[[Tensor], Tensor],
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        images: DeviceImages,
-        normalizer: Normalizer,
-        plan: DeviceSetup,
-        sums: EpochSums,
-    ) -> None:
-        self._network, self._optimizer, self._scaler = network, optimizer, scaler
-        self._images, self._normalizer, self._plan, self._sums = images, normalizer, plan, sums
+    network: Callable[[Tensor], Tensor]
+    """Maps images (B, 3, H, W) to logits (B, classes)."""
+    optimizer: torch.optim.Optimizer
+    """The caller sets its learning rate."""
+    scaler: torch.amp.GradScaler
+    """Scales the loss; only enabled for fp16."""
+    images: DeviceImages
+    """Training set, on the device."""
+    normalizer: Normalizer
+    setup: DeviceSetup
+    sums: EpochSums
 
     def __call__(self, order: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
-        """Take a step on the images at `order` (B,), cropped at `shift` (B, 2), mirrored where `flip` (B,).
+        """Take a step on the images at `order` (B,), cropped at `shift` (B, 2), flipped where `flip` (B,).
 
         Returns:
             The mean loss (), on the device.
         """
-        pixels, labels = self._images.pixels[order], self._images.labels[order]
-        images = self._normalizer(crop_and_flip(pixels, shift, flip))
-        with self._plan.autocast():
-            logits = self._network(images).float()
+        pixels, labels = self.images.pixels[order], self.images.labels[order]
+        images = self.normalizer(crop_and_flip(pixels, shift, flip))
+        with self.setup.autocast():
+            logits = self.network(images).float()
         loss = F.cross_entropy(logits, labels)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if self._scaler.is_enabled():
-            self._scaler.unscale_(self._optimizer)  # gradflow reads true gradients
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)  # gradflow reads true gradients
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         loss = loss.detach()
-        self._sums.add(loss, logits.detach(), labels)
+        self.sums.add(loss, logits.detach(), labels)
         return loss

@@ -1,1 +1,1 @@
-"""Measurements on a network; each returns a tidy frame."""
+"""Measurements on a network. They read it and leave weights and running statistics unchanged."""

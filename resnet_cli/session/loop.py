@@ -57,24 +57,24 @@ class Session:
         model = self._model_record()
         # best and last weights, the checkpoint with momentum (twice while it is replaced), tables and predictions
         check_disk_space(self.run.path, 4 * model.parameters * 6 + 8_000_000)
-        plan = decide(
+        setup = decide(
             self.config, planned_macs=self._planned_images() * model.macs, recorded=decisions,
             cuda_graph=self.options.cuda_graph,
         )  # fmt: skip
-        environment = describe_environment(plan)
-        self.engine = Engine(self.config, self.dataset, plan)
+        environment = describe_environment(setup)
+        self.engine = Engine(self.config, self.dataset, setup)
         if earlier is None:
             self.run.clear()
             self.record = RunRecord(
                 run_id=uuid.uuid4().hex[:12], created_at=now(), argv=tuple(argv), tool_version=__version__,
                 config=self.config, environment=environment, dataset=self._dataset_record(),
-                model=model, decisions=plan.decisions,
+                model=model, decisions=setup.decisions,
             )  # fmt: skip
             self.run.create(self.record)
         else:
             self.record = earlier
             self._resume()
-            self._note_changes(environment, plan.decisions)
+            self._note_changes(environment, setup.decisions)
         self.run.append_attempt(
             Attempt(
                 started_at=now(),
@@ -82,7 +82,7 @@ class Session:
                 tool_version=__version__,
                 step=self.engine.step,
                 environment=environment,
-                decisions=plan.decisions,
+                decisions=setup.decisions,
             )
         )
         self.reporter.started(self.record, self.run.path, self.engine.num_epochs, self.engine.epochs_done)

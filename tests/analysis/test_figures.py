@@ -11,9 +11,10 @@ from scipy import stats
 
 from resnet_cli.analysis import figures
 from resnet_cli.analysis.figures.bands import LrDrop, lr_drops, seed_bands
-from resnet_cli.analysis.figures.gradients import spread
+from resnet_cli.analysis.figures.gradients import measured_gradients
 from resnet_cli.analysis.figures.style import network_style
 from resnet_cli.analysis.frames import epochs_frame, load_study
+from resnet_cli.analysis.gradients import spread
 from resnet_cli.rundir import METRICS_COLUMNS
 
 RATES = [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
@@ -321,33 +322,48 @@ def test_gradflow_draws_the_last_epoch_thick_and_earlier_ones_thin(make_study):
     assert all(line.get_linewidth() < thick.get_linewidth() for line in thin)
 
 
-def test_gradflow_has_one_panel_per_depth_and_marks_the_stages(make_study):
+def test_gradflow_has_one_panel_per_depth_and_marks_where_stages_begin(make_study):
     study = make_study(("plain-20", "resnet-20", "plain-32", "resnet-32", "plain-8", "resnet-8"), gradflow=True)
     first, second, third, unused = draw_one(study, "gradflow").figure.axes
     networks = [{line.get_label() for line in axes.lines if "epoch" not in line.get_label()} for axes in (first, third)]
     assert networks == [{"_rule", "plain-8", "resnet-8"}, {"_rule", "plain-32", "resnet-32"}]
     assert [text.get_text() for text in second.texts] == ["stage 1", "stage 2", "stage 3"]
-    run = next(run for run in study.runs if run.network == "plain-32")
-    rows = run.dir.read_gradflow()
-    assert rules(third) == [rows[rows["stage"] == stage]["layer_index"].min() for stage in (1, 2, 3)]
+    assert rules(third) == [2, 12, 22]
     assert not unused.get_visible()
 
 
-def test_gradflow_of_several_seeds_shows_only_the_last_epoch(make_study):
-    study = make_study(("resnet-20",), seeds=2, gradflow=True)
-    (axes,) = draw_one(study, "gradflow").figure.axes
-    assert not [line for line in axes.lines if " epoch " in str(line.get_label())]
-
-
-def test_gradflow_shows_the_geometric_mean_of_several_seeds_within_the_axis(make_study):
+def test_gradflow_of_several_seeds_shows_their_geometric_mean_after_the_last_epoch_within_the_axis(make_study):
     study = make_study(("resnet-20",), seeds=2, gradflow=True)
     folder = study.runs[1].dir
     rows = folder.read_gradflow()
     folder.truncate_to_epoch(-1)  # the metrics are already in memory
     folder.append_gradflow(rows.assign(grad_norm=rows["grad_norm"] * 4).to_dict("records"))
     (axes,) = draw_one(study, "gradflow").figure.axes
+    assert not [line for line in axes.lines if " epoch " in str(line.get_label())]
     (line,) = curves(axes, "resnet-20", "-")
     assert np.asarray(line.get_ydata()) == pytest.approx(2 * rows[rows["epoch"] == 6]["grad_norm"].to_numpy())
     bottom, top = axes.get_ylim()
     assert bottom < min(line.get_ydata())
-    assert max(line.get_ydata()) < top < 10  # the interval of two seeds would extend to 1e7
+    assert max(line.get_ydata()) < top < 10  # the interval of two seeds would reach 1e7
+
+
+def test_measured_gradients_have_one_line_per_label_with_dashes_for_runs_of_one_network():
+    frame = pd.DataFrame(
+        {"label": label, "network": network, "which": "last", "dataset": "digits", "layer_index": layer,
+         "grad_norm": scale / layer, "grad_norm_std": 0.5 / layer}
+        for label, network, scale in (("a$1$", "plain-8", 1.0), ("b", "plain-8", 2.0), ("c", "resnet-8", 3.0))
+        for layer in range(1, 9)
+    )  # fmt: skip
+    figure = measured_gradients(frame)
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.lines if line.get_label() in ["a$1$", "b", "c"]}
+    assert [lines["b"].get_ydata()[1], lines["c"].get_ydata()[7]] == [1.0, 0.375]
+    styles = {name: (to_hex(line.get_color()), line.get_linestyle()) for name, line in lines.items()}
+    plain, residual = network_style("plain-8").color, network_style("resnet-8").color
+    assert styles == {"a$1$": (plain, "-"), "b": (plain, "--"), "c": (residual, "-")}
+    shaded = axes.collections[0].get_paths()[0].vertices
+    assert (shaded[shaded[:, 0] == 1][:, 1].min(), shaded[shaded[:, 0] == 1][:, 1].max()) == (0.5, 1.5)
+    entries = figure.legends[0].get_texts()
+    assert [(entry.get_text(), entry.get_parse_math()) for entry in entries] == [
+        ("a$1$", False), ("b", False), ("c", False),
+    ]  # fmt: skip

@@ -37,13 +37,13 @@ def textbook_losses(config, dataset):
     pixels, labels = torch.from_numpy(dataset.train.pixels), torch.from_numpy(dataset.train.labels)
     means, step = [], 0
     for epoch in range(1, config.epochs + 1):
-        plan = draw_epoch(len(labels), config.augment, seed=config.seed, epoch=epoch, device=CPU)
+        draws = draw_epoch(len(labels), config.augment, seed=config.seed, epoch=epoch, device=CPU)
         total, wrong = 0.0, 0
         for chosen in torch.arange(len(labels)).split(config.batch_size):
             for group in optimizer.param_groups:
                 group["lr"] = lr_at(step, config, len(labels))
-            order = plan.order[chosen]
-            batch = normalizer(crop_and_flip(pixels[order], plan.shift[chosen], plan.flip[chosen])).contiguous()
+            order = draws.order[chosen]
+            batch = normalizer(crop_and_flip(pixels[order], draws.shift[chosen], draws.flip[chosen])).contiguous()
             logits = model(batch)
             loss = F.cross_entropy(logits, labels[order])
             optimizer.zero_grad()
@@ -93,7 +93,7 @@ def test_clean_training_error_is_measured_when_due_and_at_the_end():
 def test_clean_training_error_is_that_of_the_final_network_without_augmentation():
     engine = engine_for(augment="crop-flip", epochs=1)
     (record,) = records_of(engine)
-    result = evaluate(engine.model, engine.train_images, engine.normalizer, engine.plan)
+    result = evaluate(engine.model, engine.train_images, engine.normalizer, engine.setup)
     assert record.metrics["train_clean_error_pct"] == result.error_pct
     assert record.metrics["train_clean_loss"] == pytest.approx(result.loss, rel=1e-12)
 
@@ -109,7 +109,7 @@ def test_counts_do_not_depend_on_the_evaluation_batch_size():
     engine = engine_for(epochs=1)
     records_of(engine)
     results = [
-        evaluate(engine.model, engine.test_images, engine.normalizer, engine.plan, batch_size=size)
+        evaluate(engine.model, engine.test_images, engine.normalizer, engine.setup, batch_size=size)
         for size in (1, 7, 70, 1000)
     ]
     assert len({(r.num_wrong, r.num_examples) for r in results}) == 1
@@ -131,7 +131,7 @@ def test_a_partial_last_batch_counts_by_its_images_and_not_as_a_whole_batch():
 def test_evaluation_leaves_the_network_as_it_was():
     engine = engine_for()
     before = {name: value.clone() for name, value in engine.model.state_dict().items()}
-    evaluate(engine.model, engine.test_images, engine.normalizer, engine.plan)
+    evaluate(engine.model, engine.test_images, engine.normalizer, engine.setup)
     assert all(torch.equal(before[name], value) for name, value in engine.model.state_dict().items())
 
 
@@ -203,5 +203,5 @@ def test_test_logits_are_in_dataset_order():
     engine = engine_for(epochs=1)
     (record,) = records_of(engine)
     images = DeviceImages.on(CPU, Images(engine.test_images.pixels[:5].numpy(), np.arange(5)))
-    first_five = evaluate(engine.model, images, engine.normalizer, engine.plan).logits
+    first_five = evaluate(engine.model, images, engine.normalizer, engine.setup).logits
     torch.testing.assert_close(record.test_logits[:5], first_five)

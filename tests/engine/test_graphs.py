@@ -1,10 +1,10 @@
-"""A recorded step is the step: fixed inputs, warm-up, gradients and partial batches change no number.
+"""Recording training steps changes no number, with warm-up, partial batches and gradients.
 
-Here a record is replayed by calling its function, as a GPU would replay its kernels; on a machine with one,
-`test_cuda.py` holds real graphs to the same.
+Without a GPU a recording is replayed by calling its function; `test_cuda.py` tests real CUDA graphs.
 """
 
 import contextlib
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -13,14 +13,13 @@ import torch
 from resnet_cli.data import open_data
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine, EpochRecord
-from resnet_cli.engine import core as engine_core
 from resnet_cli.engine.graphs import NUM_WARMUP_CALLS, Graphed, record_cuda
 from resnet_cli.errors import ResnetError
 from resnet_cli.recipes import make_config
 
 
 class Recorder:
-    """Replays by calling the function; what it gives lies at one address, as that of a graph does."""
+    """Records a function and replays it by calling it; all results share one address, as those of a CUDA graph."""
 
     def __init__(self):
         self.num_records = self.num_replays = 0
@@ -37,48 +36,24 @@ class Recorder:
         return replay
 
 
-@pytest.fixture
-def recorder():
-    return Recorder()
-
-
-def graphed(function, size, recorder, **fields):
-    return Graphed(function, size, record=recorder, warm_up=contextlib.nullcontext, **fields)
-
-
 def run(engine):
     records = [event for event in engine.run() if isinstance(event, EpochRecord)]
     return records, {name: value.clone() for name, value in engine.model.state_dict().items()}
 
 
-def engine_for(**overrides):
-    values = {"arch": "resnet", "depth": 8, "limit_train": 300, "limit_test": 60, "epochs": 3, "batch_size": 32}
-    config = make_config("demo", device="cpu", **{**values, **overrides})
-    return Engine(config, open_data(config), decide(config))
-
-
-@pytest.fixture
-def graphed_engine_for(recorder, monkeypatch):
-    """Engines that replay records, as on a GPU."""
-    monkeypatch.setattr(
-        engine_core, "Graphed", lambda function, size, **fields: graphed(function, size, recorder, **fields)
-    )
-
-    def make(**overrides):
-        engine = engine_for(**overrides)
-        engine.plan = engine.plan._replace(cuda_graph=True)
-        engine._build_steps()
-        return engine
-
-    return make
-
-
 @pytest.mark.parametrize("augment", ["none", "crop-flip"])
-@pytest.mark.parametrize("limit_train", [300, 320])  # with and without a partial batch at the end
-def test_training_with_records_equals_training_without(graphed_engine_for, recorder, limit_train, augment):
-    fields = {"limit_train": limit_train, "augment": augment, "gradflow_every": 1, "milestones": (1, 2)}
-    expected, expected_state = run(engine_for(**fields))
-    found, found_state = run(graphed_engine_for(**fields))
+@pytest.mark.parametrize("limit_train", [300, 320])  # with and without a partial last batch
+def test_recorded_steps_train_bit_identically_to_direct_ones(monkeypatch, limit_train, augment):
+    config = make_config(
+        "demo", arch="resnet", depth=8, device="cpu", limit_train=limit_train, epochs=3, milestones=(1, 2),
+        batch_size=32, augment=augment, clean_train_every=1, gradflow_every=1,
+    )  # fmt: skip
+    data, setup = open_data(config), decide(config)
+    expected, expected_state = run(Engine(config, data, setup))
+    recorder = Recorder()
+    graphed = functools.partial(Graphed, record=recorder, warm_up=contextlib.nullcontext)
+    monkeypatch.setattr("resnet_cli.engine.core.Graphed", graphed)
+    found, found_state = run(Engine(config, data, setup._replace(cuda_graph=True)))
     assert all(torch.equal(expected_state[name], found_state[name]) for name in expected_state)
     clock = {"images_per_second", "train_seconds", "eval_seconds", "peak_memory_bytes"}
     for a, b in zip(expected, found, strict=True):
@@ -87,31 +62,23 @@ def test_training_with_records_equals_training_without(graphed_engine_for, recor
         }
         assert a.gradflow == b.gradflow
         assert torch.equal(a.test_logits, b.test_logits)
-    full_steps = 3 * (limit_train // 32)
-    assert recorder.num_replays >= full_steps - NUM_WARMUP_CALLS
+    assert recorder.num_records == 2, "one for training steps, one for predictions"
+    assert recorder.num_replays > 3 * (limit_train // 32) - NUM_WARMUP_CALLS
 
 
-def test_the_first_calls_are_made_as_they_are_and_all_others_from_one_record(recorder):
-    double = graphed(lambda x: 2 * x, 1, recorder)
+def test_full_batches_are_replayed_after_a_few_direct_calls_and_other_sizes_are_always_computed_directly():
+    recorder = Recorder()
+    double = Graphed(lambda x: 2 * x, 1, record=recorder, warm_up=contextlib.nullcontext)
     results = [double(torch.tensor([float(i)])) for i in range(8)]
-    assert [result.item() for result in results] == [2.0 * i for i in range(8)]  # each its own tensor
-    assert recorder.num_records == 1
-    assert recorder.num_replays == 8 - NUM_WARMUP_CALLS
-
-
-def test_inputs_of_another_size_go_past_the_record(recorder):
-    double = graphed(lambda x: 2 * x, 2, recorder)
-    for _ in range(6):
-        double(torch.ones(2))
-    replays = recorder.num_replays
+    assert [result.item() for result in results] == [2.0 * i for i in range(8)], "each result is its own tensor"
     assert double(torch.ones(3)).tolist() == [2.0, 2.0, 2.0]
-    assert recorder.num_replays == replays
+    assert (recorder.num_records, recorder.num_replays) == (1, 8 - NUM_WARMUP_CALLS)
 
 
 class TestRecording:
     @pytest.fixture(autouse=True)
     def graph(self, monkeypatch):
-        """A graph that records nothing and counts its replays."""
+        """Replace CUDA graphs by one that records nothing and counts its replays."""
         graph = SimpleNamespace(replays=0)
 
         def replay():
@@ -123,7 +90,7 @@ class TestRecording:
         monkeypatch.setattr("resnet_cli.engine.graphs._stream", lambda: None)
         return graph
 
-    def test_a_replay_sets_the_gradients_to_where_the_record_left_them(self, graph):
+    def test_a_replay_points_gradients_to_the_recorded_tensors_again(self, graph):
         parameters = [torch.nn.Parameter(torch.ones(())) for _ in range(2)]
         result = torch.zeros(())
         replay = record_cuda(lambda: sum(parameters).backward() or result, parameters)
@@ -134,21 +101,16 @@ class TestRecording:
         assert all(a.grad is b for a, b in zip(parameters, recorded, strict=True))
         assert graph.replays == 1
 
-    def test_what_cannot_be_recorded_is_one_line_that_names_the_way_out(self):
+    def test_a_function_that_cannot_be_recorded_is_one_error_line_that_names_the_option_to_use(self):
         def fail():
             raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
-        with pytest.raises(ResnetError, match=r"no CUDA graph could be made: operation not permitted[^\n]*$") as caught:
+        with pytest.raises(ResnetError, match=r"cannot record a CUDA graph: operation not permitted[^\n]*$") as caught:
             record_cuda(fail, [])
-        assert caught.value.hint == "--no-cuda-graph does without"
+        assert caught.value.hint == "use --no-cuda-graph"
 
 
-def test_each_of_step_and_prediction_is_recorded_once(graphed_engine_for, recorder):
-    run(graphed_engine_for(limit_test=None, limit_train=500))
-    assert recorder.num_records == 2
-
-
-def test_a_cpu_has_no_graphs():
-    plan = decide(make_config("demo", arch="plain", depth=8, device="cpu"))
-    assert not plan.cuda_graph
-    assert "cuda_graph" not in plan.decisions
+def test_cuda_graphs_are_never_used_on_a_cpu():
+    setup = decide(make_config("demo", arch="plain", depth=8, device="cpu"), cuda_graph=True)
+    assert not setup.cuda_graph
+    assert "cuda_graph" not in setup.decisions

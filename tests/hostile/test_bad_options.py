@@ -62,7 +62,7 @@ VALID_WITH = {
     ("train", "--from"): [],
     ("eval", "--which"): ["runs/run", "--device", "cpu"],
     ("gradflow", "--runs"): ["--batches", "1", "--batch-size", "4", "--device", "cpu"],
-    ("gradflow", "--at"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    ("gradflow", "--which"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
 }
 # other names of an option in messages: the configuration of each run has one depth and one seed
 ALSO = {"--seeds": ["--seed"], "--depths": ["--depth"]}

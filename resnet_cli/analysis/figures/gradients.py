@@ -1,14 +1,14 @@
-"""Gradient norms of every layer: whether the gradient vanishes on its way to the first layers."""
+"""Gradient norm of every layer: whether the gradient vanishes or explodes on its way to the first layers."""
 
 import os
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resnet_cli.analysis.figures.bands import seed_bands
 from resnet_cli.analysis.figures.figure_data import (
     FigureData,
     NotDrawableError,
@@ -17,28 +17,31 @@ from resnet_cli.analysis.figures.figure_data import (
     read_each,
     seeds_text,
 )
-from resnet_cli.analysis.figures.lines import draw_bands, mark
+from resnet_cli.analysis.figures.lines import mark
 from resnet_cli.analysis.figures.style import (
     DOUBLE_COLUMN_INCHES,
     SINGLE_COLUMN_INCHES,
     caption,
+    house_style,
     legend,
     network_style,
     new_figure,
     panels,
 )
 from resnet_cli.analysis.frames import Run
+from resnet_cli.analysis.gradients import measured_profiles, recorded_profiles
 from resnet_cli.analysis.validation import check_gradflow
+from resnet_cli.util.text import printable, shorten
 
-# More light lines than this run together.
-_MAX_EARLIER = 5
 _NOT_RECORDED = "no run recorded gradient norms; train with --gradflow-every"
+_WHICH = {"init": "initial weights", "last": "weights of the last epoch", "best": "weights of the best epoch"}
+# Lines of several runs of one network: same colour, different dashes.
+_DASHES = ("solid", (0, (3.2, 1.4)), (0, (1, 1.2)), (0, (4, 1.4, 1, 1.4)))
+_MAX_LABEL_LENGTH = 30
 
 
 def gradient_flow(data: FigureData) -> PlotResult:
-    """Gradient norm against layer, a panel a depth: the last recorded epoch thick, earlier ones thin and light.
-
-    Geometric mean over seeds, since norms span decades.
+    """Draw the gradient norms that runs recorded: the last epoch thick, earlier ones thin and light.
 
     Raises:
         NotDrawableError: no run recorded gradient norms.
@@ -49,35 +52,33 @@ def gradient_flow(data: FigureData) -> PlotResult:
     runs = [run for run, _ in found]
     if not runs:
         raise NotDrawableError(left_out[0] if left_out else _NOT_RECORDED)
+    networks = networks_of(runs)
     frame = pd.concat(
         [
             rows.assign(path=str(run.dir.path), network=run.network, depth=run.record.config.depth)
-            for run, rows in found
+            for run, rows in sorted(found, key=lambda pair: networks.index(pair[0].network))
         ],
         ignore_index=True,
-    ).assign(x=lambda rows: rows["layer_index"].astype(float))
-    depths = sorted(frame["depth"].unique())
-    columns = min(len(depths), 2)
-    num_rows = -(-len(depths) // columns)
-    figure = new_figure(DOUBLE_COLUMN_INCHES if columns > 1 else SINGLE_COLUMN_INCHES, 0.6 + 2.1 * num_rows)
-    all_axes = panels(figure, num_rows, columns, sharey=True)
-    for axes, depth in zip(all_axes, depths, strict=False):
-        _draw(axes, frame[frame["depth"] == depth])
-        axes.set_xlabel("layer (1: next to the input)")
-    for axes in all_axes[len(depths) :]:
-        axes.set_visible(False)
-    for axes in all_axes[::columns]:
-        axes.set_ylabel("gradient norm ‖∂L/∂W‖")
-    _show_lines(all_axes[: len(depths)])
-    legend(figure, networks_of(runs))
+    )
     last = sorted({int(epoch) for epoch in frame.groupby("path")["epoch"].max()})
     text = f"{data.group.label}; {seeds_text(runs)}; epoch {' or '.join(map(str, last))}"
-    one_seed = len(runs) == len(networks_of(runs))
-    text += ", thin: earlier epochs" if one_seed and frame["epoch"].min() < last[0] else ""
-    if not one_seed:
+    if len(runs) > len(networks):
         text += "; geometric mean over seeds, shaded: 95 % Student-t interval"
-    caption(figure, text)
-    return PlotResult(figure, runs, left_out)
+    elif frame["epoch"].min() < last[0]:
+        text += ", thin: earlier epochs"
+    return PlotResult(_figure(recorded_profiles(frame), text), runs, left_out)
+
+
+def measured_gradients(frame: pd.DataFrame) -> Figure:
+    """Draw the gradient norms that `resnet gradflow` measured, one line per network.
+
+    Args:
+        frame: rows of `resnet_cli.measure.measure` with `measure_gradflow`.
+    """
+    dataset, which = frame[["dataset", "which"]].iloc[0]
+    text = f"{dataset}; {_WHICH[which]}; mean over minibatches, shaded: ± standard deviation"
+    with house_style():
+        return _figure(measured_profiles(frame), text)
 
 
 def _norms_of(run: Run) -> pd.DataFrame:
@@ -87,38 +88,52 @@ def _norms_of(run: Run) -> pd.DataFrame:
     return rows
 
 
-def _draw(axes: Axes, frame: pd.DataFrame) -> None:
-    axes.set_yscale("log")
-    for network, rows in frame.groupby("network", sort=False):
-        style = network_style(str(network))
-        epochs = sorted(rows["epoch"].unique())
-        # bands and earlier epochs together would be too much to see either
-        earlier = spread(epochs[:-1], _MAX_EARLIER) if rows["path"].nunique() == 1 else []
-        for epoch in earlier:
-            band = seed_bands(rows[rows["epoch"] == epoch], "x", "grad_norm", log=True)
-            axes.plot(
-                band["x"].to_numpy(), band["mean"].to_numpy(), color=style.color, linewidth=0.5, alpha=0.45,
-                zorder=1.5, label=f"{network} epoch {epoch}",
-            )  # fmt: skip
-        draw_bands(axes, rows[rows["epoch"] == epochs[-1]], "grad_norm", "solid", log=True)
-    # a rule where a stage begins: the width of the layers changes there
-    for stage in sorted({1, 2, 3} & set(frame["stage"])):
-        mark(axes, float(frame[frame["stage"] == stage]["x"].min()), f"stage {stage}")
-    axes.set_xlim(1, float(frame["x"].max()))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-
-
-def _show_lines(all_axes: Sequence[Axes]) -> None:
-    """Fit the shared y axis to the lines: the interval of two seeds alone can span decades."""
-    norms = np.concatenate(
-        [np.asarray(line.get_ydata()) for axes in all_axes for line in axes.lines if line.get_label() != "_rule"]
-    )
+def _figure(profiles: pd.DataFrame, text: str) -> Figure:
+    """Draw profiles with one panel per depth, all on one logarithmic y axis."""
+    depths = sorted(profiles["depth"].unique())
+    columns = min(len(depths), 2)
+    num_rows = -(-len(depths) // columns)
+    figure = new_figure(DOUBLE_COLUMN_INCHES if columns > 1 else SINGLE_COLUMN_INCHES, 0.6 + 2.1 * num_rows)
+    all_axes = panels(figure, num_rows, columns, sharey=True)
+    styles = _line_styles(profiles)
+    for axes, depth in zip(all_axes, depths, strict=False):
+        _draw(axes, profiles[profiles["depth"] == depth], styles)
+        for stage in (1, 2, 3):  # the number of filters changes where a stage begins
+            mark(axes, 2 + (stage - 1) * (depth - 2) // 3, f"stage {stage}")
+        axes.set_xlim(1, depth)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("layer (1: next to the input)")
+    for axes in all_axes[len(depths) :]:
+        axes.set_visible(False)
+    for axes in all_axes[::columns]:
+        axes.set_ylabel("gradient norm ‖∂L/∂W‖")
+    # fitted to the lines: the interval of two seeds alone can span decades
+    norms = profiles["norm"][(profiles["norm"] > 0) & np.isfinite(profiles["norm"])]
     if len(norms):
         all_axes[0].set_ylim(norms.min() / 1.6, norms.max() * 1.6)
+    legend(figure, [], [(shorten(printable(label), _MAX_LABEL_LENGTH), style) for label, style in styles.items()])
+    for entry in figure.legends[0].get_texts():
+        entry.set_parse_math(False)  # a label can be the name of a folder
+    caption(figure, text)
+    return figure
 
 
-def spread(values: list[int], count: int) -> list[int]:
-    """At most `count` of `values`, evenly spread, the first among them."""
-    if len(values) <= count:
-        return values
-    return [values[round(position * (len(values) - 1) / (count - 1))] for position in range(count)]
+def _line_styles(profiles: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Colour, width and dashes of each line except earlier epochs, by label and in order."""
+    lines = profiles.loc[~profiles["is_earlier"], ["label", "network"]].drop_duplicates()
+    numbers = lines.groupby("network").cumcount() % len(_DASHES)
+    styles = [network_style(network) for network in lines["network"]]
+    return {
+        str(label): {"color": style.color, "linewidth": style.line_width, "linestyle": _DASHES[number]}
+        for label, style, number in zip(lines["label"], styles, numbers, strict=True)
+    }
+
+
+def _draw(axes: Axes, profiles: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
+    axes.set_yscale("log")
+    for label, line in profiles.groupby("label", sort=False):
+        color = network_style(line["network"].iloc[0]).color
+        thin: dict[str, Any] = {"color": color, "linewidth": 0.5, "alpha": 0.45, "zorder": 1.5}
+        axes.plot(line["layer_index"], line["norm"], label=str(label), **styles.get(str(label), thin))
+        if line["low"].notna().any():
+            axes.fill_between(line["layer_index"], line["low"], line["high"], color=color, alpha=0.18, linewidth=0)

@@ -10,9 +10,7 @@ from resnet_cli.analysis.figures.bands import seed_bands
 from resnet_cli.analysis.figures.style import RULE, SMALL_POINTS, network_style
 
 
-def draw_bands(
-    axes: Axes, frame: pd.DataFrame, measure: str, linestyle: Any, *, log: bool = False, **line: Any
-) -> pd.DataFrame:
+def draw_bands(axes: Axes, frame: pd.DataFrame, measure: str, linestyle: Any, **line: Any) -> pd.DataFrame:
     """Draw the mean over seeds of every network against `x`, with its interval if there are several seeds.
 
     Args:
@@ -20,13 +18,12 @@ def draw_bands(
         frame: one row per run and `x`; see `seed_bands`.
         measure: column to draw.
         linestyle: matplotlib line style; it identifies the measure, as colour identifies the network.
-        log: draw the geometric mean.
         line: further line properties.
 
     Returns:
         The data drawn: the frame of `seed_bands`.
     """
-    bands = seed_bands(frame, "x", measure, log=log)
+    bands = seed_bands(frame, "x", measure)
     # Many overlapping intervals would hide the lines.
     alpha = 0.18 if bands["network"].nunique() <= 2 else 0.09
     for network, band in bands.groupby("network", sort=False):
