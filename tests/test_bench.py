@@ -86,7 +86,7 @@ class TestTiming:
             for seconds, event in [
                 (2, tick("train", 100, 130)), (3, tick("train", 130, 130)),
                 (5, tick("evaluate", 50, 60)), (7, tick("evaluate", 60, 60)), (1, tick("evaluate", 20, 20)),
-                (50, EpochRecord({}, [], torch.zeros(0), 0)), (4, tick("train", 100, 130)),
+                (50, EpochRecord(None, [], torch.zeros(0))), (4, tick("train", 100, 130)),
             ]:  # fmt: skip
                 watch.now += seconds
                 yield event

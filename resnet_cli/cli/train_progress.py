@@ -9,7 +9,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from resnet_cli.cli.output import Output
-from resnet_cli.rundir import RunRecord, Summary
+from resnet_cli.rundir import EpochMetrics, RunRecord, Summary
+from resnet_cli.session.reporter import Reporter
 from resnet_cli.util.text import duration, printable
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _SPEED_WINDOW_SECONDS = 10.0
 _BAR_MIN_WIDTH = 100
 
 
-class TrainReporter:
+class TrainReporter(Reporter):
     """A `session.Reporter`: a live line on a terminal, one plain line an epoch elsewhere."""
 
     def __init__(self, output: Output) -> None:
@@ -99,22 +100,22 @@ class TrainReporter:
             detail=f"{loss}{left}".rstrip(),
         )
 
-    def epoch(self, metrics: dict[str, Any]) -> None:
+    def epoch(self, metrics: EpochMetrics) -> None:
         """Show what an epoch gave."""
         parts = [
-            _place(int(metrics["epoch"]), self._num_epochs),
-            f"step {metrics['step']}",
-            f"lr {metrics['lr']:g}",
-            f"train loss {metrics['train_loss']:.4f}",
-            f"error {metrics['train_error_pct']:.2f} %",
+            _place(metrics.epoch, self._num_epochs),
+            f"step {metrics.step}",
+            f"lr {metrics.lr:g}",
+            f"train loss {metrics.train_loss:.4f}",
+            f"error {metrics.train_error_pct:.2f} %",
         ]
-        if metrics["train_clean_error_pct"] is not None:
-            parts.append(f"clean {metrics['train_clean_error_pct']:.2f} %")
-        if metrics["val_error_pct"] is not None:
-            parts.append(f"val {metrics['val_error_pct']:.2f} %")
-        parts.append(f"test {metrics['test_error_pct']:.2f} %")
-        parts.append(f"{metrics['images_per_second']:,.0f} images/s")
-        parts.append(f"{metrics['train_seconds'] + metrics['eval_seconds']:.1f} s")
+        if metrics.train_clean_error_pct is not None:
+            parts.append(f"clean {metrics.train_clean_error_pct:.2f} %")
+        if metrics.val_error_pct is not None:
+            parts.append(f"val {metrics.val_error_pct:.2f} %")
+        parts.append(f"test {metrics.test_error_pct:.2f} %")
+        parts.append(f"{metrics.images_per_second:,.0f} images/s")
+        parts.append(f"{metrics.train_seconds + metrics.eval_seconds:.1f} s")
         self._output.note("  ".join(parts))
 
 
@@ -149,8 +150,8 @@ def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
         title=f"{record.config.network} on {printable(record.dataset.display_name)}", title_justify="left", box=None
     )
     table.add_column("measure")
-    table.add_column(f"last (epoch {summary.last.get('epoch', '?')})", justify="right")
-    table.add_column(f"best (epoch {summary.best.get('epoch', '?')})*", justify="right")
+    table.add_column(f"last (epoch {summary.last.epoch})", justify="right")
+    table.add_column(f"best (epoch {summary.best.epoch})*", justify="right")
     rows = [
         ("test accuracy", "test_accuracy_pct"),
         ("test error", "test_error_pct"),
@@ -159,7 +160,7 @@ def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
         ("clean training error", "train_clean_error_pct"),
     ]
     for label, name in rows:
-        values = [source.get(name) for source in (summary.last, summary.best)]
+        values = [getattr(source, name) for source in (summary.last, summary.best)]
         if any(value is not None for value in values):
             table.add_row(label, *("—" if value is None else f"{value:.2f} %" for value in values))
     table.caption = Text(

@@ -19,6 +19,7 @@ from resnet_cli.engine.sums import AsyncSumsReader, EpochSums
 from resnet_cli.errors import DivergedError
 from resnet_cli.model import CifarNet, build_model, weighted_layers
 from resnet_cli.optim import build_optimizer, lr_at, set_lr, steps_per_epoch, total_steps
+from resnet_cli.rundir.records import EpochMetrics, GradflowRow
 
 
 class StepEvent(NamedTuple):
@@ -40,16 +41,13 @@ class StepEvent(NamedTuple):
 
 
 class EpochRecord(NamedTuple):
-    """What an epoch gave."""
+    """Result of one epoch."""
 
-    metrics: dict[str, float | int | None]
-    """One row of metrics.csv."""
-    gradflow: list[dict[str, float | int | str | None]]
-    """Rows of gradflow.csv; empty when not due."""
+    metrics: EpochMetrics
+    gradflow: list[GradflowRow]
+    """Empty when not due."""
     test_logits: Tensor
     """(N, classes) float32 on the CPU, in dataset order."""
-    num_selected_wrong: int
-    """Number of wrong answers on the set that `best` is chosen on: validation if there is one, else test."""
 
 
 class Engine:
@@ -118,8 +116,6 @@ class Engine:
             yield from self._train_epoch()
             yield (yield from self._end_epoch())
 
-    # --------------------------------------------------------------- training
-
     def _train_epoch(self) -> Iterator[StepEvent]:
         epoch = self.epochs_done + 1
         first = self.epochs_done * self.steps_per_epoch
@@ -175,8 +171,6 @@ class Engine:
         ]
         return bool(torch.stack([torch.isfinite(value).all() for value in state if value.is_floating_point()]).all())
 
-    # ------------------------------------------------------------- end of epoch
-
     def _end_epoch(self) -> Generator[StepEvent, None, EpochRecord]:
         epoch = self.epochs_done + 1
         started = time.perf_counter()
@@ -192,25 +186,25 @@ class Engine:
             # alone is no divergence: in the first epochs the running statistics of batch normalisation lag behind
             self.sums.first_bad_step.fill_(self.step - 1)
             self.check_finite()
-        metrics: dict[str, float | int | None] = {
-            "epoch": epoch,
-            "step": self.step,
-            "lr": lr_at(self.step - 1, self.config, self.num_train),
-            "train_loss": self.sums.loss,
-            "train_error_pct": self.sums.error_pct,
-            "train_clean_loss": clean.loss if clean else None,
-            "train_clean_error_pct": clean.error_pct if clean else None,
-            "val_loss": val.loss if val else None,
-            "val_error_pct": val.error_pct if val else None,
-            "test_loss": test.loss,
-            "test_error_pct": test.error_pct,
-            "test_accuracy_pct": test.accuracy_pct,
-            "images_per_second": self.sums.num_seen / self.train_seconds,
-            "train_seconds": self.train_seconds,
-            "eval_seconds": eval_seconds,
-            "peak_memory_bytes": peak_memory_bytes(self.plan.device),
-        }
-        record = EpochRecord(metrics, self._gradflow_rows(epoch), test.logits, (val or test).num_wrong)
+        metrics = EpochMetrics(
+            epoch=epoch,
+            step=self.step,
+            lr=lr_at(self.step - 1, self.config, self.num_train),
+            train_loss=self.sums.loss,
+            train_error_pct=self.sums.error_pct,
+            train_clean_loss=clean.loss if clean else None,
+            train_clean_error_pct=clean.error_pct if clean else None,
+            val_loss=val.loss if val else None,
+            val_error_pct=val.error_pct if val else None,
+            test_loss=test.loss,
+            test_error_pct=test.error_pct,
+            test_accuracy_pct=test.accuracy_pct,
+            images_per_second=self.sums.num_seen / self.train_seconds,
+            train_seconds=self.train_seconds,
+            eval_seconds=eval_seconds,
+            peak_memory_bytes=peak_memory_bytes(self.plan.device),
+        )
+        record = EpochRecord(metrics, self._gradflow_rows(epoch), test.logits)
         self.epochs_done = epoch
         self.train_seconds = 0.0
         self.sums.reset()
@@ -225,8 +219,6 @@ class Engine:
             done += piece.num_examples
             yield StepEvent("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
         return combine_batches(pieces)
-
-    # --------------------------------------------------------------- gradients
 
     def _is_due(self, every: int, epoch: int) -> bool:
         return every > 0 and epoch % every == 0
@@ -246,23 +238,15 @@ class Engine:
             norms.append(torch.stack([weight.grad.norm(), weight.norm(), lr * update.norm()]))
         return torch.stack(norms).double().cpu()
 
-    def _gradflow_rows(self, epoch: int) -> list[dict[str, float | int | str | None]]:
+    def _gradflow_rows(self, epoch: int) -> list[GradflowRow]:
         if self.gradflow_values is None:
             return []
-        rows: list[dict[str, float | int | str | None]] = []
-        for layer, (grad, weight, update) in zip(
-            weighted_layers(self.model), self.gradflow_values.tolist(), strict=True
-        ):
-            rows.append(
-                {
-                    "epoch": epoch,
-                    "layer_index": layer.layer_index,
-                    "layer": layer.name,
-                    "stage": layer.stage,
-                    "block": layer.block,
-                    "grad_norm": grad,
-                    "weight_norm": weight,
-                    "update_to_weight_ratio": update / weight if weight else None,
-                }
+        return [
+            GradflowRow(
+                epoch=epoch, layer_index=layer.layer_index, layer=layer.name, stage=layer.stage, block=layer.block,
+                grad_norm=grad, weight_norm=weight, update_to_weight_ratio=update / weight if weight else None,
             )
-        return rows
+            for layer, (grad, weight, update) in zip(
+                weighted_layers(self.model), self.gradflow_values.tolist(), strict=True
+            )
+        ]  # fmt: skip

@@ -13,7 +13,7 @@ from resnet_cli.analysis.figures.bands import LrDrop, lr_drops, seed_bands
 from resnet_cli.analysis.figures.gradients import spread
 from resnet_cli.analysis.figures.style import network_style
 from resnet_cli.analysis.frames import epochs_frame, load_study
-from resnet_cli.rundir import METRICS_COLUMNS
+from resnet_cli.rundir import METRICS_COLUMNS, EpochMetrics, GradflowRow
 
 RATES = [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
 
@@ -33,14 +33,14 @@ def make_study(tmp_path, make_run, monkeypatch):
             )  # fmt: skip
             rows, gradients = run.read_metrics().to_dict("records"), run.read_gradflow().to_dict("records")
             run.truncate_to_epoch(-1)
-            run.append_gradflow(gradients)
+            run.append_gradflow([GradflowRow(**row) for row in gradients])
             rng = np.random.default_rng([seed, len(network)])
             for row, lr in zip(rows, rates, strict=True):
                 noisy = row["test_error_pct"] + rng.uniform(-0.5, 0.5)
                 values = row | {"lr": lr, "test_error_pct": noisy, "test_accuracy_pct": 100 - noisy}
                 values |= {"test_loss": row["test_loss"] + rng.uniform(0, 0.1)}
                 values |= change(network, seed, row) if change else {}
-                run.append_metrics({name: None if pd.isna(value) else value for name, value in values.items()})
+                run.append_metrics(EpochMetrics(**values))
         return load_study([tmp_path], with_metrics=True)
 
     return build
@@ -371,7 +371,8 @@ def test_gradflow_of_several_seeds_is_their_geometric_mean_within_the_axis(make_
     folder = study.runs[1].dir
     rows = folder.read_gradflow()
     folder.truncate_to_epoch(-1)  # the metrics are in memory already
-    folder.append_gradflow(rows.assign(grad_norm=rows["grad_norm"] * 4).to_dict("records"))
+    steeper = rows.assign(grad_norm=rows["grad_norm"] * 4).to_dict("records")
+    folder.append_gradflow([GradflowRow(**row) for row in steeper])
     (axes,) = draw_one(study, "gradflow").axes
     (line,) = curves(axes, "resnet-20", "-")
     assert np.asarray(line.get_ydata()) == pytest.approx(2 * rows[rows["epoch"] == 6]["grad_norm"].to_numpy())

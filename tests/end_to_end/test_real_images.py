@@ -23,7 +23,7 @@ def test_one_epoch_on_photographs_learns_something_and_is_named_after_its_data(t
     command = ["train", "--arch", "resnet", "--depth", "8", "--epochs", "2", *DATA, "--device", "cpu"]
     assert resnet([*command, "--out", str(out)]) == 0
     summary = RunDir(out).read_summary()
-    assert summary.last["test_accuracy_pct"] > 20  # chance is 10
+    assert summary.last.test_accuracy_pct > 20  # chance is 10
     capfd.readouterr()
     assert resnet(["compare", str(out), "--json"]) == 0
     (row,) = json.loads(capfd.readouterr().out)["networks"]
@@ -32,4 +32,4 @@ def test_one_epoch_on_photographs_learns_something_and_is_named_after_its_data(t
     assert resnet(["eval", str(out), "--json", "--device", "cpu"]) == 0
     document = json.loads(capfd.readouterr().out)
     assert document["num_examples"] == 500
-    assert document["accuracy_pct"] == pytest.approx(summary.last["test_accuracy_pct"], abs=0.21)
+    assert document["accuracy_pct"] == pytest.approx(summary.last.test_accuracy_pct, abs=0.21)

@@ -13,7 +13,7 @@ from resnet_cli.config import RunOptions, SaveEvery
 from resnet_cli.errors import ResnetError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
-from resnet_cli.session import SilentReporter, train
+from resnet_cli.session import Reporter, train
 from resnet_cli.weights import read_weights
 
 # Two epochs of two steps, saved after each second step: 20 images make a step.
@@ -138,7 +138,7 @@ def test_a_run_that_goes_on_after_a_death_survives_another_one(recorded, tmp_pat
     assert_survived(recording.states, tmp_path, straight)
 
 
-class DieWhenStarted(SilentReporter):
+class DieWhenStarted(Reporter):
     """Ends a run when its directory is made."""
 
     def started(self, *_):
@@ -224,7 +224,7 @@ def test_an_error_of_the_disk_at_any_file_operation_is_one_line_and_the_run_can_
     assert num_failures >= 40
 
 
-class SavedSteps(SilentReporter):
+class SavedSteps(Reporter):
     """Notes the step of the checkpoint that lies there at each tick."""
 
     def __init__(self, out, steps):

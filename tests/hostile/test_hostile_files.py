@@ -31,7 +31,7 @@ from resnet_cli.engine import Engine
 from resnet_cli.errors import InputError, StoppedError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
-from resnet_cli.session import SilentReporter, train
+from resnet_cli.session import Reporter, train
 from resnet_cli.weights import read_weights
 
 CANARY = Path("/tmp/resnet-cli-canary")  # noqa: S108 (what the hostile files would make)
@@ -161,7 +161,7 @@ UNFINISHED = ["train", "--recipe", "demo", "--arch", "plain", "--depth", "8", "-
               "--limit-train", "130", "--limit-test", "20"]  # fmt: skip
 
 
-class StopAfterTheFirstEpoch(SilentReporter):
+class StopAfterTheFirstEpoch(Reporter):
     def epoch(self, metrics):
         if metrics["epoch"] == 1:
             signal.raise_signal(signal.SIGTERM)

@@ -54,7 +54,7 @@ def test_it_says_when_the_best_epoch_was_chosen_on_the_validation_set(page):
 
 def test_a_training_error_that_was_not_measured_is_said_to_be_so(page, make_run, tmp_path):
     last = make_run(tmp_path / "other").read_summary().last
-    text = page(summary={"last": {**last, "train_clean_error_pct": None}})
+    text = page(summary={"last": msgspec.structs.replace(last, train_clean_error_pct=None)})
     assert rows(text)["training error, eval mode without augmentation"] == "not measured"
 
 

@@ -24,7 +24,7 @@ from resnet_cli.errors import (
 )
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
-from resnet_cli.session import SilentReporter, default_out, train
+from resnet_cli.session import Reporter, default_out, train
 from resnet_cli.util.checksum import read_metadata
 
 # what depends on the clock or the process, not on the numbers
@@ -38,7 +38,7 @@ def config_for(**overrides):
     )
 
 
-class StopAt(SilentReporter):
+class StopAt(Reporter):
     """Sends this process a signal at the given tick, counted over train and evaluate phases."""
 
     def __init__(self, tick, number=signal.SIGTERM):
@@ -116,7 +116,7 @@ def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, 
 
 
 def test_a_run_killed_between_two_checkpoints_goes_on_from_the_last_one(tmp_path, straight):
-    class Crash(SilentReporter):
+    class Crash(Reporter):
         def tick(self, tick):
             if tick.step == 8:
                 raise RuntimeError("power cut")
@@ -126,7 +126,7 @@ def test_a_run_killed_between_two_checkpoints_goes_on_from_the_last_one(tmp_path
         train(config, tmp_path / "run", options=options, reporter=Crash())
     seen = []
 
-    class Watch(SilentReporter):
+    class Watch(Reporter):
         def tick(self, tick):
             seen.append((tick.phase, tick.step))
 
@@ -136,7 +136,7 @@ def test_a_run_killed_between_two_checkpoints_goes_on_from_the_last_one(tmp_path
 
 
 def test_a_run_without_a_checkpoint_starts_again_without_duplicate_rows(tmp_path, straight):
-    class Crash(SilentReporter):
+    class Crash(Reporter):
         def epoch(self, metrics):
             if metrics["epoch"] == 2:
                 raise RuntimeError("power cut")
@@ -151,7 +151,7 @@ def test_a_run_without_a_checkpoint_starts_again_without_duplicate_rows(tmp_path
 def test_checkpoints_can_be_saved_every_few_epochs(tmp_path):
     run, saved = RunDir(tmp_path / "run"), []
 
-    class Watch(SilentReporter):
+    class Watch(Reporter):
         def epoch(self, metrics):
             state = read_metadata(run.checkpoint_path.read_bytes())["state"] if run.checkpoint_path.exists() else "{}"
             saved.append(json.loads(state).get("epochs_done"))
@@ -165,7 +165,7 @@ def test_checkpoints_can_be_saved_by_the_minute(tmp_path):
     config, options = config_for(epochs=1), RunOptions(save_every=SaveEvery(1e-9, "minutes"))
     saved = []
 
-    class Watch(SilentReporter):
+    class Watch(Reporter):
         def tick(self, tick):
             saved.append(RunDir(tmp_path / "run").checkpoint_path.exists())
 
@@ -183,7 +183,7 @@ def test_a_signal_at_the_very_end_lets_the_run_finish(tmp_path, straight):
     # the last tick of the run is an evaluated batch of the last epoch
     ticks = []
 
-    class Count(SilentReporter):
+    class Count(Reporter):
         def tick(self, tick):
             ticks.append(tick)
 

@@ -21,7 +21,6 @@ from resnet_cli.analysis.figures.figure_data import (
 from resnet_cli.analysis.figures.style import DOUBLE_COLUMN_INCHES, SMALL_POINTS, caption, clean, new_figure, panels
 from resnet_cli.analysis.frames import Run
 from resnet_cli.analysis.metrics import Labels, evaluate_predictions
-from resnet_cli.analysis.validation import check_predictions
 
 # With more classes a cell is too small for a number, and then for a name, of 7 points.
 _MAX_ANNOTATED = 10
@@ -52,8 +51,7 @@ def confusion_counts(runs: Sequence[Run]) -> Labels:
 
 
 def _counts_of(run: Run) -> Labels:
-    predictions = run.dir.read_predictions()
-    check_predictions(run, predictions)
+    predictions = run.dir.read_predictions(len(run.record.dataset.classes))
     return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion
 
 

@@ -28,7 +28,6 @@ from resnet_cli.analysis.figures.style import (
     panels,
 )
 from resnet_cli.analysis.frames import Run
-from resnet_cli.analysis.validation import check_gradflow
 
 # More light lines than this run together.
 _MAX_EARLIER = 5
@@ -81,10 +80,7 @@ def gradient_flow(material: Material) -> PlotResult:
 
 
 def _norms_of(run: Run) -> pd.DataFrame:
-    rows = run.dir.read_gradflow()
-    if len(rows):
-        check_gradflow(run, rows)
-    return rows
+    return run.dir.read_gradflow(run.record.config.depth, run.summary)
 
 
 def _draw(axes: Axes, frame: pd.DataFrame) -> None:
