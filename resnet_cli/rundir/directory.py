@@ -309,4 +309,5 @@ def _epoch_of(line: bytes) -> float:
 
 
 def _csv_line(cells: Iterable[float | str | None]) -> bytes:
-    return (",".join("" if cell is None or str(cell) == "nan" else str(cell) for cell in cells) + "\n").encode()
+    texts = ("" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else str(cell) for cell in cells)
+    return (",".join(texts) + "\n").encode()

@@ -279,9 +279,9 @@ def test_a_run_of_one_epoch_is_visible_as_a_marker(make_study):
 
 
 def test_a_measure_that_no_run_has_leaves_its_panel_without_lines(make_study):
-    accuracy, loss = draw_one(make_study(change=lambda *_: {"test_accuracy_pct": None}), "fig1").axes
-    assert not curves(accuracy, "plain-20", "-")
-    assert curves(loss, "plain-20", "-")
+    accuracy, loss = draw_one(make_study(change=lambda *_: {"test_loss": None}), "fig1").axes
+    assert curves(accuracy, "plain-20", "-")
+    assert not curves(loss, "plain-20", "-")
 
 
 def test_both_shortcuts_are_drawn_beside_the_plain_network(make_study):

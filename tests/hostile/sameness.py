@@ -58,9 +58,7 @@ def _tensors(data: bytes) -> str:
 
 def _position(data: bytes) -> bytes:
     state = json.loads(read_metadata(data)["state"])
-    best = {name: value for name, value in state["extra"]["best"].items() if name not in CLOCK_COLUMNS}
-    kept = [state[name] for name in ("config", "step", "epochs_done", "num_seen", "scaler")]
-    return json.dumps([*kept, best, state["extra"]["best_num_wrong"]], sort_keys=True).encode()
+    return json.dumps([state[name] for name in ("config", "step", "epochs_done", "num_seen", "scaler")]).encode()
 
 
 def _sha256(data: bytes) -> str:

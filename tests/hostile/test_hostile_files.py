@@ -163,7 +163,7 @@ UNFINISHED = ["train", "--recipe", "demo", "--arch", "plain", "--depth", "8", "-
 
 class StopAfterTheFirstEpoch(Reporter):
     def epoch(self, metrics):
-        if metrics["epoch"] == 1:
+        if metrics.epoch == 1:
             signal.raise_signal(signal.SIGTERM)
 
 

@@ -138,7 +138,7 @@ def test_a_run_killed_between_two_checkpoints_goes_on_from_the_last_one(tmp_path
 def test_a_run_without_a_checkpoint_starts_again_without_duplicate_rows(tmp_path, straight):
     class Crash(Reporter):
         def epoch(self, metrics):
-            if metrics["epoch"] == 2:
+            if metrics.epoch == 2:
                 raise RuntimeError("power cut")
 
     config, never = config_for(), RunOptions(save_every=SaveEvery(1000, "minutes"))
@@ -188,7 +188,7 @@ def test_a_signal_at_the_very_end_lets_the_run_finish(tmp_path, straight):
             ticks.append(tick)
 
         def epoch(self, metrics):
-            if metrics["epoch"] == 3:
+            if metrics.epoch == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     result = train(config_for(), tmp_path / "run", reporter=Count())
@@ -280,9 +280,9 @@ def test_only_one_process_trains_a_run(tmp_path):
 def test_best_is_the_earliest_epoch_with_the_lowest_error(straight):
     run = straight["resnet"]
     metrics, summary = run.read_metrics(), run.read_summary()
-    assert summary.best["epoch"] == metrics["epoch"][metrics["test_error_pct"].idxmin()]
+    assert summary.best.epoch == metrics["epoch"][metrics["test_error_pct"].idxmin()]
     assert summary.best_chosen_on == "test"
-    assert summary.last["epoch"] == 3
+    assert summary.last.epoch == 3
 
 
 def test_the_record_says_what_was_trained_on_what_and_how(straight):
