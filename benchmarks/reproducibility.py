@@ -1,9 +1,9 @@
-"""The same configuration, five times in fresh processes: one checksum over everything that it determines.
+"""Train the same configuration five times in fresh processes and compare checksums over everything that it determines.
 
     python benchmarks/reproducibility.py [--runs 5] [--epochs 3] [--compile off on]
 
 Plain and residual networks of eight layers are trained on 300 of the embedded digits, with and without
-`torch.compile`, which compiles anew each time. The checksum covers metrics without the clock, gradient norms,
+`torch.compile`, which compiles again each time. The checksum covers metrics without the clock, gradient norms,
 predictions, both weight files to the byte, and momentum and statistics of the last state. The last line of each group
 is a copy by `resnet train --from`.
 Exits 1 when two checksums of a group differ.

@@ -1,15 +1,15 @@
-"""Kill -9 at random moments, again and again: what is left is readable, and what is resumed ends bit-identically.
+"""Kill training at random moments, again and again: all files stay readable, and resumed runs end bit-identically.
 
     python benchmarks/stress_kill.py --kills 100 [--seed 0] [--arch plain|resnet|both] [--epochs 36]
 
-A network of eight layers is trained on 300 of the embedded digits, three steps an epoch, and saved after every second
+A network of eight layers is trained on 300 of the embedded digits, three steps per epoch, and saved after every second
 step. After each kill every file of the run directory must be readable or absent, the checkpoint must load and must
 not be older than the last save, and the next process must begin where it stands. Each run is then finished and
 compared with one that was never interrupted: weights, momentum, statistics of batch normalisation, metrics without
-the clock, gradient norms and predictions. Exits 1 at the first thing that is not so.
+the clock, gradient norms and predictions. Exits 1 at the first violation.
 
 One kill in ten hits `python -m resnet_cli train` itself. The others hit the same command in processes that are forked
-from one that has imported PyTorch and computed nothing, which saves four seconds each.
+from one that has imported PyTorch, which saves four seconds each.
 """
 
 import argparse
@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "hostile")]
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from killing import CommandLine, Subject, kill_often  # noqa: E402 (after the path to it)
-from zygote import Zygote  # noqa: E402
+from killing import Subject, kill_often  # noqa: E402 (after the path to it)
+from launching import CommandLine, Launcher  # noqa: E402
 
 from resnet_cli.device import decide, describe_environment  # noqa: E402
 from resnet_cli.errors import ResnetError  # noqa: E402
@@ -42,7 +42,7 @@ def main() -> int:
     started, found = time.monotonic(), Counter()
     print(f"python benchmarks/stress_kill.py {' '.join(sys.argv[1:])}")
     with tempfile.TemporaryDirectory() as name:
-        forked, command_line = Zygote(Path(name)), CommandLine(Path(name))
+        forked, command_line = Launcher(Path(name)), Launcher(Path(name), CommandLine)
         try:
             for position, arch in enumerate(architectures):
                 subject = Subject(Path(name), arch, options.epochs)
@@ -67,7 +67,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the moments")
     parser.add_argument("--arch", choices=["plain", "resnet", "both"], default="both")
     parser.add_argument("--epochs", type=int, default=36)
     return parser.parse_args()
