@@ -13,7 +13,7 @@ import torchvision  # noqa: F401
 
 import resnet_cli.checkpoint
 import resnet_cli.cli.train_progress
-import resnet_cli.session.loop
+import resnet_cli.session.loop  # noqa: F401
 from resnet_cli import engine
 from resnet_cli.cli.app import run
 

@@ -1,7 +1,8 @@
 """File operations of this process below one folder, each announced before it takes effect: to record or to fail it.
 
 Two views of the folder can be taken at any moment: the state after a kill (everything that was done) and after a power
-cut in the worst case (only what was synced: the bytes of a file by an fsync of the file, its name by one of its folder).
+cut in the worst case (only what was synced: the bytes of a file by an fsync of the file, its name by one of its
+folder).
 """
 
 import io
