@@ -17,8 +17,8 @@ from resnet_cli.rundir.reading import (
     read_json,
     read_json_lines,
     read_rows,
-    read_table,
     read_text_bytes,
+    to_frame,
 )
 from resnet_cli.rundir.records import (
     GRADFLOW_COLUMNS,
@@ -232,7 +232,7 @@ class RunDir:
         Raises:
             RunFileError: the file is missing or damaged, or its epochs are out of order.
         """
-        path, frame = self.metrics_path, read_table(self.metrics_path, EpochMetrics)
+        path, frame = self.metrics_path, to_frame(self.read_epochs(), EpochMetrics)
         epochs, steps = frame["epoch"], frame["step"]
         if not (epochs.is_monotonic_increasing and epochs.is_unique and steps.is_monotonic_increasing):
             raise RunFileError(f"{path} does not have one row per epoch, in order")
@@ -254,7 +254,7 @@ class RunDir:
         Raises:
             RunFileError: the file is missing or damaged, or its rows do not fit the run.
         """
-        path, frame = self.gradflow_path, read_table(self.gradflow_path, GradflowRow)
+        path, frame = self.gradflow_path, to_frame(read_rows(self.gradflow_path, GradflowRow), GradflowRow)
         layers = frame.groupby("epoch")["layer_index"]
         if depth is not None and len(frame):
             is_whole = (

@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA_VERSION = 1
-MAY_BE_INFINITE = "may_be_infinite"
-"""Key of `Meta.extra` for a number that may overflow; infinity is in the CSV file, but is null in JSON."""
-
 _MAX_WHOLE = 2**53  # float64 represents every whole number up to it
-_MAX_FLOAT32 = 3.4028235e38  # losses and norms are computed in float32
+_MAX_FLOAT32 = 3.4028235e38
 _MAX_MILESTONES = 1000
 _MAX_NAME_LENGTH = 300
 
@@ -28,10 +25,10 @@ _Count = Annotated[int, Meta(ge=0, le=_MAX_WHOLE)]
 _Positive = Annotated[int, Meta(ge=1, le=_MAX_WHOLE)]
 _Percent = Annotated[float, Meta(ge=0, le=100)]
 _Measure = Annotated[float, Meta(ge=0, le=_MAX_FLOAT32)]
-# the running statistics of batch normalisation lag behind in the first epochs, so a test loss may overflow
-_Loss = Annotated[float, Meta(ge=0, le=_MAX_FLOAT32, extra={MAY_BE_INFINITE: True})]
-# in fp16 a gradient may overflow, and its step is skipped
-_Norm = Annotated[float, Meta(ge=0, extra={MAY_BE_INFINITE: True})]
+# Either may be infinite, which JSON writes as null: a test loss overflows while the running statistics of batch
+# normalisation lag behind in the first epochs; a gradient overflows in fp16, and its step is skipped.
+_Loss = Annotated[float, Meta(ge=0)]
+_Norm = Annotated[float, Meta(ge=0)]
 
 Environment = dict[_Name, _Name | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | bool | None]
 """Versions and hardware, as `device.describe_environment` returns them."""

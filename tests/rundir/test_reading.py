@@ -165,7 +165,7 @@ class TestJson:
         ("row", "fields"),
         [
             ("last", {"test_error_pct": 101}), ("best", {"test_accuracy_pct": -1}), ("last", {"epoch": 1.5}),
-            ("last", {"train_loss": 1e300}), ("best", {"peak_memory_bytes": -1}), ("last", {"lr": None}),
+            ("last", {"train_loss": -1}), ("best", {"peak_memory_bytes": -1}), ("last", {"lr": None}),
         ],
         ids=str,
     )  # fmt: skip
@@ -183,29 +183,26 @@ class TestTables:
     @pytest.mark.parametrize(
         ("column", "value", "message"),
         [
-            ("epoch", "", "epoch is nan, not a whole number between 0 and"),
-            ("step", "", "step is nan, not a whole number"),
-            *(("epoch", value, "epoch is ") for value in ("inf", "-inf", "1e300", "1.5", "-1")),
-            ("train_loss", "-inf", "train_loss is -inf, not a number between 0 and 3.40282e+38"),
-            ("train_loss", "1e300", "train_loss is 1e+300"),
-            ("test_error_pct", "inf", "test_error_pct is inf, not a number between 0 and 100"),
-            ("test_error_pct", "101", "test_error_pct is 101.0"),
-            ("lr", "", "lr is nan"),
-            ("lr", "fast", "fast"),
-            ("lr", '"0.1', "does not have 16 plain values"),
-            ("lr", "0.1,0.1", "does not have 16 plain values"),
+            ("epoch", "", "Expected `int`, got `null` - at `$.epoch`"),
+            *(("epoch", value, "at `$.epoch`") for value in ("inf", "1e300", "1.5", "-1", "0x1")),
+            ("train_loss", "-inf", "Expected `float` >= 0.0 - at `$.train_loss`"),
+            ("test_error_pct", "inf", "at `$.test_error_pct`"),
+            ("test_error_pct", "101", "Expected `float` <= 100.0 - at `$.test_error_pct`"),
+            ("lr", "", "at `$.lr`"),
+            ("lr", "fast", "at `$.lr`"),
+            ("lr", '"0.1', "at `$.lr`"),
+            ("lr", "1" * 5_000_000, "at `$.lr`"),
+            ("lr", "0.1,0.1", "has 17 values instead of 16"),
         ],
+        ids=lambda text: text[:30],
     )
-    def test_an_invalid_cell_is_refused(self, run, column, value, message):
+    def test_an_invalid_cell_is_refused_with_its_line_and_column(self, run, column, value, message):
         cells = GOOD_ROW.split(",")
         cells[METRICS_COLUMNS.index(column)] = value
-        run.metrics_path.write_text(",".join(METRICS_COLUMNS) + f"\n{','.join(cells)}\n")
-        assert message in refusal(run.read_metrics)
-
-    def test_the_message_names_the_line(self, run):
-        with run.metrics_path.open("a") as file:
-            file.write("4" + GOOD_ROW[1:].replace("60.0", "160.0") + "\n")
-        assert f"{run.metrics_path}: line 5: test_error_pct is 160.0" in refusal(run.read_metrics)
+        run.metrics_path.write_text(f"{','.join(METRICS_COLUMNS)}\n{GOOD_ROW}\n{','.join(cells)}\n")
+        refused = refusal(run.read_metrics)
+        assert refused.startswith(f"{run.metrics_path}: line 3 ")
+        assert message in refused
 
     def test_other_columns_are_refused_with_the_right_ones(self, run):
         run.metrics_path.write_text("epoch,loss\n1,0.5\n")
@@ -213,7 +210,7 @@ class TestTables:
 
     def test_millions_of_lines_are_refused_before_they_are_split(self, run):
         run.metrics_path.write_bytes(b"\n" * 2**22)
-        assert refusal(run.read_metrics) == f"{run.metrics_path} has more than 1000000 lines"
+        assert refusal(run.read_metrics) == f"{run.metrics_path} has more than 500000 lines"
 
     def test_the_torn_line_of_a_crashed_run_is_not_an_epoch(self, run):
         whole = run.metrics_path.read_bytes()
