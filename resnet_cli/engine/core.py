@@ -23,7 +23,7 @@ from resnet_cli.rundir.records import EpochMetrics, GradflowRow
 
 
 class StepEvent(NamedTuple):
-    """A point between two steps, where a run may be saved or stopped."""
+    """Progress after a training step or an evaluated batch, where a run may be saved or stopped."""
 
     phase: Literal["train", "evaluate"]
     epoch: int
@@ -35,9 +35,9 @@ class StepEvent(NamedTuple):
     step: int
     """Optimizer steps taken since the start of the run."""
     running_loss: float | None
-    """Mean training loss of the epoch so far; None when it was not asked for."""
+    """Mean training loss of the epoch so far; None if it was not read."""
     running_error_pct: float | None
-    """Training error of the epoch so far, percent; None when it was not asked for."""
+    """Training error of the epoch so far, percent; None if it was not read."""
 
 
 class EpochRecord(NamedTuple):
@@ -53,12 +53,12 @@ class EpochRecord(NamedTuple):
 class Engine:
     """One run's network, optimizer and data on a device.
 
-    `run` continues from where the state stands, so an engine whose state was loaded from a
-    checkpoint goes on as the one that saved it would have.
+    `run` continues from the current state, so an engine restored from a checkpoint continues exactly as the engine
+    that saved it.
 
     Args:
-        config: what to train and how.
-        dataset: what `config` names.
+        config: configuration of the run.
+        dataset: the dataset that `config` names.
         plan: device and precision.
     """
 
@@ -77,7 +77,7 @@ class Engine:
         self.steps_per_epoch = steps_per_epoch(self.num_train, config.batch_size)
         self.total_steps = total_steps(config, self.num_train)
         self.num_epochs = math.ceil(self.total_steps / self.steps_per_epoch)
-        # position and sums of the current epoch: with model, optimizer and scaler, all that a checkpoint holds
+        # position and sums of the current epoch: a checkpoint contains these, the model, the optimizer and the scaler
         self.step = 0
         self.epochs_done = 0
         self.train_seconds = 0.0
@@ -88,7 +88,7 @@ class Engine:
     def _build_steps(self) -> None:
         predict = Predictor(self.model, self.normalizer, self.plan)
         self._eval_batch_size = predict.batch_size
-        # a partial batch is not worth a compilation, nor a graph, of its own
+        # a partial batch is not worth its own compilation or CUDA graph
         step = self._partial_step = self._step_of(self.model)
         if self.plan.compile:
             step = self._step_of(torch.compile(self.model, dynamic=False))
@@ -150,7 +150,7 @@ class Engine:
     def check_finite(self) -> None:
         """Raise `DivergedError` when a loss of the epoch so far was not finite.
 
-        Waits for the device, which is time that training takes.
+        Waits for the device, and counts the time as training time.
         """
         started = time.perf_counter()
         is_bad = self.sums.is_bad
@@ -182,8 +182,8 @@ class Engine:
         test = yield from self._evaluate(self.test_images)
         eval_seconds = time.perf_counter() - started
         if not self.is_finite():
-            # the last step's own loss was finite, but what it made of the network is not; an infinite test loss
-            # alone is no divergence: in the first epochs the running statistics of batch normalisation lag behind
+            # the loss of the last step was finite, but the network after it is not; an infinite test loss alone is not
+            # divergence: in the first epochs the running statistics of batch normalisation lag behind
             self.sums.first_bad_step.fill_(self.step - 1)
             self.check_finite()
         metrics = EpochMetrics(
