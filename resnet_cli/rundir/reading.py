@@ -1,7 +1,6 @@
 """Bounded, validated reading of run files, which anyone may have written: regular files of limited size only."""
 
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,8 +15,6 @@ from resnet_cli.util.files import read_bytes
 from resnet_cli.util.text import one_line, shorten
 
 if TYPE_CHECKING:
-    import zipfile
-
     import numpy as np
     import pandas as pd
 
@@ -114,8 +111,10 @@ def _whole_lines(path: Path, data: bytes) -> list[bytes]:
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> "list[Array]":
-    """The arrays `names` of an .npz file, with bounded memory; raises `RunFileError`."""
+    """Read the arrays `names` of an .npz file, with bounded memory; raises `RunFileError`."""
     import zipfile
+
+    import numpy as np
 
     data = read_bytes(path, _MAX_ARRAY_BYTES)
     # each entry of the directory at the end of an archive begins so; millions of entries alone would fill the memory
@@ -124,33 +123,12 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> "list[Array]":
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = [archive.getinfo(f"{name}.npy") for name in names]
-            if sum(entry.file_size for entry in entries) > _MAX_ARRAY_BYTES:
-                raise RunFileError(f"{path} unpacks to more than {_MAX_ARRAY_BYTES // 2**20} MiB")
-            return [_array(archive, entry) for entry in entries]
-    except RunFileError:
-        raise
+        if sum(entry.file_size for entry in entries) > _MAX_ARRAY_BYTES:
+            raise ValueError(f"it unpacks to more than {_MAX_ARRAY_BYTES // 2**20} MiB")
+        # the methods that NumPy writes; others may ask for gigabytes before the first byte
+        if not {entry.compress_type for entry in entries} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise ValueError("its compression method is not supported")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return [np.asarray(arrays[name]) for name in names]  # members that are no arrays are bytes
     except Exception as error:  # a damaged archive raises almost anything: from zlib, struct, the parser of headers
         raise RunFileError(f"{path} cannot be read: {one_line(error)}") from error
-
-
-def _array(archive: "zipfile.ZipFile", entry: "zipfile.ZipInfo") -> "Array":
-    import zipfile
-
-    import numpy as np
-
-    # the methods that NumPy writes; others may ask for gigabytes before the first byte
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{entry.filename} has the unsupported compression method {entry.compress_type}")
-    file = io.BytesIO(archive.read(entry))  # never more than the size that the entry declares
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"{entry.filename} has the unsupported version {version}")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read_header(file)
-    if dtype.hasobject:
-        raise ValueError(f"{entry.filename} contains pickled objects, which are not loaded (allow_pickle=False)")
-    # a header may declare more values than follow, and NumPy would allocate memory for them
-    if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
-        raise ValueError(f"{entry.filename} does not contain the {'×'.join(map(str, shape))} values that it declares")
-    array: Array = np.frombuffer(file.read(), dtype=dtype).reshape(shape, order="F" if is_fortran else "C")
-    return array

@@ -4,6 +4,7 @@ Bounds are part of the types. They admit every value that a real run writes, and
 filling screen, figures or memory.
 """
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -61,6 +62,11 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
     eval_seconds: _Measure
     peak_memory_bytes: _Count | None
     """None where the device does not report it."""
+
+    def __post_init__(self) -> None:
+        for loss in (self.train_loss, self.train_clean_loss, self.val_loss, self.test_loss):
+            if loss is not None and _MAX_FLOAT32 < loss < math.inf:
+                raise ValueError(f"the loss {loss:g} is larger than any mean of float32 numbers")
 
     def selection_error_pct(self) -> float:
         """Error on the set that selects the best epoch: validation if there is one, else test."""

@@ -186,6 +186,7 @@ class TestTables:
             ("epoch", "", "Expected `int`, got `null` - at `$.epoch`"),
             *(("epoch", value, "at `$.epoch`") for value in ("inf", "1e300", "1.5", "-1", "0x1")),
             ("train_loss", "-inf", "Expected `float` >= 0.0 - at `$.train_loss`"),
+            ("train_loss", "1e300", "the loss 1e+300 is larger than any mean of float32 numbers"),
             ("test_error_pct", "inf", "at `$.test_error_pct`"),
             ("test_error_pct", "101", "Expected `float` <= 100.0 - at `$.test_error_pct`"),
             ("lr", "", "at `$.lr`"),
