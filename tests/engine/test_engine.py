@@ -66,7 +66,7 @@ def test_training_agrees_with_a_textbook_loop(arch, augment):
     assert [error for _, error in ours] == pytest.approx([error for _, error in theirs], abs=0.7)
 
 
-def test_a_tick_comes_after_every_step_and_every_evaluated_batch():
+def test_the_engine_yields_an_event_after_every_step_and_every_evaluated_batch():
     engine = engine_for(epochs=1, clean_train_every=0)
     events = list(engine.run())
     ticks = [event for event in events if isinstance(event, StepEvent)]
@@ -90,7 +90,7 @@ def test_clean_training_error_is_measured_when_due_and_at_the_end():
     assert measured == [2, 4, 5]
 
 
-def test_clean_training_error_is_that_of_the_final_network_without_augmentation():
+def test_clean_training_error_is_measured_with_the_final_network_and_without_augmentation():
     engine = engine_for(augment="crop-flip", epochs=1)
     (record,) = records_of(engine)
     result = evaluate(engine.model, engine.train_images, engine.normalizer, engine.plan)
@@ -135,7 +135,7 @@ def test_evaluation_leaves_the_network_as_it_was():
     assert all(torch.equal(before[name], value) for name, value in engine.model.state_dict().items())
 
 
-def test_gradient_flow_is_recorded_of_the_last_step_of_an_epoch():
+def test_gradient_flow_is_recorded_at_the_last_step_of_an_epoch():
     engine = engine_for(epochs=2, gradflow_every=2)
     first, second = records_of(engine)
     assert first.gradflow == []
@@ -149,7 +149,7 @@ def test_gradient_flow_is_recorded_of_the_last_step_of_an_epoch():
         assert row.update_to_weight_ratio == pytest.approx(moved / weight.detach().norm().item(), rel=1e-5)
 
 
-def test_the_update_to_weight_ratio_is_the_distance_that_a_step_moved_the_weights():
+def test_the_update_to_weight_ratio_is_the_relative_distance_that_a_step_moved_the_weights():
     engine = engine_for(epochs=1, gradflow_every=1, limit_train=128)
     before = engine.model.conv1.weight.detach().clone()
     (record,) = records_of(engine)
@@ -166,7 +166,7 @@ def test_training_stops_at_the_first_step_whose_loss_is_not_finite_and_names_it(
     assert engine.step == step + 1
 
 
-def test_a_network_that_the_last_step_of_an_epoch_broke_has_diverged_at_that_step():
+def test_a_network_that_is_not_finite_after_the_last_step_of_an_epoch_has_diverged_at_that_step():
     engine = engine_for()
     for event in engine.run():
         if isinstance(event, StepEvent) and event.step == 3:

@@ -1,4 +1,4 @@
-"""A run can be stopped anywhere and ends as if it had not been; a directory is never taken by mistake."""
+"""Runs can be stopped anywhere and resumed bit-identically, and never write to a directory by mistake."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def config_for(**overrides):
 
 
 class StopAt(Reporter):
-    """Sends this process a signal at the given tick, counted over train and evaluate phases."""
+    """Sends this process a signal at the given event, counted over training and evaluation."""
 
     def __init__(self, tick, number=signal.SIGTERM):
         self.left, self.number = tick, number
@@ -51,7 +51,7 @@ class StopAt(Reporter):
 
 
 def assert_same_numbers(first, second):
-    """Everything but the clock is equal to the bit."""
+    """Check that everything but the clock is equal to the bit."""
     for read in (RunDir.read_metrics, RunDir.read_gradflow):
         a, b = (read(run).drop(columns=CLOCK_COLUMNS, errors="ignore") for run in (first, second))
         assert a.equals(b)
@@ -66,14 +66,14 @@ def assert_same_numbers(first, second):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """Runs that were never interrupted, one an architecture."""
+    """Uninterrupted runs, one per architecture."""
     folder = tmp_path_factory.mktemp("straight")
     return {arch: train(config_for(arch=arch), folder / arch).run for arch in ("plain", "resnet")}
 
 
 # An epoch is 3 steps and 3 evaluated batches, or 1 without the clean training error.
 @pytest.mark.parametrize("tick", [1, 2, 3, 4, 5, 8, 9, 13])
-def test_a_run_stopped_at_any_point_and_continued_equals_one_that_was_not(tmp_path, straight, tick):
+def test_a_run_stopped_at_any_point_and_resumed_equals_an_uninterrupted_one(tmp_path, straight, tick):
     for arch in ("plain", "resnet"):
         config, out = config_for(arch=arch), tmp_path / arch
         with pytest.raises(StoppedError, match="SIGTERM"):
@@ -84,7 +84,7 @@ def test_a_run_stopped_at_any_point_and_continued_equals_one_that_was_not(tmp_pa
         assert_same_numbers(result.run, straight[arch])
 
 
-def test_a_run_stopped_again_and_again_equals_one_that_was_not(tmp_path, straight):
+def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(tmp_path, straight):
     config, stops = config_for(), 0
     while True:
         try:
@@ -98,7 +98,7 @@ def test_a_run_stopped_again_and_again_equals_one_that_was_not(tmp_path, straigh
     assert_same_numbers(result.run, straight["resnet"])
 
 
-def test_a_run_without_momentum_can_be_stopped_and_continued_too(tmp_path):
+def test_a_run_without_momentum_can_be_stopped_and_resumed(tmp_path):
     config = config_for(momentum=0.0)
     whole = train(config, tmp_path / "whole").run
     with pytest.raises(StoppedError):
@@ -107,7 +107,7 @@ def test_a_run_without_momentum_can_be_stopped_and_continued_too(tmp_path):
 
 
 @pytest.mark.parametrize("arch", ["plain", "resnet"])
-def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, arch):
+def test_a_compiled_run_stopped_and_resumed_equals_an_uninterrupted_one(tmp_path, arch):
     config = config_for(arch=arch, compile="on", epochs=2, depth=8, limit_train=200)
     whole = train(config, tmp_path / "whole").run
     with pytest.raises(StoppedError):
@@ -115,7 +115,7 @@ def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, 
     assert_same_numbers(train(config, tmp_path / "halves").run, whole)
 
 
-def test_a_run_killed_between_two_checkpoints_goes_on_from_the_last_one(tmp_path, straight):
+def test_a_run_killed_between_two_checkpoints_resumes_from_the_last_one(tmp_path, straight):
     class Crash(Reporter):
         def tick(self, tick):
             if tick.step == 8:
@@ -196,7 +196,7 @@ def test_a_signal_at_the_very_end_lets_the_run_finish(tmp_path, straight):
     assert_same_numbers(result.run, straight["resnet"])
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path, straight):
+def test_training_a_finished_run_changes_no_file(tmp_path, straight):
     run = straight["plain"]
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     result = train(config_for(arch="plain"), run.path)
@@ -218,7 +218,7 @@ def test_overwrite_starts_afresh_and_keeps_what_the_tool_did_not_write(tmp_path)
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
-def test_a_folder_of_other_things_is_never_taken_for_a_run(tmp_path):
+def test_a_folder_with_other_files_is_never_used_for_a_run(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(UsageError, match=r"thesis\.tex"):
         train(config_for(), tmp_path)
@@ -227,13 +227,13 @@ def test_a_folder_of_other_things_is_never_taken_for_a_run(tmp_path):
         train(config_for(), tmp_path / "file")
 
 
-def test_data_that_cannot_be_read_leave_no_folder_behind(tmp_path):
+def test_unreadable_data_leave_no_run_folder_behind(tmp_path):
     with pytest.raises((InputError, ConfigError)):
         train(config_for(dataset="imagefolder"), tmp_path / "run", options=RunOptions(data_dir=str(tmp_path / "no")))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_continued_only_on_the_data_it_began_with(tmp_path, monkeypatch):
+def test_a_run_is_resumed_only_with_the_data_it_began_with(tmp_path, monkeypatch):
     from resnet_cli.session import start as session
 
     config = config_for()
@@ -245,7 +245,7 @@ def test_a_run_is_continued_only_on_the_data_it_began_with(tmp_path, monkeypatch
         train(config, tmp_path / "run")
 
 
-def test_a_damaged_checkpoint_is_named_and_not_trained_over(tmp_path):
+def test_a_damaged_checkpoint_is_named_and_not_overwritten(tmp_path):
     config = config_for()
     with pytest.raises(StoppedError):
         train(config, tmp_path / "run", reporter=StopAt(4))
@@ -255,7 +255,7 @@ def test_a_damaged_checkpoint_is_named_and_not_trained_over(tmp_path):
         train(config, tmp_path / "run")
 
 
-def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_says_so_again(tmp_path):
+def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_is_refused_when_repeated(tmp_path):
     config = config_for(lr=1e6, arch="plain", depth=20, epochs=20)
     with pytest.raises(DivergedError, match="not finite at step") as first:
         train(config, tmp_path / "run", options=RunOptions(save_every=SaveEvery(1, "steps")))
@@ -277,6 +277,28 @@ def test_only_one_process_trains_a_run(tmp_path):
         lock.release()
 
 
+def test_the_summary_of_a_resumed_run_covers_the_epochs_before(tmp_path):
+    config = config_for()
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "run", reporter=StopAt(9))
+    result = train(config, tmp_path / "run")
+    rows = result.run.read_epochs()
+    assert [row.epoch for row in rows] == [1, 2, 3]
+    assert result.run.read_attempts()[1].step > 3
+    assert result.summary.last == rows[-1]
+    assert result.summary.best == min(rows, key=lambda row: row.test_error_pct)
+    assert result.summary.train_seconds == sum(row.train_seconds for row in rows)
+
+
+def test_a_run_whose_metrics_lost_an_epoch_is_not_resumed(tmp_path):
+    config = config_for()
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "run", reporter=StopAt(9))
+    RunDir(tmp_path / "run").metrics_path.unlink()
+    with pytest.raises(RunFileError, match=r"metrics\.csv lacks some of the \d epochs before the checkpoint"):
+        train(config, tmp_path / "run")
+
+
 def test_best_is_the_earliest_epoch_with_the_lowest_error(straight):
     run = straight["resnet"]
     metrics, summary = run.read_metrics(), run.read_summary()
@@ -285,7 +307,7 @@ def test_best_is_the_earliest_epoch_with_the_lowest_error(straight):
     assert summary.last.epoch == 3
 
 
-def test_the_record_says_what_was_trained_on_what_and_how(straight):
+def test_the_record_contains_network_data_decisions_and_environment(straight):
     record = straight["resnet"].read_record()
     assert record.model.parameters == 75_290
     assert (record.dataset.num_train, record.dataset.num_test) == (300, 60)
@@ -295,7 +317,7 @@ def test_the_record_says_what_was_trained_on_what_and_how(straight):
     assert record.environment["torch"]
 
 
-def test_the_default_place_of_a_run_tells_configurations_apart():
+def test_the_default_run_directory_differs_between_configurations():
     plain = make_config("report2025", arch="plain", depth=20)
     assert str(default_out(plain)) == "runs/cifar10-report2025-plain-20-seed0"
     places = {
@@ -334,7 +356,7 @@ def test_a_signal_to_the_process_saves_and_ends_with_one_line_and_its_code(tmp_p
     assert RunDir(out).checkpoint_path.is_file()
 
 
-def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path):
+def test_the_run_of_a_killed_process_can_be_resumed(tmp_path):
     out = tmp_path / "run"
     process = subprocess.Popen([*COMMAND, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for_epoch(out, 2)
