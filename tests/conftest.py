@@ -24,7 +24,7 @@ from resnet_cli.rundir import (
     Summary,
 )
 
-# cuBLAS reads it once a process, whichever test comes first
+# cuBLAS reads it once per process, in any test
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 _TIME = "2026-01-02T03:04:05Z"
@@ -90,10 +90,10 @@ def _gradients(depth: int, epochs: int, plain: bool) -> list[GradflowRow]:
 def _predictions(num_test: int, num_classes: int, error_pct: float, rng: np.random.Generator) -> Predictions:
     labels = np.arange(num_test) % num_classes
     logits = rng.integers(-12, 13, (num_test, num_classes)) / 4  # few distinct values compress fast
-    told = labels.copy()
+    answers = labels.copy()
     wrong = rng.permutation(num_test)[: round(num_test * error_pct / 100)]
-    told[wrong] = (labels[wrong] + rng.integers(1, num_classes, len(wrong))) % num_classes
-    logits[np.arange(num_test), told] += 8  # the others are no more than 6 apart
+    answers[wrong] = (labels[wrong] + rng.integers(1, num_classes, len(wrong))) % num_classes
+    logits[np.arange(num_test), answers] += 8  # the other logits differ by at most 6
     return Predictions(labels=labels, logits=logits.astype(np.float32))
 
 
@@ -167,9 +167,7 @@ def _build(
     if status == "diverged":
         last = rows[-1]
         run.write_divergence(
-            Divergence(
-                run_id=record.run_id, finished_at=_TIME, epoch=last.epoch + 1, step=last.step + 1, lr=config.lr
-            )
+            Divergence(run_id=record.run_id, finished_at=_TIME, epoch=last.epoch + 1, step=last.step + 1, lr=config.lr)
         )
     if status == "complete":
         if predictions:

@@ -90,7 +90,7 @@ class TestLines:
         ],
     )
     def test_a_run_that_ends_before_its_first_milestone_says_so(self, made, capsys, fields, said):
-        config = make_config(**{"arch": "plain", "depth": 8, **fields})
+        config = make_config(**{"arch": "plain", "depth": 56, **fields})
         with TrainReporter(Output()) as reporter:
             reporter.started(msgspec.structs.replace(made[0], config=config), OUT, 80, 0)
         lines = capsys.readouterr().err.splitlines()
@@ -320,10 +320,9 @@ class TestSummaryTable:
 
     def test_what_was_never_measured_has_no_row(self, made):
         record, summary = made
-        both = {
-            name: msgspec.structs.replace(getattr(summary, name), train_clean_error_pct=None) for name in ("last", "best")
-        }
-        text = "\n".join(self.lines(summary_table(record, msgspec.structs.replace(summary, **both), OUT)))
+        last, best = (msgspec.structs.replace(row, train_clean_error_pct=None) for row in (summary.last, summary.best))
+        unmeasured = msgspec.structs.replace(summary, last=last, best=best)
+        text = "\n".join(self.lines(summary_table(record, unmeasured, OUT)))
         assert "clean" not in text
 
     def test_names_from_outside_cannot_reach_the_terminal_raw(self, made):

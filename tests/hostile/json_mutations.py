@@ -96,20 +96,11 @@ def mutations_of_json_texts() -> Iterator[Mutation]:
         for version in ("2", "1000000000", "0", "-1", "1.5", '"1"', "true", "null", "9" * 400):
             change = set_field(file, ("schema_version",), version)
             yield Mutation(f"{file} is of schema version {version[:10]}", change, is_refused=True)
-    classes = {
-        "one": ["a"], "a hundred thousand": ["c"] * 100_000, "with escapes": [ESCAPES] * 10,
-        "with markup": [MARKUP] * 10, "numbers": list(range(10)), "of huge names": [_HUGE_TEXT] * 10,
-    }  # fmt: skip
-    for what, value in classes.items():
-        change = set_field("run.json", ("dataset", "classes"), json.dumps(value))
-        yield Mutation(f"run.json classes: {what}", change, is_refused=not what.startswith("with"))
     for name, value in {
         "display_name": ESCAPES, "fingerprint": MARKUP, "location": "/dev/zero", "name": "../../etc",
     }.items():  # fmt: skip
         change = set_field("run.json", ("dataset", name), json.dumps(value))
         yield Mutation(f"run.json dataset.{name} is {value[:9]!r}", change, is_refused=name == "name")
-    milestones = set_field("run.json", ("config", "milestones"), json.dumps(list(range(1, 200_000))))
-    yield Mutation("run.json has 200,000 milestones", milestones, is_refused=True)
 
 
 def _many_keys() -> bytes:

@@ -109,7 +109,7 @@ def test_a_run_survives_kills_and_power_cuts_before_and_after_each_of_its_file_o
 
 
 def test_a_run_resumed_after_a_kill_survives_another_one(recorded, tmp_path, monkeypatch, straight):
-    # rows of an epoch that the checkpoint does not have, and half a checkpoint beside it
+    # rows of an epoch that the checkpoint does not have, and half of the next checkpoint
     first = next(
         snapshot
         for state, snapshot in reversed(recorded.states.items())

@@ -1,7 +1,6 @@
 """One process trains a run; others are refused with its name, and a killed process leaves no lock behind."""
 
 import platform
-import threading
 import time
 
 from launching import wait_until
@@ -46,24 +45,3 @@ def test_reading_a_run_while_it_trains_changes_no_file(subject, zygote):
         assert "running" in output
     assert files_of(run) == before
     process.kill()
-
-
-def test_a_run_can_start_while_other_threads_keep_reading_its_status(subject, zygote):
-    run = RunDir(subject.new_out())
-    is_over = threading.Event()
-
-    def watch():
-        while not is_over.wait(0.001):
-            run.status()
-
-    watchers = [threading.Thread(target=watch) for _ in range(2)]
-    for watcher in watchers:
-        watcher.start()
-    try:
-        code, output = zygote.run(*subject.command(run.path))
-    finally:
-        is_over.set()
-        for watcher in watchers:
-            watcher.join()
-    assert code == 0, output
-    subject.compare(run)

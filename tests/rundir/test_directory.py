@@ -283,13 +283,6 @@ class TestLock:
             assert lock.is_locked
         ending.join()
 
-    def test_the_lock_is_free_once_its_holder_was_killed(self, unfinished, holder):
-        process = holder(unfinished)
-        process.kill()
-        process.wait()
-        with unfinished.lock() as lock:
-            assert lock.is_locked
-
     def test_locking_makes_the_folder(self, tmp_path):
         with RunDir(tmp_path / "a" / "b").lock():
             assert (tmp_path / "a" / "b").is_dir()

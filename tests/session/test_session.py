@@ -18,7 +18,6 @@ from resnet_cli.errors import (
     InputError,
     InterruptedByUserError,
     RunFileError,
-    RunLockedError,
     StoppedError,
     UsageError,
 )
@@ -267,16 +266,6 @@ def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_is_refused_when_rep
         train(config, tmp_path / "run")
 
 
-def test_only_one_process_trains_a_run(tmp_path):
-    run = RunDir(tmp_path / "run")
-    lock = run.lock()
-    try:
-        with pytest.raises(RunLockedError, match="another process"):
-            train(config_for(), run.path)
-    finally:
-        lock.release()
-
-
 def test_the_summary_of_a_resumed_run_covers_the_epochs_before(tmp_path):
     config = config_for()
     with pytest.raises(StoppedError):
@@ -354,20 +343,3 @@ def test_a_signal_to_the_process_saves_and_ends_with_one_line_and_its_code(tmp_p
     assert stderr.splitlines()[-1].startswith(f"error: stopped by {number.name} at step")
     assert "Traceback" not in stderr
     assert RunDir(out).checkpoint_path.is_file()
-
-
-def test_the_run_of_a_killed_process_can_be_resumed(tmp_path):
-    out = tmp_path / "run"
-    process = subprocess.Popen([*COMMAND, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_epoch(out, 2)
-    process.kill()
-    process.wait()
-    run = RunDir(out)
-    assert run.status() == "incomplete"  # the lock went with the process
-    rows = len(run.read_metrics())
-    process = subprocess.Popen([*COMMAND, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_epoch(out, rows + 2)
-    process.kill()
-    process.wait()
-    epochs = run.read_metrics()["epoch"].tolist()
-    assert epochs == list(range(1, len(epochs) + 1))
