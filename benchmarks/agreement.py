@@ -148,7 +148,7 @@ def _accuracy(args: argparse.Namespace) -> None:
         def train(seed: int) -> float:
             config = make_config(**fields, compile=compile_mode, seed=seed)
             events = Engine(config, dataset, decide(config)).run()
-            return [e.metrics["test_accuracy_pct"] for e in events if isinstance(e, EpochRecord)][-1]
+            return [e.metrics.test_accuracy_pct for e in events if isinstance(e, EpochRecord)][-1]
 
         return train
 

@@ -54,7 +54,7 @@ def ours(pipe: Connection, args: argparse.Namespace) -> None:
     events = Engine(config, dataset, decide(config)).run()
 
     def epoch() -> float:
-        return next(event.metrics["test_accuracy_pct"] for event in events if isinstance(event, EpochRecord))
+        return next(event.metrics.test_accuracy_pct for event in events if isinstance(event, EpochRecord))
 
     serve(pipe, epoch)
 

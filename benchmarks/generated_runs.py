@@ -9,7 +9,6 @@ import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -17,8 +16,20 @@ import numpy as np
 from resnet_cli import __version__
 from resnet_cli.analysis.paper import published
 from resnet_cli.config import RunConfig
-from resnet_cli.recipes import make_config
-from resnet_cli.rundir import Attempt, DatasetRecord, Decision, ModelRecord, Predictions, RunDir, RunRecord, Summary
+from resnet_cli.recipes import make_config, recipe_label, train_arguments
+from resnet_cli.rundir import (
+    Attempt,
+    DatasetRecord,
+    Decision,
+    EpochMetrics,
+    GradflowRow,
+    ModelRecord,
+    Predictions,
+    RunDir,
+    RunRecord,
+    Summary,
+)
+from resnet_cli.rundir.page import run_page
 
 NETWORKS = (("plain", 20), ("resnet", 20), ("plain", 56), ("resnet", 56))
 
@@ -92,18 +103,19 @@ def _write(run: RunDir, config: RunConfig, *, gradflow: bool, predictions: bool)
     if gradflow:
         run.append_gradflow(_gradients(config, len(rows), rng))
     if predictions:
-        run.write_predictions(_predictions(rows[-1]["test_error_pct"], rng))
-    seconds = {name: sum(row[name] for row in rows) for name in ("train_seconds", "eval_seconds")}
+        run.write_predictions(_predictions(rows[-1].test_error_pct, rng))
+    seconds = {name: sum(getattr(row, name) for row in rows) for name in ("train_seconds", "eval_seconds")}
     summary = Summary(
         run_id=record.run_id, finished_at=(started + datetime.timedelta(seconds=sum(seconds.values()))).isoformat(),
-        last=rows[-1], best=min(rows, key=lambda row: row["test_error_pct"]), best_chosen_on="test", **seconds,
-        peak_memory_bytes=max(row["peak_memory_bytes"] for row in rows),
+        last=rows[-1], best=min(rows, key=EpochMetrics.selection_error_pct), best_chosen_on="test", **seconds,
+        peak_memory_bytes=max(row.peak_memory_bytes or 0 for row in rows),
     )  # fmt: skip
-    run.write_summary(summary, f"# {config.network}\n")
+    page = run_page(record, summary, recipe=recipe_label(config), arguments=train_arguments(config))
+    run.write_summary(summary, page)
 
 
-def _epochs(config: RunConfig, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Rows of metrics.csv."""
+def _epochs(config: RunConfig, rng: np.random.Generator) -> list[EpochMetrics]:
+    """The rows of metrics.csv."""
     reference = published(config.recipe, config.dataset, config.arch, config.depth)
     assert reference is not None
     assert config.epochs is not None
@@ -117,18 +129,18 @@ def _epochs(config: RunConfig, rng: np.random.Generator) -> list[dict[str, Any]]
     for e in range(config.epochs):
         is_measured = (e + 1) % config.clean_train_every == 0
         wrong = round(_NUM_TEST * float(test[e]) / 100)
-        rows.append({
-            "epoch": e + 1, "step": (e + 1) * steps, "lr": float(lr[e]),
-            "train_loss": 0.03 * float(clean[e]) + 0.02, "train_error_pct": float(clean[e]) + 0.7,
-            "train_clean_loss": 0.03 * float(clean[e]) if is_measured else None,
-            "train_clean_error_pct": float(clean[e]) if is_measured else None,
-            "val_loss": None, "val_error_pct": None,
-            "test_loss": 0.04 * float(test[e]), "test_error_pct": 100 * wrong / _NUM_TEST,
-            "test_accuracy_pct": 100 * (_NUM_TEST - wrong) / _NUM_TEST,
-            "images_per_second": float(images_per_second[e]),
-            "train_seconds": _NUM_TRAIN / float(images_per_second[e]), "eval_seconds": float(rng.normal(4, 0.1)),
-            "peak_memory_bytes": 900_000_000 + 4096 * int(rng.integers(e + 1)),
-        })  # fmt: skip
+        rows.append(EpochMetrics(
+            epoch=e + 1, step=(e + 1) * steps, lr=float(lr[e]),
+            train_loss=0.03 * float(clean[e]) + 0.02, train_error_pct=min(float(clean[e]) + 0.7, 100.0),
+            train_clean_loss=0.03 * float(clean[e]) if is_measured else None,
+            train_clean_error_pct=float(clean[e]) if is_measured else None,
+            val_loss=None, val_error_pct=None,
+            test_loss=0.04 * float(test[e]), test_error_pct=100 * wrong / _NUM_TEST,
+            test_accuracy_pct=100 * (_NUM_TEST - wrong) / _NUM_TEST,
+            images_per_second=float(images_per_second[e]),
+            train_seconds=_NUM_TRAIN / float(images_per_second[e]), eval_seconds=float(rng.normal(4, 0.1)),
+            peak_memory_bytes=900_000_000 + 4096 * int(rng.integers(e + 1)),
+        ))  # fmt: skip
     return rows
 
 
@@ -142,8 +154,8 @@ def _walk(last: float, drops: np.ndarray, rng: np.random.Generator) -> np.ndarra
     return np.clip(plateau + 50 * np.exp(-epochs / 8) + noise, 0, 100)
 
 
-def _gradients(config: RunConfig, epochs: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Rows of gradflow.csv."""
+def _gradients(config: RunConfig, epochs: int, rng: np.random.Generator) -> Iterator[GradflowRow]:
+    """The rows of gradflow.csv."""
     per_stage = (config.depth - 2) // 3
     layers = [("conv1", 0, 0)]
     for i in range(config.depth - 2):
@@ -155,10 +167,10 @@ def _gradients(config: RunConfig, epochs: int, rng: np.random.Generator) -> Iter
     norms = 0.1 * slope ** np.arange(config.depth) * np.exp(np.cumsum(rng.normal(0, 0.05, (epochs, config.depth)), 0))
     for epoch, values in enumerate(norms.tolist(), start=1):
         for index, ((layer, stage, block), norm) in enumerate(zip(layers, values, strict=True), start=1):
-            yield {
-                "epoch": epoch, "layer_index": index, "layer": layer, "stage": stage, "block": block,
-                "grad_norm": norm, "weight_norm": 4 + norm, "update_to_weight_ratio": norm / 40,
-            }  # fmt: skip
+            yield GradflowRow(
+                epoch=epoch, layer_index=index, layer=layer, stage=stage, block=block,
+                grad_norm=norm, weight_norm=4 + norm, update_to_weight_ratio=norm / 40,
+            )  # fmt: skip
 
 
 def _predictions(error_pct: float, rng: np.random.Generator) -> Predictions:

@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "hostile")]
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from killing import CommandLine, Subject, kill_often  # noqa: E402 (needs the path above)
-from zygote import Zygote  # noqa: E402
+from killing import Subject, kill_often  # noqa: E402 (after the path to it)
+from launching import CommandLine, Launcher  # noqa: E402
 
 from resnet_cli.errors import ResnetError  # noqa: E402
 
@@ -42,7 +42,7 @@ def main() -> int:
     started, found = time.monotonic(), Counter()
     print(command_line())
     with tempfile.TemporaryDirectory() as name:
-        forked, direct = Zygote(Path(name)), CommandLine(Path(name))
+        forked, direct = Launcher(Path(name)), Launcher(Path(name), CommandLine)
         try:
             for position, arch in enumerate(architectures):
                 subject = Subject(Path(name), arch, options.epochs)

@@ -1,4 +1,4 @@
-"""What resuming needs, as one with_checksum safetensors file: tensors, and primitives in its metadata."""
+"""State for resuming a run: a safetensors file of tensors, with plain values in its metadata and a checksum."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,7 @@ from resnet_cli.engine import Engine
 from resnet_cli.errors import RunFileError
 from resnet_cli.util.checksum import has_valid_checksum, read_metadata, with_checksum
 from resnet_cli.util.files import read_bytes
+from resnet_cli.util.text import one_line
 
 FORMAT = "resnet-cli checkpoint"
 VERSION = 2  # 1 had no checksum
@@ -20,13 +21,8 @@ VERSION = 2  # 1 had no checksum
 _MAX_BYTES = 2**30
 
 
-def dump_state(engine: Engine, extra: dict[str, Any]) -> bytes:
-    """The engine's whole state as a safetensors file.
-
-    Args:
-        engine: between two steps or evaluated batches.
-        extra: primitives of the caller to keep with it.
-    """
+def dump_state(engine: Engine) -> bytes:
+    """Serialise the whole state of `engine`, which must be between two steps or evaluated batches."""
     tensors = {f"model.{name}": value for name, value in engine.model.state_dict().items()}
     for name, parameter in engine.model.named_parameters():
         momentum = engine.optimizer.state.get(parameter, {}).get("momentum_buffer")
@@ -44,18 +40,17 @@ def dump_state(engine: Engine, extra: dict[str, Any]) -> bytes:
         "train_seconds": engine.train_seconds,
         "num_seen": engine.sums.num_seen,
         "scaler": engine.scaler.state_dict(),
-        "extra": extra,
     }
     # safetensors stores rows in order, so channels-last weights are copied to the default layout
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return with_checksum(save(plain, metadata={"format": FORMAT, "state": json.dumps(primitives)}))
 
 
-def load_state(engine: Engine, path: Path) -> dict[str, Any]:
-    """Put the state in `path` into `engine` and return the `extra` it was saved with.
+def load_state(engine: Engine, path: Path) -> None:
+    """Restore the state of `engine` from `path`.
 
-    Strict: no byte may have changed since it was saved; every tensor must be there, of the right shape, and finite;
-    the configuration must be the same.
+    Strict: the checksum must match, every tensor must be present, finite and of the right shape, and the
+    configuration must be the same.
 
     Raises:
         RunFileError: the file is damaged or belongs to another configuration; the engine is unusable then.
@@ -70,15 +65,13 @@ def load_state(engine: Engine, path: Path) -> dict[str, Any]:
                 f"{path} is not a checkpoint that this version can read", hint="--overwrite starts the run afresh"
             )
         if not has_valid_checksum(data):
-            raise ValueError("it is damaged: its bytes do not have the checksum that they were saved with")
+            raise ValueError("it is damaged: its checksum does not match")
         if state["config"] != engine.config.fingerprint():
             raise RunFileError(f"{path} belongs to another configuration")
         _restore(engine, tensors, state)
-        return dict(state["extra"])
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        detail = " ".join(str(error).split())[:200]
         raise RunFileError(
-            f"{path} cannot be resumed from: {detail}", hint="--overwrite starts the run afresh"
+            f"{path} cannot be resumed from: {one_line(error)}", hint="--overwrite starts the run afresh"
         ) from error
 
 
@@ -113,6 +106,6 @@ def _like(parameter: Tensor, tensors: dict[str, Tensor], name: str) -> Tensor:
 
 
 def dump_weights(engine: Engine, metadata: dict[str, str]) -> bytes:
-    """The network's weights as a with_checksum safetensors file with `metadata` (strings)."""
+    """Serialise the network's weights as a safetensors file with `metadata` and a checksum."""
     plain = {name: value.detach().cpu().contiguous() for name, value in engine.model.state_dict().items()}
     return with_checksum(save(plain, metadata=metadata))

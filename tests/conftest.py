@@ -15,6 +15,8 @@ from resnet_cli.rundir import (
     DatasetRecord,
     Decision,
     Divergence,
+    EpochMetrics,
+    GradflowRow,
     ModelRecord,
     Predictions,
     RunDir,
@@ -22,7 +24,7 @@ from resnet_cli.rundir import (
     Summary,
 )
 
-# cuBLAS reads it once a process, whichever test comes first
+# cuBLAS reads it once per process, in any test
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 _TIME = "2026-01-02T03:04:05Z"
@@ -56,30 +58,30 @@ def _curve(first: float, last: float, epochs: int) -> list[float]:
     return values
 
 
-def _metrics(run: dict[str, Any], epochs: int) -> list[dict[str, Any]]:
+def _metrics(run: dict[str, Any], epochs: int) -> list[EpochMetrics]:
     test, clean = _curve(90, run["test_error"], epochs), _curve(90, run["train_error"], epochs)
     rows = []
     for e in range(epochs):
         val = test[e] + 0.5 if run["num_val"] else None
-        rows.append({
-            "epoch": e + 1, "step": (e + 1) * run["steps_per_epoch"], "lr": run["lr"],
-            "train_loss": 0.03 * clean[e] + 0.05, "train_error_pct": clean[e] + 1.0,
-            "train_clean_loss": 0.03 * clean[e], "train_clean_error_pct": clean[e],
-            "val_loss": None if val is None else 0.04 * val, "val_error_pct": val,
-            "test_loss": 0.04 * test[e], "test_error_pct": test[e], "test_accuracy_pct": 100 - test[e],
-            "images_per_second": 1000.0, "train_seconds": 30.0, "eval_seconds": 3.0, "peak_memory_bytes": 2**20,
-        })  # fmt: skip
+        rows.append(EpochMetrics(
+            epoch=e + 1, step=(e + 1) * run["steps_per_epoch"], lr=run["lr"],
+            train_loss=0.03 * clean[e] + 0.05, train_error_pct=min(clean[e] + 1.0, 100.0),
+            train_clean_loss=0.03 * clean[e], train_clean_error_pct=clean[e],
+            val_loss=None if val is None else 0.04 * val, val_error_pct=val,
+            test_loss=0.04 * test[e], test_error_pct=test[e], test_accuracy_pct=100 - test[e],
+            images_per_second=1000.0, train_seconds=30.0, eval_seconds=3.0, peak_memory_bytes=2**20,
+        ))  # fmt: skip
     return rows
 
 
-def _gradients(depth: int, epochs: int, plain: bool) -> list[dict[str, Any]]:
+def _gradients(depth: int, epochs: int, plain: bool) -> list[GradflowRow]:
     stages = [(1 + i // ((depth - 2) // 3), i // 2) for i in range(depth - 2)]
     layers = [("conv1", 0, 0), *((f"layer{s}.conv{i}", s, b) for i, (s, b) in enumerate(stages)), ("fc", 4, 0)]
     return [
-        {
-            "epoch": epoch, "layer_index": i, "layer": name, "stage": stage, "block": block,
-            "grad_norm": 0.1 * (0.9**i if plain else 1.0), "weight_norm": 4.0, "update_to_weight_ratio": 1e-3,
-        }
+        GradflowRow(
+            epoch=epoch, layer_index=i, layer=name, stage=stage, block=block,
+            grad_norm=0.1 * (0.9**i if plain else 1.0), weight_norm=4.0, update_to_weight_ratio=1e-3,
+        )
         for epoch in range(epochs + 1)
         for i, (name, stage, block) in enumerate(layers)
     ]  # fmt: skip
@@ -88,10 +90,10 @@ def _gradients(depth: int, epochs: int, plain: bool) -> list[dict[str, Any]]:
 def _predictions(num_test: int, num_classes: int, error_pct: float, rng: np.random.Generator) -> Predictions:
     labels = np.arange(num_test) % num_classes
     logits = rng.integers(-12, 13, (num_test, num_classes)) / 4  # few distinct values compress fast
-    told = labels.copy()
+    answers = labels.copy()
     wrong = rng.permutation(num_test)[: round(num_test * error_pct / 100)]
-    told[wrong] = (labels[wrong] + rng.integers(1, num_classes, len(wrong))) % num_classes
-    logits[np.arange(num_test), told] += 8  # the others are no more than 6 apart
+    answers[wrong] = (labels[wrong] + rng.integers(1, num_classes, len(wrong))) % num_classes
+    logits[np.arange(num_test), answers] += 8  # the other logits differ by at most 6
     return Predictions(labels=labels, logits=logits.astype(np.float32))
 
 
@@ -165,17 +167,15 @@ def _build(
     if status == "diverged":
         last = rows[-1]
         run.write_divergence(
-            Divergence(
-                run_id=record.run_id, finished_at=_TIME, epoch=last["epoch"] + 1, step=last["step"] + 1, lr=config.lr
-            )
+            Divergence(run_id=record.run_id, finished_at=_TIME, epoch=last.epoch + 1, step=last.step + 1, lr=config.lr)
         )
     if status == "complete":
         if predictions:
             run.write_predictions(_predictions(num_test, num_classes, 100 - accuracy, rng))
-        chosen_on = "val" if config.val_size else "test"
         summary = Summary(
             run_id=record.run_id, finished_at=_TIME, last=rows[-1],
-            best=min(rows, key=lambda row: row[f"{chosen_on}_error_pct"]), best_chosen_on=chosen_on,
+            best=min(rows, key=EpochMetrics.selection_error_pct),
+            best_chosen_on="val" if config.val_size else "test",
             train_seconds=30.0 * epochs, eval_seconds=3.0 * epochs, peak_memory_bytes=2**20,
         )  # fmt: skip
         run.write_summary(summary, f"# {config.network}\n")

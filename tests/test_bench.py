@@ -79,7 +79,7 @@ class TestTiming:
             for seconds, event in [
                 (2, step("train", 100, 130)), (3, step("train", 130, 130)),
                 (5, step("evaluate", 50, 60)), (7, step("evaluate", 60, 60)), (1, step("evaluate", 20, 20)),
-                (50, EpochRecord({}, [], torch.zeros(0), 0)), (4, step("train", 100, 130)),
+                (50, EpochRecord(None, [], torch.zeros(0))), (4, step("train", 100, 130)),
             ]:  # fmt: skip
                 clock.now += seconds
                 yield event

@@ -21,7 +21,7 @@ def engine_for(*, cuda_graph=True, **overrides):
 
 def results(engine):
     records = [event for event in engine.run() if isinstance(event, EpochRecord)]
-    return [(record.metrics["train_loss"], record.metrics["test_loss"]) for record in records], records[-1].gradflow
+    return [(record.metrics.train_loss, record.metrics.test_loss) for record in records], records[-1].gradflow
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
@@ -79,7 +79,7 @@ def test_a_run_on_a_gpu_resumes_from_its_checkpoint(tmp_path):
     engine, path = engine_for(), tmp_path / "state"
     for event in engine.run():
         if isinstance(event, StepEvent) and event.step == 20:
-            path.write_bytes(dump_state(engine, {}))
+            path.write_bytes(dump_state(engine))
             break
     resumed = engine_for()
     load_state(resumed, path)

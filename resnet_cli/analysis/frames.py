@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from resnet_cli.analysis.validation import check_metrics, check_summary
 from resnet_cli.errors import InputError, RunFileError
 from resnet_cli.recipes import recipe_label
 from resnet_cli.rundir import METRICS_COLUMNS, Divergence, RunDir, RunRecord, Status, Summary, find_runs
@@ -146,9 +145,7 @@ def load_study(paths: Paths, *, with_metrics: bool = False) -> Study:
             run = _read(folder)
             why = _skip_reason(run, first_path)
             if why is None and with_metrics and run.summary is not None:
-                metrics = folder.read_metrics()
-                check_metrics(folder, metrics, run.summary)
-                study.metrics[run.record.run_id] = metrics
+                study.metrics[run.record.run_id] = folder.read_metrics(run.summary)
         except (RunFileError, OSError) as error:
             why = Skipped(str(folder.path), "unreadable", _reason(error, folder))
         if why is not None:
@@ -189,11 +186,11 @@ def run_row(run: Run) -> dict[str, Any]:
         "num_train": record.dataset.num_train,
         "num_val": record.dataset.num_val,
         "num_test": record.dataset.num_test,
-        "epochs": summary.last.get("epoch"),
-        "step": summary.last.get("step"),
-        **{name: summary.last.get(name) for name in _FROM_LAST},
-        "best_test_accuracy_pct": summary.best.get("test_accuracy_pct"),
-        "best_epoch": summary.best.get("epoch"),
+        "epochs": summary.last.epoch,
+        "step": summary.last.step,
+        **{name: getattr(summary.last, name) for name in _FROM_LAST},
+        "best_test_accuracy_pct": summary.best.test_accuracy_pct,
+        "best_epoch": summary.best.epoch,
         "best_chosen_on": summary.best_chosen_on,
         "train_seconds": summary.train_seconds,
         "eval_seconds": summary.eval_seconds,
@@ -253,8 +250,6 @@ def _read(folder: RunDir) -> Run:
     for name, part in (("summary.json", summary), ("diverged.json", divergence)):
         if part is not None and part.run_id != record.run_id:
             raise RunFileError(f"{folder.path / name} belongs to a different run than run.json")
-    if summary is not None:
-        check_summary(folder, summary)
     return Run(dir=folder, record=record, status=status, summary=summary, divergence=divergence)
 
 
@@ -281,9 +276,7 @@ def _same_run(run: Run) -> list[Any]:
     repetition would narrow every interval.
     """
     keys: list[Any] = [run.record.run_id]
-    last = run.summary.last if run.summary else {}
-    losses = (last.get("train_loss"), last.get("test_loss"))
-    if None not in losses:
+    if run.summary and None not in (losses := (run.summary.last.train_loss, run.summary.last.test_loss)):
         keys.append((run.group, run.network, run.seed, losses))
     return keys
 

@@ -8,7 +8,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from resnet_cli.cli.output import Output
-from resnet_cli.rundir import RunRecord
+from resnet_cli.rundir import EpochMetrics, RunRecord
+from resnet_cli.session.reporter import Reporter
 from resnet_cli.util.text import duration
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _SPEED_WINDOW_SECONDS = 10.0
 _BAR_MIN_WIDTH = 100
 
 
-class TrainReporter:
+class TrainReporter(Reporter):
     """A `session.Reporter`: a live line on a terminal, one plain line per epoch elsewhere."""
 
     def __init__(self, output: Output) -> None:
@@ -98,22 +99,22 @@ class TrainReporter:
             detail=f"{loss}{left}".rstrip(),
         )
 
-    def epoch(self, metrics: dict[str, Any]) -> None:
+    def epoch(self, metrics: EpochMetrics) -> None:
         """Print one line with the measurements of an epoch."""
         parts = [
-            _place(int(metrics["epoch"]), self._num_epochs),
-            f"step {metrics['step']}",
-            f"lr {metrics['lr']:g}",
-            f"train loss {metrics['train_loss']:.4f}",
-            f"error {metrics['train_error_pct']:.2f} %",
+            _place(metrics.epoch, self._num_epochs),
+            f"step {metrics.step}",
+            f"lr {metrics.lr:g}",
+            f"train loss {metrics.train_loss:.4f}",
+            f"error {metrics.train_error_pct:.2f} %",
         ]
-        if metrics["train_clean_error_pct"] is not None:
-            parts.append(f"clean {metrics['train_clean_error_pct']:.2f} %")
-        if metrics["val_error_pct"] is not None:
-            parts.append(f"val {metrics['val_error_pct']:.2f} %")
-        parts.append(f"test {metrics['test_error_pct']:.2f} %")
-        parts.append(f"{metrics['images_per_second']:,.0f} images/s")
-        parts.append(f"{metrics['train_seconds'] + metrics['eval_seconds']:.1f} s")
+        if metrics.train_clean_error_pct is not None:
+            parts.append(f"clean {metrics.train_clean_error_pct:.2f} %")
+        if metrics.val_error_pct is not None:
+            parts.append(f"val {metrics.val_error_pct:.2f} %")
+        parts.append(f"test {metrics.test_error_pct:.2f} %")
+        parts.append(f"{metrics.images_per_second:,.0f} images/s")
+        parts.append(f"{metrics.train_seconds + metrics.eval_seconds:.1f} s")
         self._output.note("  ".join(parts))
 
 

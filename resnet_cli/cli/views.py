@@ -26,8 +26,8 @@ def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
         title=f"{record.config.network} on {printable(record.dataset.display_name)}", title_justify="left", box=None
     )
     table.add_column("measure")
-    table.add_column(f"last (epoch {summary.last.get('epoch', '?')})", justify="right")
-    table.add_column(f"best (epoch {summary.best.get('epoch', '?')})*", justify="right")
+    table.add_column(f"last (epoch {summary.last.epoch})", justify="right")
+    table.add_column(f"best (epoch {summary.best.epoch})*", justify="right")
     rows = [
         ("test accuracy", "test_accuracy_pct"),
         ("test error", "test_error_pct"),
@@ -36,7 +36,7 @@ def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
         ("clean training error", "train_clean_error_pct"),
     ]
     for label, name in rows:
-        values = [source.get(name) for source in (summary.last, summary.best)]
+        values = [getattr(source, name) for source in (summary.last, summary.best)]
         if any(value is not None for value in values):
             table.add_row(label, *("—" if value is None else f"{value:.2f} %" for value in values))
     table.caption = Text(

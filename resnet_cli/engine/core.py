@@ -20,10 +20,11 @@ from resnet_cli.errors import DivergedError
 from resnet_cli.model import CifarNet, build_model
 from resnet_cli.optim import build_optimizer, lr_at, set_lr, steps_per_epoch, total_steps
 from resnet_cli.probes.gradflow import gradflow_rows, step_norms
+from resnet_cli.rundir.records import EpochMetrics, GradflowRow
 
 
 class StepEvent(NamedTuple):
-    """A point between two steps, where a run may be saved or stopped."""
+    """Progress after a training step or an evaluated batch, where a run may be saved or stopped."""
 
     phase: Literal["train", "evaluate"]
     epoch: int
@@ -35,29 +36,26 @@ class StepEvent(NamedTuple):
     step: int
     """Optimizer steps taken since the start of the run."""
     running_loss: float | None
-    """Mean training loss of the epoch so far; None when it was not asked for."""
+    """Mean training loss of the epoch so far; None if it was not read."""
     running_error_pct: float | None
-    """Training error of the epoch so far, percent; None when it was not asked for."""
+    """Training error of the epoch so far, percent; None if it was not read."""
 
 
 class EpochRecord(NamedTuple):
-    """What an epoch gave."""
+    """Result of one epoch."""
 
-    metrics: dict[str, float | int | None]
-    """One row of metrics.csv."""
-    gradflow: list[dict[str, float | int | str | None]]
-    """Rows of gradflow.csv; empty when not due."""
+    metrics: EpochMetrics
+    gradflow: list[GradflowRow]
+    """Empty when not due."""
     test_logits: Tensor
     """(N, classes) float32 on the CPU, in dataset order."""
-    num_selected_wrong: int
-    """Number of wrong answers on the set that `best` is chosen on: validation if there is one, else test."""
 
 
 class Engine:
     """One run's network, optimizer and data on a device.
 
-    `run` continues from where the state stands, so an engine whose state was loaded from a
-    checkpoint goes on as the one that saved it would have.
+    `run` continues from the current state, so an engine restored from a checkpoint continues exactly as the engine
+    that saved it.
 
     Args:
         config: what to train and how.
@@ -80,7 +78,7 @@ class Engine:
         self.steps_per_epoch = steps_per_epoch(self.num_train, config.batch_size)
         self.total_steps = total_steps(config, self.num_train)
         self.num_epochs = math.ceil(self.total_steps / self.steps_per_epoch)
-        # position and sums of the current epoch: with model, optimizer and scaler, all that a checkpoint holds
+        # position and sums of the current epoch: a checkpoint contains these, the model, the optimizer and the scaler
         self.step = 0
         self.epochs_done = 0
         self.train_seconds = 0.0
@@ -91,7 +89,7 @@ class Engine:
     def _build_steps(self) -> None:
         predict = Predictor(self.model, self.normalizer, self.setup)
         self._eval_batch_size = predict.batch_size
-        # a partial batch is not worth a compilation, nor a graph, of its own
+        # a partial batch is not worth its own compilation or CUDA graph
         step = self._partial_step = self._step_of(self.model)
         if self.setup.compile:
             step = self._step_of(torch.compile(self.model, dynamic=False))
@@ -120,8 +118,6 @@ class Engine:
         while not self.is_finished:
             yield from self._train_epoch()
             yield (yield from self._end_epoch())
-
-    # --------------------------------------------------------------- training
 
     def _train_epoch(self) -> Iterator[StepEvent]:
         epoch = self.epochs_done + 1
@@ -158,7 +154,7 @@ class Engine:
     def check_finite(self) -> None:
         """Raise `DivergedError` when a loss of the epoch so far was not finite.
 
-        Waits for the device, which is time that training takes.
+        Waits for the device, and counts the time as training time.
         """
         started = time.perf_counter()
         is_bad = self.sums.is_bad
@@ -179,8 +175,6 @@ class Engine:
         ]
         return bool(torch.stack([torch.isfinite(value).all() for value in state if value.is_floating_point()]).all())
 
-    # ------------------------------------------------------------- end of epoch
-
     def _end_epoch(self) -> Generator[StepEvent, None, EpochRecord]:
         epoch = self.epochs_done + 1
         started = time.perf_counter()
@@ -192,30 +186,30 @@ class Engine:
         test = yield from self._evaluate(self.test_images)
         eval_seconds = time.perf_counter() - started
         if not self.is_finite():
-            # the last step's own loss was finite, but what it made of the network is not; an infinite test loss
-            # alone is no divergence: in the first epochs the running statistics of batch normalisation lag behind
+            # the loss of the last step was finite, but the network after it is not; an infinite test loss alone is not
+            # divergence: in the first epochs the running statistics of batch normalisation lag behind
             self.sums.first_bad_step.fill_(self.step - 1)
             self.check_finite()
-        metrics: dict[str, float | int | None] = {
-            "epoch": epoch,
-            "step": self.step,
-            "lr": lr_at(self.step - 1, self.config, self.num_train),
-            "train_loss": self.sums.loss,
-            "train_error_pct": self.sums.error_pct,
-            "train_clean_loss": clean.loss if clean else None,
-            "train_clean_error_pct": clean.error_pct if clean else None,
-            "val_loss": val.loss if val else None,
-            "val_error_pct": val.error_pct if val else None,
-            "test_loss": test.loss,
-            "test_error_pct": test.error_pct,
-            "test_accuracy_pct": test.accuracy_pct,
-            "images_per_second": self.sums.num_seen / self.train_seconds,
-            "train_seconds": self.train_seconds,
-            "eval_seconds": eval_seconds,
-            "peak_memory_bytes": peak_memory_bytes(self.setup.device),
-        }
+        metrics = EpochMetrics(
+            epoch=epoch,
+            step=self.step,
+            lr=lr_at(self.step - 1, self.config, self.num_train),
+            train_loss=self.sums.loss,
+            train_error_pct=self.sums.error_pct,
+            train_clean_loss=clean.loss if clean else None,
+            train_clean_error_pct=clean.error_pct if clean else None,
+            val_loss=val.loss if val else None,
+            val_error_pct=val.error_pct if val else None,
+            test_loss=test.loss,
+            test_error_pct=test.error_pct,
+            test_accuracy_pct=test.accuracy_pct,
+            images_per_second=self.sums.num_seen / self.train_seconds,
+            train_seconds=self.train_seconds,
+            eval_seconds=eval_seconds,
+            peak_memory_bytes=peak_memory_bytes(self.setup.device),
+        )
         gradflow = [] if self.gradflow_values is None else gradflow_rows(self.model, self.gradflow_values, epoch)
-        record = EpochRecord(metrics, gradflow, test.logits, (val or test).num_wrong)
+        record = EpochRecord(metrics, gradflow, test.logits)
         self.epochs_done = epoch
         self.train_seconds = 0.0
         self.sums.reset()

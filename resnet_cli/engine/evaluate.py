@@ -1,4 +1,4 @@
-"""EvalCounts of a network: counted exactly, whatever the batch size."""
+"""Evaluation of a network in exact counts, independent of the batch size."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -16,7 +16,7 @@ _GPU_EVAL_BATCH_SIZE = 2000
 
 
 class EvalCounts(NamedTuple):
-    """Sums over a labelled set; divide once at the end."""
+    """Sums over a labelled set, from which means are computed with one division."""
 
     num_examples: int
     num_wrong: int
@@ -30,29 +30,29 @@ class EvalCounts(NamedTuple):
 
     @property
     def error_pct(self) -> float:
-        """Wrong answers in per cent."""
+        """Share of wrong predictions, percent."""
         return 100.0 * self.num_wrong / self.num_examples
 
     @property
     def accuracy_pct(self) -> float:
-        """Right answers in per cent."""
+        """Share of right predictions, percent."""
         return 100.0 * (self.num_examples - self.num_wrong) / self.num_examples
 
 
 class BatchLogits(NamedTuple):
-    """One batch, still on the device."""
+    """Outputs and labels of one batch, on the device."""
 
     logits: Tensor  # (B, classes) float32
     labels: Tensor  # (B,) int64
 
     @property
     def num_examples(self) -> int:
-        """Images of the batch."""
+        """Number of images."""
         return len(self.labels)
 
 
 class Predictor:
-    """Logits (B, classes) float32 of pixels (B, H, W, 3) uint8, in eval mode without augmentation."""
+    """Computes logits (B, classes) float32 of pixels (B, H, W, 3) uint8, in eval mode without augmentation."""
 
     def __init__(self, model: CifarNet, normalizer: Normalizer, setup: DeviceSetup) -> None:
         self._model, self._normalizer, self._setup = model, normalizer, setup
@@ -69,7 +69,7 @@ class Predictor:
 def evaluate_batches(
     predict: Callable[[Tensor], Tensor], images: DeviceImages, batch_size: int
 ) -> Iterator[BatchLogits]:
-    """Logits of all `images`, a batch at a time, in order."""
+    """Yield the logits of all `images`, batch by batch, in order."""
     for start in range(0, len(images), batch_size):
         chosen = slice(start, start + batch_size)
         yield BatchLogits(predict(images.pixels[chosen]), images.labels[chosen])
@@ -77,7 +77,7 @@ def evaluate_batches(
 
 @torch.no_grad()
 def combine_batches(batches: list[BatchLogits]) -> EvalCounts:
-    """The sums of all batches, in order."""
+    """Add up batches; their order is kept in `logits`."""
     logits = torch.cat([batch.logits for batch in batches]).cpu()
     labels = torch.cat([batch.labels for batch in batches]).cpu()
     loss_sum = F.cross_entropy(logits, labels, reduction="none").double().sum().item()
@@ -87,6 +87,6 @@ def combine_batches(batches: list[BatchLogits]) -> EvalCounts:
 def evaluate(
     model: CifarNet, images: DeviceImages, normalizer: Normalizer, setup: DeviceSetup, *, batch_size: int | None = None
 ) -> EvalCounts:
-    """Evaluate `model` on all `images`; the counts do not depend on `batch_size` (None: what suits the device)."""
+    """Evaluate `model` on all `images`; the counts do not depend on `batch_size` (None: chosen for the device)."""
     predictor = Predictor(model, normalizer, setup)
     return combine_batches(list(evaluate_batches(predictor, images, batch_size or predictor.batch_size)))

@@ -1,18 +1,18 @@
-"""Loss and error counts of an epoch, summed on the device and read without stopping it."""
+"""Loss and error counts of an epoch, summed on the device and read asynchronously."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_NEVER = 2**62  # no run is this long
+_NEVER = 2**62  # beyond the last step of any run
 _READ_EVERY_STEPS = 50  # how often a GPU is asked for its sums
 
 
 class EpochSums:
     """Loss and errors of an epoch's training steps, summed on the device.
 
-    The tensors stay the same objects for ever, so that a CUDA graph can add to them.
+    The tensors are never replaced, so that a CUDA graph can add to them.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -21,9 +21,9 @@ class EpochSums:
         self.num_wrong = torch.zeros((), dtype=torch.int64, device=device)
         self.first_bad_step = torch.full((), _NEVER, dtype=torch.int64, device=device)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
-        """Optimizer steps taken since the start of the run, as the device counts them."""
+        """Optimizer steps taken since the start of the run, counted on the device."""
         self.num_seen = 0
-        """Images, as the caller counts them."""
+        """Images trained on in this epoch, counted by the caller."""
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add one step: mean loss (), logits (B, classes), labels (B,)."""
@@ -34,7 +34,7 @@ class EpochSums:
         self.step += 1
 
     def reset(self) -> None:
-        """Begin an epoch; the count of steps goes on."""
+        """Start an epoch; the count of steps continues."""
         self.loss_sum.zero_()
         self.num_wrong.zero_()
         self.first_bad_step.fill_(_NEVER)
@@ -52,22 +52,22 @@ class EpochSums:
 
     @property
     def error_pct(self) -> float:
-        """Wrong answers in per cent of the images seen."""
+        """Share of wrong predictions among the images seen, percent."""
         return 100.0 * int(self.num_wrong) / max(self.num_seen, 1)
 
 
 class RunningMetrics(NamedTuple):
-    """The sums at some step."""
+    """Means of the epoch up to some step."""
 
     loss: float
-    """Mean training loss of the epoch up to it."""
+    """Mean training loss."""
     error_pct: float
     is_bad: bool
     """Whether a loss was not finite."""
 
 
 class AsyncSumsReader:
-    """Reads the sums of an epoch without stopping a GPU: what it copies is read when it has arrived."""
+    """Reads the sums of an epoch without waiting for a GPU: copies are requested, and read when they have arrived."""
 
     def __init__(self, sums: EpochSums) -> None:
         self._sums = sums
@@ -79,7 +79,7 @@ class AsyncSumsReader:
             self._arrived: torch.cuda.Event | None = None
 
     def poll(self, step: int) -> RunningMetrics | None:
-        """The sums after `step` on a CPU; on a GPU those of some steps ago, or None when there is nothing new."""
+        """Means after `step` on a CPU; on a GPU those of an earlier step, or None if there are no new ones."""
         if self._copy is not None:
             return self._poll_cuda(self._copy, step)
         if self._device != "cpu" and step % _READ_EVERY_STEPS:

@@ -1,7 +1,7 @@
 """Gradient flow: the norms of gradient, weight and update of every weighted layer."""
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor
 from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
 from resnet_cli.errors import ConfigError
 from resnet_cli.model import CifarNet, Layer, weighted_layers
+from resnet_cli.rundir.records import GradflowRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,21 +51,21 @@ def step_norms(model: CifarNet, optimizer: torch.optim.Optimizer, lr: float) -> 
     return torch.cat([layer_norms(model), torch.stack(updates)[:, None]], dim=1).double().cpu()
 
 
-def gradflow_rows(model: CifarNet, norms: Tensor, epoch: int) -> list[dict[str, float | int | str | None]]:
+def gradflow_rows(model: CifarNet, norms: Tensor, epoch: int) -> list[GradflowRow]:
     """Rows of gradflow.csv for one epoch, from the (layers, 3) norms of `step_norms`."""
     return [
-        {
-            "epoch": epoch,
+        GradflowRow(
+            epoch=epoch,
             **_layer_columns(layer),
-            "grad_norm": grad,
-            "weight_norm": weight,
-            "update_to_weight_ratio": update / weight if weight else None,
-        }
+            grad_norm=grad,
+            weight_norm=weight,
+            update_to_weight_ratio=update / weight if weight else None,
+        )
         for layer, (grad, weight, update) in zip(weighted_layers(model), norms.tolist(), strict=True)
     ]
 
 
-def _layer_columns(layer: Layer) -> dict[str, int | str]:
+def _layer_columns(layer: Layer) -> dict[str, Any]:
     return {"layer_index": layer.layer_index, "layer": layer.name, "stage": layer.stage, "block": layer.block}
 
 

@@ -1,12 +1,17 @@
 """Run directories: the only reader and writer of their files, and the types of what the files contain."""
 
-from resnet_cli.rundir.directory import GRADFLOW_COLUMNS, METRICS_COLUMNS, Cell, RunDir, Status, find_runs, now
+from resnet_cli.rundir.directory import RunDir, Status, now
+from resnet_cli.rundir.discovery import find_runs
 from resnet_cli.rundir.records import (
+    GRADFLOW_COLUMNS,
+    METRICS_COLUMNS,
     SCHEMA_VERSION,
     Attempt,
     DatasetRecord,
     Decision,
     Divergence,
+    EpochMetrics,
+    GradflowRow,
     ModelRecord,
     Predictions,
     RunRecord,
@@ -14,6 +19,7 @@ from resnet_cli.rundir.records import (
 )
 
 __all__ = [
-    "GRADFLOW_COLUMNS", "METRICS_COLUMNS", "SCHEMA_VERSION", "Attempt", "Cell", "DatasetRecord", "Decision",
-    "Divergence", "ModelRecord", "Predictions", "RunDir", "RunRecord", "Status", "Summary", "find_runs", "now",
+    "GRADFLOW_COLUMNS", "METRICS_COLUMNS", "SCHEMA_VERSION", "Attempt", "DatasetRecord", "Decision", "Divergence",
+    "EpochMetrics", "GradflowRow", "ModelRecord", "Predictions", "RunDir", "RunRecord", "Status", "Summary",
+    "find_runs", "now",
 ]  # fmt: skip

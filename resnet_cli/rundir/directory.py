@@ -5,22 +5,32 @@ import io
 import math
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
+from msgspec.structs import astuple
 
-from resnet_cli.errors import InputError, RunFileError, RunLockedError
-from resnet_cli.rundir.reading import read_arrays, read_json, read_table, read_text_bytes
+from resnet_cli.errors import RunFileError, RunLockedError
+from resnet_cli.rundir.reading import (
+    read_arrays,
+    read_json,
+    read_json_lines,
+    read_rows,
+    read_text_bytes,
+    to_frame,
+)
 from resnet_cli.rundir.records import (
-    SCHEMA_VERSION,
+    GRADFLOW_COLUMNS,
+    METRICS_COLUMNS,
     Attempt,
     Divergence,
+    EpochMetrics,
+    GradflowRow,
+    LockHolder,
     Predictions,
     RunRecord,
     Summary,
-    check_record,
 )
 from resnet_cli.util.files import append_durably, sync_folder, temporary_files, write_atomic
 from resnet_cli.util.text import encode_json, json_text, one_line
@@ -31,21 +41,7 @@ if TYPE_CHECKING:
 
 
 Status = Literal["complete", "diverged", "running", "incomplete", "empty"]
-Cell = float | int | str | None
-
-METRICS_COLUMNS = (
-    "epoch", "step", "lr", "train_loss", "train_error_pct", "train_clean_loss", "train_clean_error_pct",
-    "val_loss", "val_error_pct", "test_loss", "test_error_pct", "test_accuracy_pct",
-    "images_per_second", "train_seconds", "eval_seconds", "peak_memory_bytes",
-)  # fmt: skip
-GRADFLOW_COLUMNS = (
-    "epoch", "layer_index", "layer", "stage", "block", "grad_norm", "weight_norm", "update_to_weight_ratio",
-)  # fmt: skip
-_TEXT_COLUMNS = frozenset({"layer"})
-# What is written before run.json: a folder with these and without it is a run that lost it.
-_WRITTEN_FIRST = {"metrics.csv", "gradflow.csv"}
-# Of an epoch; whatever is longer is none.
-_MAX_DIGITS = 18
+_MAX_DIGITS = 18  # of an epoch number
 
 
 class RunDir:
@@ -71,8 +67,6 @@ class RunDir:
         self.best_weights_path = self.path / "weights" / "best.safetensors"
         self.checkpoint_path = self.path / "checkpoints" / "resume.safetensors"
 
-    # ------------------------------------------------------------------ state
-
     def exists(self) -> bool:
         """Whether this is a run directory, that is, whether it has a run.json."""
         return os.path.lexists(self.record_path)
@@ -88,7 +82,7 @@ class RunDir:
         return "running" if self._is_locked() else "incomplete"
 
     def lock(self) -> "filelock.BaseFileLock":
-        """Take the run for this process; freed on release or when the process ends, however it ends.
+        """Lock the run for this process, until the lock is released or the process ends.
 
         Raises:
             RunLockedError: another process holds it.
@@ -98,29 +92,29 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.lock_path)
         try:
-            # a moment of patience: `status` of another process holds the lock for an instant
+            # `status` of another process holds the lock for an instant
             lock.acquire(timeout=1)
         except filelock.Timeout:
             raise RunLockedError(
                 f"{self.path} is being trained by another process{self._holder()}",
                 hint="wait for it or choose another --out",
             ) from None
-        holder = {"pid": os.getpid(), "host": platform.node(), "since": now()}
+        holder = LockHolder(pid=os.getpid(), host=platform.node(), since=now())
         write_atomic(self.holder_path, _to_json(holder))
         return lock
 
     def _holder(self) -> str:
-        """Who holds the lock, as far as it is known; only meaningful while it is held."""
+        """The process that holds the lock, in parentheses, or nothing if it left no readable note."""
         try:
-            holder = msgspec.json.decode(read_text_bytes(self.holder_path), type=dict[str, str | int])
-        except (RunFileError, msgspec.MsgspecError, UnicodeDecodeError):
+            holder = read_json(self.holder_path, LockHolder)
+        except RunFileError:
             return ""
-        return f" ({', '.join(f'{name} {value}' for name, value in holder.items())})"
+        return f" (pid {holder.pid}, host {holder.host}, since {holder.since})"
 
     def _is_locked(self) -> bool:
         import filelock
 
-        # older versions of filelock would follow a link, and empty what it leads to
+        # older versions of filelock would follow a link and truncate its target
         if not self.lock_path.is_file() or self.lock_path.is_symlink():
             return False
         probe = filelock.FileLock(self.lock_path)
@@ -128,12 +122,10 @@ class RunDir:
             probe.acquire(timeout=0)
         except filelock.Timeout:
             return True
-        except OSError:  # a folder that cannot be written to: nobody trains there
+        except OSError:  # nobody can be training in a folder without write permission
             return False
         probe.release()
         return False
-
-    # ---------------------------------------------------------------- writing
 
     def create(self, record: RunRecord) -> None:
         """Start the directory: folders, run.json and empty CSV files."""
@@ -159,22 +151,21 @@ class RunDir:
                 sync_folder(folder)  # or a power cut could bring an old checkpoint back under a new record
 
     def remove_leftovers(self) -> None:
-        """Remove temporary files that an interrupted write left."""
+        """Remove temporary files of interrupted writes."""
         for folder in (self.path, self.last_weights_path.parent, self.checkpoint_path.parent):
             for path in temporary_files(folder):
                 path.unlink(missing_ok=True)
 
-    def append_metrics(self, row: Mapping[str, Cell]) -> None:
-        """Append one epoch; `row` has every name of `METRICS_COLUMNS`."""
-        append_durably(self.metrics_path, _csv_line([row[name] for name in METRICS_COLUMNS]))
+    def append_metrics(self, row: EpochMetrics) -> None:
+        """Append one epoch to metrics.csv."""
+        append_durably(self.metrics_path, _csv_line(astuple(row)))
 
-    def append_gradflow(self, rows: Iterable[Mapping[str, Cell]]) -> None:
-        """Append one epoch's layers; each row has every name of `GRADFLOW_COLUMNS`."""
-        lines = [_csv_line([row[name] for name in GRADFLOW_COLUMNS]) for row in rows]
-        append_durably(self.gradflow_path, b"".join(lines))
+    def append_gradflow(self, rows: Iterable[GradflowRow]) -> None:
+        """Append the layers of one epoch to gradflow.csv."""
+        append_durably(self.gradflow_path, b"".join(_csv_line(astuple(row)) for row in rows))
 
     def truncate_to_epoch(self, epoch: int) -> None:
-        """Drop what was recorded after `epoch`, and a torn last line: the state that a checkpoint continues from."""
+        """Drop rows after `epoch`, and a torn last line, to continue from a checkpoint of that epoch."""
         for path, columns in ((self.metrics_path, METRICS_COLUMNS), (self.gradflow_path, GRADFLOW_COLUMNS)):
             lines = read_text_bytes(path).splitlines(keepends=True) if os.path.lexists(path) else []
             kept = [_csv_line(columns)]
@@ -183,7 +174,7 @@ class RunDir:
                 write_atomic(path, b"".join(kept))
 
     def append_attempt(self, attempt: Attempt) -> None:
-        """Note that a process starts to work on the run; a torn line that a crash left is dropped."""
+        """Add a line to attempts.jsonl, in place of a torn one that a crash may have left."""
         before = read_text_bytes(self.attempts_path) if os.path.lexists(self.attempts_path) else b""
         write_atomic(self.attempts_path, before[: before.rfind(b"\n") + 1] + encode_json(attempt) + b"\n")
 
@@ -208,10 +199,8 @@ class RunDir:
         """Replace one of this directory's binary files (weights, checkpoint) atomically."""
         write_atomic(path, data)
 
-    # ---------------------------------------------------------------- reading
-
     def read_record(self) -> RunRecord:
-        """run.json; raises `RunFileError` when it is missing, damaged or of a newer schema."""
+        """Read run.json; raises `RunFileError` when it is missing, damaged or of a newer schema."""
         try:
             self.record_path.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -220,41 +209,76 @@ class RunDir:
             raise RunFileError(f"{self.path} is not a run directory: it has no run.json") from None
         except OSError as error:
             raise RunFileError(f"{self.path} cannot be read: {one_line(error)}") from error
-        record = read_json(self.record_path, RunRecord, SCHEMA_VERSION)
-        check_record(self.record_path, record)
-        return record
+        return read_json(self.record_path, RunRecord)
 
     def read_summary(self) -> Summary:
-        """summary.json; raises `RunFileError` when it is missing or damaged."""
-        return read_json(self.summary_path, Summary, SCHEMA_VERSION)
+        """Read summary.json; raises `RunFileError` when it is missing or damaged."""
+        return read_json(self.summary_path, Summary)
 
     def read_divergence(self) -> Divergence:
-        """diverged.json; raises `RunFileError` when it is missing or damaged."""
-        return read_json(self.diverged_path, Divergence, SCHEMA_VERSION)
+        """Read diverged.json; raises `RunFileError` when it is missing or damaged."""
+        return read_json(self.diverged_path, Divergence)
 
     def read_attempts(self) -> list[Attempt]:
-        """The processes that worked on the run, in order; a torn last line is left out; raises `RunFileError`."""
-        if not os.path.lexists(self.attempts_path):
-            return []
-        lines = read_text_bytes(self.attempts_path).splitlines(keepends=True)
-        try:
-            return [msgspec.json.decode(line, type=Attempt) for line in lines if line.endswith(b"\n")]
-        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
-            raise RunFileError(f"{self.attempts_path} cannot be read: {one_line(error)}") from error
+        """Read attempts.jsonl: the processes that worked on the run, in order; raises `RunFileError`."""
+        return read_json_lines(self.attempts_path, Attempt) if os.path.lexists(self.attempts_path) else []
 
-    def read_metrics(self) -> "pd.DataFrame":
-        """metrics.csv, one row an epoch, all columns numeric; raises `RunFileError`."""
-        return read_table(self.metrics_path, METRICS_COLUMNS, text=_TEXT_COLUMNS, whole=("epoch", "step"))
+    def read_metrics(self, summary: Summary | None = None) -> "pd.DataFrame":
+        """Read metrics.csv as a frame of numbers with one row per epoch.
 
-    def read_gradflow(self) -> "pd.DataFrame":
-        """gradflow.csv, one row a layer and epoch; raises `RunFileError`."""
-        return read_table(self.gradflow_path, GRADFLOW_COLUMNS, text=_TEXT_COLUMNS, whole=("epoch", "layer_index"))
+        Args:
+            summary: result of the complete run, whose last epoch the table must end with; None: any rows will do.
 
-    def read_predictions(self) -> Predictions:
-        """predictions.npz; raises `RunFileError` when it is missing, damaged or not finite."""
+        Raises:
+            RunFileError: the file is missing or damaged, or its epochs are out of order.
+        """
+        path, frame = self.metrics_path, to_frame(self.read_epochs(), EpochMetrics)
+        epochs, steps = frame["epoch"], frame["step"]
+        if not (epochs.is_monotonic_increasing and epochs.is_unique and steps.is_monotonic_increasing):
+            raise RunFileError(f"{path} does not have one row per epoch, in order")
+        if summary is not None and epochs.tolist()[-1:] != [summary.last.epoch]:
+            raise RunFileError(f"{path} does not end with epoch {summary.last.epoch}, the last one of the run")
+        return frame
+
+    def read_epochs(self) -> list[EpochMetrics]:
+        """Read metrics.csv as typed rows; raises `RunFileError` when it is missing or damaged."""
+        return read_rows(self.metrics_path, EpochMetrics)
+
+    def read_gradflow(self, depth: int | None = None, summary: Summary | None = None) -> "pd.DataFrame":
+        """Read gradflow.csv as a frame with one row per layer and recorded epoch.
+
+        Args:
+            depth: number of weighted layers, each of which every recorded epoch must have once; None: any rows will do.
+            summary: result of the complete run, after whose last epoch no row may come.
+
+        Raises:
+            RunFileError: the file is missing or damaged, or its rows do not fit the run.
+        """
+        path, frame = self.gradflow_path, to_frame(read_rows(self.gradflow_path, GradflowRow), GradflowRow)
+        layers = frame.groupby("epoch")["layer_index"]
+        if depth is not None and len(frame):
+            is_whole = (
+                layers.nunique().eq(depth) & layers.size().eq(depth) & (layers.max() - layers.min()).eq(depth - 1)
+            )
+            if not is_whole.all():
+                raise RunFileError(f"{path} does not have each of the {depth} layers once in epoch {is_whole.idxmin()}")
+        if summary is not None and len(frame) and frame["epoch"].max() > summary.last.epoch:
+            raise RunFileError(f"{path} has rows of epoch {frame['epoch'].max()}, after the last one of the run")
+        return frame
+
+    def read_predictions(self, num_classes: int | None = None) -> Predictions:
+        """Read predictions.npz.
+
+        Args:
+            num_classes: number of classes that the outputs must have; None: any.
+
+        Raises:
+            RunFileError: the file is missing or damaged, or contains anything but labels and finite outputs.
+        """
         import numpy as np
 
-        labels, logits = read_arrays(self.predictions_path, ("labels", "logits"))
+        path = self.predictions_path
+        labels, logits = read_arrays(path, ("labels", "logits"))
         with np.errstate(over="ignore"):
             fits = (
                 labels.ndim == 1 and logits.ndim == 2 and len(labels) == len(logits) and len(labels) > 0
@@ -263,59 +287,14 @@ class RunDir:
                 and bool(np.isfinite(logits.astype(np.float32)).all())
             )  # fmt: skip
         if not fits:
-            raise RunFileError(f"{self.predictions_path} does not hold test labels (N,) and finite logits (N, classes)")
+            raise RunFileError(f"{path} does not contain test labels (N,) and finite logits (N, classes)")
+        if num_classes is not None and logits.shape[1] != num_classes:
+            raise RunFileError(f"{path} has outputs for {logits.shape[1]} classes, but the run has {num_classes}")
         return Predictions(labels=labels.astype(np.int64), logits=logits.astype(np.float32))
 
 
-def find_runs(paths: Iterable[str | os.PathLike[str]]) -> list[RunDir]:
-    """The run directories among `paths` and in the folders among them, each once, in sorted order within a folder.
-
-    A path that is itself a run directory is taken; any other folder is searched. Files beside
-    folders are passed over, since `runs/*` names them too.
-
-    Raises:
-        InputError: a path does not exist, holds no run directory, or all paths are files.
-    """
-    found: dict[str, RunDir] = {}
-    for path in _look_for(list(map(Path, paths))):
-        found.setdefault(os.path.realpath(path), RunDir(path))
-    return list(found.values())
-
-
-def _look_for(all_given: list[Path]) -> Iterator[Path]:
-    folders = [path for path in all_given if not os.path.isfile(path)]
-    for given in folders or all_given:
-        if not os.path.lexists(given):
-            raise InputError(f"{given} does not exist")
-        if not os.path.isdir(given):
-            raise InputError(f"{given} is a file, not a run directory or a folder of them")
-        inside = sorted(_search(given))
-        if not inside:
-            raise InputError(f"{given} is not a run directory and holds none: no run.json in it")
-        yield from inside
-
-
-def _search(folder: Path) -> Iterator[Path]:
-    """The folders in `folder` that hold a run, held one before its run.json was lost, or cannot be looked into."""
-    pending = [str(folder)]
-    while pending:  # not recursive: folders may lie thousands deep
-        current = pending.pop()
-        try:
-            with os.scandir(current) as entries:
-                inside = list(entries)
-        except OSError:
-            yield Path(current)  # it is told of when it is read
-            continue
-        names = {entry.name for entry in inside}
-        if "run.json" in names or names >= _WRITTEN_FIRST:
-            yield Path(current)
-        else:
-            # links to folders are not followed, so a loop of links ends
-            pending += [entry.path for entry in inside if entry.is_dir(follow_symlinks=False)]
-
-
 def now() -> str:
-    """The time as run directories hold it: ISO 8601, UTC, to the second."""
+    """The current time in ISO 8601, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
@@ -324,14 +303,11 @@ def _to_json(value: Any) -> bytes:
 
 
 def _epoch_of(line: bytes) -> float:
-    """The epoch of a row of a CSV file; infinity when it begins with anything but a number."""
+    """The epoch of a row of a CSV file; infinity when the row does not begin with a number."""
     first = line.partition(b",")[0]
     return int(first) if first.isdigit() and len(first) <= _MAX_DIGITS else math.inf
 
 
-def _csv_line(cells: Iterable[Cell]) -> bytes:
-    return (",".join("" if _is_missing(cell) else str(cell) for cell in cells) + "\n").encode()
-
-
-def _is_missing(cell: Cell) -> bool:
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+def _csv_line(cells: Iterable[float | str | None]) -> bytes:
+    texts = ("" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else str(cell) for cell in cells)
+    return (",".join(texts) + "\n").encode()

@@ -1,4 +1,4 @@
-"""The page that a run directory shows to people."""
+"""README.md of a run directory, for people."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from resnet_cli.rundir.records import RunRecord, Summary
 
 
 def run_page(record: RunRecord, summary: Summary, *, recipe: str, arguments: Sequence[str]) -> str:
-    """README.md of a complete run directory.
+    """Write README.md of a complete run directory.
 
     Args:
         record: run.json.
@@ -18,7 +18,7 @@ def run_page(record: RunRecord, summary: Summary, *, recipe: str, arguments: Seq
     config, data = record.config, record.dataset
     last, best = summary.last, summary.best
     environment = record.environment
-    clean = last["train_clean_error_pct"]
+    clean = last.train_clean_error_pct
     return f"""# {config.network} on {data.display_name}, seed {config.seed}
 
 A run of `resnet train` (version {record.tool_version}), recipe {recipe},
@@ -26,24 +26,24 @@ finished {summary.finished_at}.
 
 | result | value |
 |---|---|
-| test accuracy, last epoch ({last["epoch"]}) | {last["test_accuracy_pct"]:.2f} % |
-| test accuracy, best epoch ({best["epoch"]}), chosen on the {summary.best_chosen_on} set | {best["test_accuracy_pct"]:.2f} % |
+| test accuracy, last epoch ({last.epoch}) | {last.test_accuracy_pct:.2f} % |
+| test accuracy, best epoch ({best.epoch}), chosen on the {summary.best_chosen_on} set | {best.test_accuracy_pct:.2f} % |
 | training error, eval mode without augmentation | {"not measured" if clean is None else f"{clean:.2f} %"} |
 | training time, without evaluation | {summary.train_seconds:.0f} s |
 
-Repeat it with
+To repeat it:
 
     {shlex.join(["resnet", *arguments])}
 
-| file | holds |
+| file | contents |
 |---|---|
 | run.json | configuration, dataset fingerprint, environment, decisions with their reasons |
-| metrics.csv | one row an epoch |
-| gradflow.csv | gradient norm of every layer, when recorded |
+| metrics.csv | one row per epoch |
+| gradflow.csv | gradient norm of every layer, if recorded |
 | predictions.npz | test labels and logits of the last epoch |
 | weights/last.safetensors, weights/best.safetensors | the networks |
-| checkpoints/ | what resuming needs |
-| summary.json | last and best results; its presence means that the run is complete |
+| checkpoints/ | state for resuming |
+| summary.json | last and best results; present only when the run is complete |
 
 Trained on {data.num_train:,} images ({data.num_val:,} for validation), tested on {data.num_test:,};
 {environment.get("device_name")}, torch {environment.get("torch")}, {record.decisions["precision"].value}.

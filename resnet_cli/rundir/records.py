@@ -1,64 +1,136 @@
-"""What the JSON files of a run directory hold."""
+"""Types of everything that a run directory contains: JSON documents, CSV rows and predictions.
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+Bounds are part of the types. They admit every value that a real run writes, and keep a damaged or forged file from
+filling screen, figures or memory.
+"""
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import RunFileError
-from resnet_cli.util.text import shorten
 
 if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA_VERSION = 1
-
-# Bounds that keep a damaged record from filling screen and memory; whoever trained it had none of these.
-_MAX_NAME_LENGTH = 300
-_MAX_CLASSES = 10_000
+_MAX_WHOLE = 2**53  # float64 represents every whole number up to it
+_MAX_FLOAT32 = 3.4028235e38
 _MAX_MILESTONES = 1000
-_MAX_COUNT = 2**53
+_MAX_NAME_LENGTH = 300
+
+_Name = Annotated[str, Meta(max_length=_MAX_NAME_LENGTH)]
+_Count = Annotated[int, Meta(ge=0, le=_MAX_WHOLE)]
+_Positive = Annotated[int, Meta(ge=1, le=_MAX_WHOLE)]
+_Percent = Annotated[float, Meta(ge=0, le=100)]
+_Measure = Annotated[float, Meta(ge=0, le=_MAX_FLOAT32)]
+# Either may be infinite, which JSON writes as null: a test loss overflows while the running statistics of batch
+# normalisation lag behind in the first epochs; a gradient overflows in fp16, and its step is skipped.
+_Loss = Annotated[float, Meta(ge=0)]
+_Norm = Annotated[float, Meta(ge=0)]
+
+Environment = dict[_Name, _Name | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | bool | None]
+"""Versions and hardware, as `device.describe_environment` returns them."""
+
+
+class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of metrics.csv. Errors and accuracies are percentages; losses are mean cross-entropies in nats."""
+
+    epoch: _Count
+    """From 1."""
+    step: _Count
+    """Optimizer steps taken since the start of the run."""
+    lr: _Measure
+    """Learning rate of the last step of the epoch."""
+    train_loss: _Loss | None
+    """Mean over the epoch's training steps, with augmentation."""
+    train_error_pct: _Percent
+    train_clean_loss: _Loss | None
+    """Measured after the epoch in eval mode without augmentation; None when not due."""
+    train_clean_error_pct: _Percent | None
+    val_loss: _Loss | None
+    """None without a validation split."""
+    val_error_pct: _Percent | None
+    test_loss: _Loss | None
+    test_error_pct: _Percent
+    test_accuracy_pct: _Percent
+    images_per_second: _Measure
+    """Training images, without evaluation."""
+    train_seconds: _Measure
+    eval_seconds: _Measure
+    peak_memory_bytes: _Count | None
+    """None where the device does not report it."""
+
+    def __post_init__(self) -> None:
+        for loss in (self.train_loss, self.train_clean_loss, self.val_loss, self.test_loss):
+            if loss is not None and _MAX_FLOAT32 < loss < math.inf:
+                raise ValueError(f"the loss {loss:g} is larger than any mean of float32 numbers")
+
+    def selection_error_pct(self) -> float:
+        """Error on the set that selects the best epoch: validation if there is one, else test."""
+        return self.test_error_pct if self.val_error_pct is None else self.val_error_pct
+
+
+class GradflowRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of gradflow.csv: one layer at the last step of an epoch. Norms are L2 norms."""
+
+    epoch: _Count
+    layer_index: _Count
+    """Position among the weighted layers, in forward order."""
+    layer: _Name
+    stage: Annotated[int, Meta(ge=0, le=4)]
+    """0 for the first convolution, 1 to 3 for the stages, 4 for the linear layer."""
+    block: _Count
+    grad_norm: _Norm | None
+    weight_norm: _Norm | None
+    update_to_weight_ratio: _Norm | None
+    """Norm of the update over that of the weights."""
+
+
+METRICS_COLUMNS = EpochMetrics.__struct_fields__
+GRADFLOW_COLUMNS = GradflowRow.__struct_fields__
 
 
 class DatasetRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run was trained and tested on."""
+    """Images that a run was trained and tested on."""
 
-    name: str
+    name: _Name
     """As on the command line: `cifar10`, `digits` …"""
-    display_name: str
+    display_name: _Name
     """As in tables: `CIFAR-10`, `CIFAR-10 (JPEG)` …"""
-    fingerprint: str
+    fingerprint: _Name
     """SHA-256 (hex) over pixels and labels of the training (with validation) and test images."""
-    num_train: int
-    num_val: int
-    num_test: int
-    classes: tuple[str, ...]
-    image_size: int
+    num_train: _Positive
+    num_val: _Count
+    num_test: _Positive
+    classes: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=10_000)]
+    image_size: _Positive
     """Height and width in pixels."""
-    mean: tuple[float, ...]
+    mean: Annotated[tuple[float, ...], Meta(max_length=3)]
     """Per channel, of pixels scaled to 0 … 1."""
-    std: tuple[float, ...]
+    std: Annotated[tuple[float, ...], Meta(max_length=3)]
     location: str | None = None
-    """The folder that the images were read from; None for embedded data."""
+    """Folder that the images were read from; None for embedded data."""
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The network of a run."""
+    """Network of a run."""
 
-    arch: str
-    depth: int
-    shortcut: str
-    num_classes: int
-    parameters: int
-    macs: int
+    arch: _Name
+    depth: _Positive
+    shortcut: _Name
+    num_classes: _Positive
+    parameters: _Positive
+    macs: _Positive
     """Multiply-accumulates of convolutions and the linear layer, forward, one image."""
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Something the tool chose by itself, and why."""
+    """A choice that the tool made by itself, with its reason."""
 
-    value: str
+    value: _Name
     reason: str
 
 
@@ -66,55 +138,73 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """run.json: the identity of a run, written once."""
 
     schema_version: int = SCHEMA_VERSION
-    run_id: str
-    created_at: str
+    run_id: _Name
+    created_at: _Name
     """ISO 8601, UTC."""
     argv: tuple[str, ...]
-    tool_version: str
+    tool_version: _Name
     config: RunConfig
-    environment: dict[str, str | int | bool | None]
+    environment: Environment
     dataset: DatasetRecord
     model: ModelRecord
-    decisions: dict[str, Decision]
+    decisions: dict[_Name, Decision]
+
+    def __post_init__(self) -> None:
+        config, dataset, model = self.config, self.dataset, self.model
+        ours, theirs = (config.arch, config.depth, config.shortcut), (model.arch, model.depth, model.shortcut)
+        if ours != theirs or config.dataset != dataset.name or model.num_classes != len(dataset.classes):
+            raise ValueError("its config contradicts its model or dataset")
+        if len(config.recipe) > _MAX_NAME_LENGTH:
+            raise ValueError(f"its recipe has a name of {len(config.recipe)} characters, more than {_MAX_NAME_LENGTH}")
+        if len(config.milestones) > _MAX_MILESTONES or max(config.milestones, default=0) > _MAX_WHOLE:
+            raise ValueError(f"it has more than {_MAX_MILESTONES} milestones or one after step {_MAX_WHOLE}")
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """summary.json: the result of a complete run."""
 
     schema_version: int = SCHEMA_VERSION
-    run_id: str
-    finished_at: str
-    last: dict[str, float | int | None]
-    """The last row of metrics.csv."""
-    best: dict[str, float | int | None]
-    """The row of metrics.csv with the lowest error on `best_chosen_on`; the earliest of equals."""
+    run_id: _Name
+    finished_at: _Name
+    last: EpochMetrics
+    best: EpochMetrics
+    """The epoch with the lowest error on `best_chosen_on`; the earliest of equals."""
     best_chosen_on: Literal["val", "test"]
-    train_seconds: float
-    eval_seconds: float
-    peak_memory_bytes: int | None
+    train_seconds: _Measure
+    eval_seconds: _Measure
+    peak_memory_bytes: _Count | None
 
 
 class Divergence(msgspec.Struct, frozen=True, kw_only=True):
     """diverged.json: where a run stopped because its loss was not finite."""
 
     schema_version: int = SCHEMA_VERSION
-    run_id: str
-    finished_at: str
-    epoch: int
-    step: int
+    run_id: _Name
+    finished_at: _Name
+    epoch: _Count
+    step: _Count
     lr: float
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of attempts.jsonl: a process that worked on the run."""
+    """One line of attempts.jsonl: a process that worked on the run."""
 
-    started_at: str
+    started_at: _Name
     argv: tuple[str, ...]
-    tool_version: str
-    step: int
-    """Optimizer steps that were done before."""
-    environment: dict[str, str | int | bool | None]
-    decisions: dict[str, Decision]
+    tool_version: _Name
+    step: _Count
+    """Optimizer steps taken before this attempt."""
+    environment: Environment
+    decisions: dict[_Name, Decision]
+
+
+class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
+    """.holder.json: the process that trains the run, as long as it holds the lock."""
+
+    pid: int
+    host: _Name
+    since: _Name
+    """ISO 8601, UTC."""
 
 
 class Predictions(msgspec.Struct, frozen=True):
@@ -122,34 +212,3 @@ class Predictions(msgspec.Struct, frozen=True):
 
     labels: "np.ndarray[Any, np.dtype[np.int64]]"  # (N,)
     logits: "np.ndarray[Any, np.dtype[np.float32]]"  # (N, classes)
-
-
-def check_record(path: Path, record: RunRecord) -> None:
-    """Raise `RunFileError` when parts of a record contradict each other, or a value is beyond any that a run has."""
-    config, dataset, model = record.config, record.dataset, record.model
-    ours, theirs = (config.arch, config.depth, config.shortcut), (model.arch, model.depth, model.shortcut)
-    if ours != theirs or config.dataset != dataset.name or model.num_classes != len(dataset.classes):
-        raise RunFileError(f"{path} contradicts itself: its config is not that of its model and dataset")
-    shown = [
-        ("recipe", config.recipe), ("run_id", record.run_id), ("tool_version", record.tool_version),
-        ("display_name", dataset.display_name), ("fingerprint", dataset.fingerprint),
-        *(("class", name) for name in dataset.classes),
-        *(("environment", str(value)) for value in record.environment.values()),
-        *(("decision", decision.value) for decision in record.decisions.values()),
-    ]  # fmt: skip
-    for name, text in shown:
-        if len(text) > _MAX_NAME_LENGTH:
-            raise RunFileError(f"{path}: {name} has {len(text)} characters, more than {_MAX_NAME_LENGTH}")
-    bounds = {
-        "number of classes": (len(dataset.classes), 1, _MAX_CLASSES),
-        "number of milestones": (len(config.milestones), 0, _MAX_MILESTONES),
-        "last milestone": (max(config.milestones, default=0), 0, _MAX_COUNT),
-        "num_train": (dataset.num_train, 1, _MAX_COUNT),
-        "num_val": (dataset.num_val, 0, _MAX_COUNT),
-        "num_test": (dataset.num_test, 1, _MAX_COUNT),
-        "parameters": (model.parameters, 1, _MAX_COUNT),
-        "macs": (model.macs, 1, _MAX_COUNT),
-    }
-    for name, (value, low, high) in bounds.items():
-        if not low <= value <= high:
-            raise RunFileError(f"{path}: {name} is {shorten(str(value), 30)}, not between {low} and {high}")

@@ -1,6 +1,5 @@
-"""Drives an engine, saves its state, and writes what it yields into the run directory."""
+"""One run in progress: drives the engine, saves its state and writes its records to the run directory."""
 
-import math
 import os
 import time
 import uuid
@@ -12,13 +11,14 @@ import msgspec
 from resnet_cli import __version__
 from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import Dataset
-from resnet_cli.errors import DivergedError, InterruptedByUserError, StoppedError
+from resnet_cli.errors import DivergedError, InterruptedByUserError, RunFileError, StoppedError
 from resnet_cli.recipes import recipe_label, train_arguments
 from resnet_cli.rundir import (
     Attempt,
     DatasetRecord,
     Decision,
     Divergence,
+    EpochMetrics,
     ModelRecord,
     Predictions,
     RunDir,
@@ -27,6 +27,7 @@ from resnet_cli.rundir import (
     now,
 )
 from resnet_cli.rundir.page import run_page
+from resnet_cli.rundir.records import Environment
 from resnet_cli.session.reporter import Reporter, Result
 from resnet_cli.util.resources import check_disk_space
 from resnet_cli.util.signals import StopFlag
@@ -34,23 +35,29 @@ from resnet_cli.util.signals import StopFlag
 if TYPE_CHECKING:
     from resnet_cli.engine import EpochRecord, StepEvent
 
-# torch is imported inside functions: a finished run is found, and a wrong one refused, without it.
+# torch is imported inside functions: finished runs and wrong configurations are recognised without it.
 
 
 class Session:
-    """Drives an engine and writes what it yields; see `train`."""
+    """One run in progress; see `train`."""
 
     def __init__(
         self, run: RunDir, config: RunConfig, dataset: Dataset, options: RunOptions, reporter: Reporter
     ) -> None:
         self.run, self.config, self.dataset = run, config, dataset
         self.options, self.reporter = options, reporter
-        self.best: dict[str, float | int | None] = {}
-        self.best_num_wrong: int | None = None
+        self.epochs: list[EpochMetrics] = []
+        self.best: EpochMetrics | None = None
         self._last_save = time.monotonic()
 
     def run_to_end(self, earlier: RunRecord | None, decisions: dict[str, Decision] | None, argv: list[str]) -> Result:
-        """Start afresh (`earlier` None) or go on, computing as `decisions` say; returns when the run is complete."""
+        """Start a run, or resume the one of the record `earlier`, and return when it is complete.
+
+        Args:
+            earlier: run.json of the run to resume; None starts one.
+            decisions: device, precision and so on to compute with; None: decide.
+            argv: the command line, for run.json.
+        """
         from resnet_cli.device import decide, describe_environment
         from resnet_cli.engine import Engine
 
@@ -73,8 +80,8 @@ class Session:
             self.run.create(self.record)
         else:
             self.record = earlier
-            self._resume()
-            self._note_changes(environment, setup.decisions)
+            self._restore()
+            self._report_changes(environment, setup.decisions)
         self.run.append_attempt(
             Attempt(
                 started_at=now(),
@@ -94,21 +101,27 @@ class Session:
             raise
         return Result(self.run, self.record, self._finish(), was_complete=False)
 
-    def _note_changes(self, environment: dict[str, str | int | bool | None], decisions: dict[str, Decision]) -> None:
+    def _report_changes(self, environment: Environment, decisions: dict[str, Decision]) -> None:
         before = {**self.record.environment, **{name: made.value for name, made in self.record.decisions.items()}}
         after = {**environment, **{name: made.value for name, made in decisions.items()}}
         changed = [f"{name} {before.get(name)} → {after[name]}" for name in after if after[name] != before.get(name)]
         if changed:
-            self.reporter.note(f"the end may differ in the last bits from an uninterrupted run: {', '.join(changed)}")
+            self.reporter.note(f"results may differ in the last bits from an uninterrupted run: {', '.join(changed)}")
 
-    def _resume(self) -> None:
+    def _restore(self) -> None:
         from resnet_cli.checkpoint import load_state
 
         self.run.remove_leftovers()
-        if os.path.lexists(self.run.checkpoint_path):  # what is no file is refused, not trained over
-            extra = load_state(self.engine, self.run.checkpoint_path)
-            self.best, self.best_num_wrong = extra["best"], extra["best_num_wrong"]
+        if os.path.lexists(self.run.checkpoint_path):  # a folder or broken link is an error, never overwritten
+            load_state(self.engine, self.run.checkpoint_path)
         self.run.truncate_to_epoch(self.engine.epochs_done)
+        self.epochs = self.run.read_epochs()
+        if [row.epoch for row in self.epochs] != list(range(1, self.engine.epochs_done + 1)):
+            raise RunFileError(
+                f"{self.run.metrics_path} lacks some of the {self.engine.epochs_done} epochs before the checkpoint",
+                hint="--overwrite starts the run afresh",
+            )
+        self.best = min(self.epochs, key=EpochMetrics.selection_error_pct, default=None)
 
     def _train(self, stop: StopFlag) -> None:
         from resnet_cli.engine import StepEvent
@@ -134,8 +147,6 @@ class Session:
             hint="the same command resumes it",
         )
 
-    # ------------------------------------------------------------------ saving
-
     def _is_save_due(self, tick: "StepEvent") -> bool:
         every = self.options.save_every
         if every.unit == "steps":
@@ -147,22 +158,21 @@ class Session:
         return self.engine.is_finished or (every.unit == "epochs" and self.engine.epochs_done % every.amount == 0)
 
     def _save(self) -> None:
-        """Write last weights, then the checkpoint; never of a state that has diverged."""
+        """Write the last weights, then the checkpoint, unless the state has diverged."""
         from resnet_cli.checkpoint import dump_state
 
         self.engine.check_finite()
         if not self.engine.is_finite():
-            return  # the next loss will say so; the checkpoint before this one stays
+            return  # the next loss is not finite and ends the run; the previous checkpoint stays
         self._write_weights(self.run.last_weights_path)
-        extra = {"best": self.best, "best_num_wrong": self.best_num_wrong}
-        self.run.write_bytes(self.run.checkpoint_path, dump_state(self.engine, extra))
+        self.run.write_bytes(self.run.checkpoint_path, dump_state(self.engine))
         self._last_save = time.monotonic()
 
     def _write_weights(self, path: Path) -> None:
         from resnet_cli.checkpoint import dump_weights
         from resnet_cli.weights.file import SCHEMA_VERSION
 
-        # what `resnet eval` needs to know about a file that has lost its run directory
+        # for `resnet eval` of a file without its run directory
         metadata = {
             "format": "resnet-cli",
             "schema_version": str(SCHEMA_VERSION),
@@ -179,13 +189,12 @@ class Session:
         self.run.append_metrics(epoch.metrics)
         if epoch.gradflow:
             self.run.append_gradflow(epoch.gradflow)
-        if self.best_num_wrong is None or epoch.num_selected_wrong < self.best_num_wrong:
-            self.best, self.best_num_wrong = epoch.metrics, epoch.num_selected_wrong
+        self.epochs.append(epoch.metrics)
+        if self.best is None or epoch.metrics.selection_error_pct() < self.best.selection_error_pct():
+            self.best = epoch.metrics
             self._write_weights(self.run.best_weights_path)
         if self.engine.is_finished:
             self.run.write_predictions(Predictions(self.dataset.test.labels, epoch.test_logits.numpy()))
-
-    # ----------------------------------------------------------------- records
 
     def _record_divergence(self) -> None:
         from resnet_cli.optim import lr_at
@@ -202,18 +211,17 @@ class Session:
         )
 
     def _finish(self) -> Summary:
-        metrics = self.run.read_metrics()
-        last = {str(name): _scalar(value) for name, value in metrics.iloc[-1].items()}
-        peak = metrics["peak_memory_bytes"].max()
+        assert self.best is not None  # a run has at least one epoch
+        peaks = [row.peak_memory_bytes for row in self.epochs if row.peak_memory_bytes is not None]
         summary = Summary(
             run_id=self.record.run_id,
             finished_at=now(),
-            last=last,
+            last=self.epochs[-1],
             best=self.best,
             best_chosen_on="val" if self.dataset.val else "test",
-            train_seconds=float(metrics["train_seconds"].sum()),
-            eval_seconds=float(metrics["eval_seconds"].sum()),
-            peak_memory_bytes=None if math.isnan(peak) else int(peak),
+            train_seconds=sum(row.train_seconds for row in self.epochs),
+            eval_seconds=sum(row.eval_seconds for row in self.epochs),
+            peak_memory_bytes=max(peaks, default=None),
         )
         location = self.record.dataset.location if self.config.dataset == "imagefolder" else None
         page = run_page(
@@ -249,9 +257,3 @@ class Session:
             num_train=len(data.train), num_val=len(data.val) if data.val else 0, num_test=len(data.test),
             classes=data.classes, image_size=data.image_size, mean=data.mean, std=data.std, location=data.location,
         )  # fmt: skip
-
-
-def _scalar(value: float) -> float | int | None:
-    if math.isnan(value):
-        return None
-    return int(value) if float(value).is_integer() else float(value)

@@ -1,57 +1,38 @@
-"""Who is told how a run goes on, and what is returned when it is done."""
+"""Progress of a run, as `train` reports it, and its result."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from resnet_cli.rundir import RunDir, RunRecord, Summary
-from resnet_cli.util.progress import silent
+from resnet_cli.rundir import EpochMetrics, RunDir, RunRecord, Summary
 
 if TYPE_CHECKING:
     from resnet_cli.engine import StepEvent
 
 
-class Reporter(Protocol):
-    """Who is told how a run goes on."""
+class Reporter:
+    """Receives the progress of a run and ignores it; override the methods of interest."""
 
     def progress(self, label: str, done: int, total: int, unit: str = "") -> None:
-        """Data is being fetched or decoded."""
+        """Report that data are being downloaded or decoded."""
 
     def note(self, text: str) -> None:
-        """Something the user should know, in one line."""
+        """Report one line that the user should read."""
 
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
-        """Training starts or, with `epochs_done` or a step behind it, goes on."""
+        """Report that training starts, or resumes after `epochs_done` epochs."""
 
     def tick(self, tick: "StepEvent") -> None:
-        """A step or an evaluated batch is done."""
+        """Report a training step or an evaluated batch."""
 
-    def epoch(self, metrics: dict[str, float | int | None]) -> None:
-        """An epoch is done; `metrics` is its row of metrics.csv."""
-
-
-class SilentReporter:
-    """Tells nobody."""
-
-    progress = staticmethod(silent)
-
-    def note(self, text: str) -> None:
-        """Say nothing."""
-
-    def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
-        """Say nothing."""
-
-    def tick(self, tick: "StepEvent") -> None:
-        """Say nothing."""
-
-    def epoch(self, metrics: dict[str, float | int | None]) -> None:
-        """Say nothing."""
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """Report the end of an epoch."""
 
 
 class Result(NamedTuple):
-    """What `train` returns."""
+    """Return value of `train`."""
 
     run: RunDir
     record: RunRecord
     summary: Summary
     was_complete: bool
-    """Whether the run was there already and nothing was trained."""
+    """Whether the run was complete already, so that nothing was trained."""

@@ -1,4 +1,4 @@
-"""Decides whether a run starts, goes on, is done already, or must not be touched."""
+"""Start, resume or skip a run, or refuse to touch its directory."""
 
 import contextlib
 import sys
@@ -11,14 +11,14 @@ from resnet_cli.errors import DivergedError, UsageError
 from resnet_cli.recipes import RECIPES, make_config
 from resnet_cli.rundir import DatasetRecord, Decision, RunDir, RunRecord
 from resnet_cli.session.loop import Session
-from resnet_cli.session.reporter import Reporter, Result, SilentReporter
+from resnet_cli.session.reporter import Reporter, Result
 from resnet_cli.util.resources import translate_errors
 
 
 def default_out(config: RunConfig, folder: Path = Path("runs")) -> Path:
-    """Where a run goes when nothing is said: one directory for each configuration.
+    """The default run directory: one per configuration, for example `runs/cifar10-report2025-resnet-56-seed0`.
 
-    `cifar10-report2025-resnet-56-seed0` for a recipe as it is; with any override a fingerprint follows.
+    A fingerprint is appended when any field differs from its recipe.
     """
     name = f"{config.dataset}-{config.recipe}-{config.network}-seed{config.seed}"
     named = {field: getattr(config, field) for field in ("arch", "depth", "shortcut", "dataset", "seed")}
@@ -38,30 +38,30 @@ def train(
     recorded_data: DatasetRecord | None = None,
     argv: list[str] | None = None,
 ) -> Result:
-    """Train `config` in the run directory `out`: start it, resume it, or find it done.
+    """Train `config` in the run directory `out`: start the run, resume it, or return its result if it is complete.
 
     Args:
-        config: what to train.
-        out: the run directory; None: `default_out(config)`.
-        options: where the data lies and how often to save.
-        reporter: who is told about progress.
-        overwrite: remove what an earlier run wrote to `out` and start afresh.
-        accept_changes: continue a run although this machine computes otherwise than it began.
-        decisions: of another run, to be repeated by a new one; None: decide.
+        config: configuration of the run.
+        out: run directory (None: `default_out(config)`).
+        options: location of the data and how often to save.
+        reporter: receives progress (None: nothing is reported).
+        overwrite: remove the files of an earlier run in `out` and start afresh.
+        accept_changes: resume a run even if this machine cannot reproduce its device, precision or compile settings.
+        decisions: device, precision and so on of another run, to be repeated by a new one (None: decide).
         recorded_data: data of another run that a new one repeats; their folder is used if it still exists.
         argv: the command line, for run.json.
 
     Raises:
-        UsageError: `out` holds another configuration or foreign files, or another process trains there.
-        CannotContinueError: this machine cannot compute as the run began; `accept_changes` permits it.
+        UsageError: `out` contains another configuration or foreign files, or another process trains there.
+        CannotContinueError: this machine cannot reproduce the settings that the run began with.
         OutOfMemoryError: a batch does not fit into memory.
-        ResnetError: the disk is full or cannot be written to.
-        InputError: the dataset cannot be read or is not the one that the run began with.
-        DivergedError: a loss was not finite, now or when the run was last tried.
+        ResnetError: the disk is full or not writable.
+        InputError: the dataset cannot be read, or is not the one that the run began with.
+        DivergedError: a loss was not finite, now or in an earlier attempt.
         StoppedError: a signal stopped the run after saving; call again to resume.
     """
     run = RunDir(out or default_out(config))
-    options, reporter = options or RunOptions(), reporter or SilentReporter()
+    options, reporter = options or RunOptions(), reporter or Reporter()
     earlier = None if overwrite else _earlier(run, config)
     if earlier and (done := _already_done(run, earlier)):
         return done
@@ -95,7 +95,7 @@ def _locked(run: RunDir) -> Iterator[None]:
         yield
     finally:
         if is_new and not run.exists():
-            # nothing came of it: leave no folder behind; before the lock is free, so that nobody can be using it
+            # the run did not start: remove its folder, before the lock is released, so that no process can be using it
             with contextlib.suppress(OSError):
                 for path in (run.holder_path, run.lock_path):
                     path.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ def _earlier(run: RunDir, config: RunConfig) -> RunRecord | None:
     record = run.read_record()
     if record.config != config:
         raise UsageError(
-            f"{run.path} holds a run with another configuration ({'; '.join(record.config.diff(config))})",
+            f"{run.path} contains a run with another configuration ({'; '.join(record.config.diff(config))})",
             hint="choose another --out, or --overwrite to start afresh",
         )
     return record
@@ -123,20 +123,20 @@ def _already_done(run: RunDir, record: RunRecord) -> Result | None:
         where = run.read_divergence()
         raise DivergedError(
             f"{run.path} diverged at step {where.step} (epoch {where.epoch}, lr {where.lr:g})",
-            hint="--overwrite trains it again",
+            hint="use --overwrite to train it again",
         )
     return None
 
 
 def _check_folder(run: RunDir) -> None:
     if run.path.exists() and not run.path.is_dir():
-        raise UsageError(f"--out {run.path} is a file", hint="name a folder")
-    # who held the lock was let in once: what else lies there lay beside a run whose overwriting was cut short
+        raise UsageError(f"--out {run.path} is a file", hint="choose a folder")
+    # a holder's note means that a run was here and its overwriting was interrupted: other files were accepted then
     if run.path.is_dir() and not run.exists() and not run.holder_path.exists():
         foreign = [path.name for path in run.path.iterdir() if path != run.lock_path and path.name[0] != "."]
         known = {run.metrics_path.name, run.gradflow_path.name, "weights", "checkpoints"}
         if set(foreign) - known:
             raise UsageError(
-                f"--out {run.path} is not empty and not a run directory (it holds {sorted(foreign)[0]})",
-                hint="name a new folder",
+                f"--out {run.path} is not empty and not a run directory (it contains {sorted(foreign)[0]})",
+                hint="choose a new folder",
             )

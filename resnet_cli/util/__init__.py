@@ -1,1 +1,1 @@
-"""Small tools without knowledge of networks or runs."""
+"""Small helpers that are independent of networks and runs."""

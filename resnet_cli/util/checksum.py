@@ -1,7 +1,6 @@
-"""A safetensors file that tells when one of its bytes has changed: its metadata hold its own checksum.
+"""Safetensors files with a checksum of themselves in their metadata, since the format has none.
 
-The checksum is the SHA-256 of the whole file, taken while 64 zeros stand in the checksum's place. Tensors, names,
-shapes and metadata are all under it, which the format by itself checks none of.
+The checksum is the SHA-256 of the whole file (tensors, names, shapes and metadata) with 64 zeros in place of itself.
 """
 
 import hashlib
@@ -14,11 +13,11 @@ KEY = "file_sha256"
 _BLANK = b"0" * 64
 _FIELD = re.compile(rb'"%s":"([0-9a-f]{64})"' % KEY.encode())
 _LENGTH_BYTES = 8  # a file begins with the length of its JSON header, little-endian
-_ALIGNMENT = 8  # of the tensors, in bytes: headers are padded with spaces
+_ALIGNMENT = 8  # tensors start at multiples of 8 bytes: headers are padded with spaces
 
 
 def with_checksum(data: bytes) -> bytes:
-    """A safetensors file with its checksum among its metadata, which are put in order: equal contents, equal bytes.
+    """Add its checksum to a safetensors file, and sort the metadata, so that equal contents give equal bytes.
 
     Args:
         data: a whole, valid safetensors file.
@@ -35,7 +34,7 @@ def with_checksum(data: bytes) -> bytes:
 
 
 def has_valid_checksum(data: bytes) -> bool:
-    """Whether a file has the checksum that it was with_checksum with; False for one without."""
+    """Whether the checksum in a file matches its bytes; False for a file without one."""
     fields = list(_FIELD.finditer(data, _LENGTH_BYTES, _header_end(data)))
     if len(fields) != 1:
         return False
@@ -47,7 +46,7 @@ def has_valid_checksum(data: bytes) -> bool:
 
 
 def read_metadata(data: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file that its loader has accepted; empty where there are none."""
+    """The metadata of a valid safetensors file; empty if it has none."""
     header: dict[str, Any] = msgspec.json.decode(data[_LENGTH_BYTES : _header_end(data)])
     return header.get("__metadata__") or {}
 

@@ -1,4 +1,4 @@
-"""Files that are either the old version or the new one, never half of one."""
+"""Atomic and durable writing, and reading with a size limit."""
 
 import contextlib
 import errno
@@ -11,14 +11,14 @@ from pathlib import Path
 from resnet_cli.errors import RunFileError
 from resnet_cli.util.text import one_line
 
-_SUFFIX = ".resnet-tmp"  # nobody else's temporary files have it
+_SUFFIX = ".resnet-tmp"  # tells our temporary files from those of other programs
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace `path` by `data`: temporary file in the same folder, fsync, rename, fsync of the folder.
 
     Raises:
-        OSError: as the file system gives it, naming `path`; the old file is intact and the temporary one removed.
+        OSError: from the file system, naming `path`; the old file is intact and the temporary one removed.
     """
     with _naming(path):
         _write_atomic(path, data)
@@ -41,10 +41,10 @@ def _write_atomic(path: Path, data: bytes) -> None:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes.
+    """Read a regular file of at most `most` bytes.
 
     Raises:
-        RunFileError: it is missing, larger, or something else: reading a pipe or a device may never end.
+        RunFileError: the file is missing, larger, or not regular: reading a pipe or a device may never end.
     """
     try:
         status = path.stat()
@@ -52,10 +52,10 @@ def read_bytes(path: Path, most: int) -> bytes:
             raise RunFileError(f"{path} is not a regular file")
         if status.st_size <= most:
             with path.open("rb") as file:
-                data = file.read(most + 1)  # a file of /proc has more than its size says
+                data = file.read(most + 1)  # files in /proc have more bytes than their size
             if len(data) <= most:
                 return data
-        raise RunFileError(f"{path} has more than the {most // 2**20} MiB that are read")
+        raise RunFileError(f"{path} is larger than {most // 2**20} MiB, the limit for such a file")
     except FileNotFoundError:
         raise RunFileError(f"{path} is missing") from None
     except OSError as error:
@@ -63,7 +63,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def append_durably(path: Path, data: bytes) -> None:
-    """Append `data` to `path` and fsync; a crash may leave a part of `data` at the end, nothing else."""
+    """Append `data` to `path` and fsync; a crash can leave a part of `data` at the end, but no other damage."""
     with _naming(path), open(path, "ab") as file:
         file.write(data)
         file.flush()
@@ -72,7 +72,7 @@ def append_durably(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Name `path` in errors of calls that only know a descriptor, such as write and fsync."""
+    """Add `path` to errors of calls on a descriptor, such as write and fsync."""
     try:
         yield
     except OSError as error:
@@ -80,21 +80,21 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` survive a power cut, where the system can (Windows cannot)."""
+    """Make renames in `folder` survive a power cut (not possible on Windows)."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some shared file systems cannot sync a folder and say so by this
+        if error.errno != errno.EINVAL:  # raised by some network file systems, which cannot sync a folder
             raise
     finally:
         os.close(descriptor)
 
 
 def temporary_files(folder: Path) -> Iterator[Path]:
-    """What interrupted `write_atomic` calls left in `folder`."""
+    """Temporary files that interrupted `write_atomic` calls left in `folder`."""
     yield from folder.glob(f".*{_SUFFIX}")
 
 

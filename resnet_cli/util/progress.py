@@ -1,14 +1,14 @@
-"""How long-running code reports progress without knowing who shows it."""
+"""Progress callbacks of long-running functions."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with what is being done, how much of it is done and how much there is (in `unit`)."""
+    """Callback that receives a label and the done and total amounts in `unit`."""
 
     def __call__(self, label: str, done: int, total: int, unit: str = "") -> None:
-        """Take note of the progress."""
+        """Receive progress."""
 
 
 def silent(label: str, done: int, total: int, unit: str = "") -> None:
-    """The progress nobody watches."""
+    """Ignore progress."""

@@ -1,4 +1,4 @@
-"""Disk and memory: checked before a run starts, and reported in one line when they run out."""
+"""Disk space and memory: checked before a run starts, and reported in one line when they run out."""
 
 import contextlib
 import shutil
@@ -12,13 +12,13 @@ from resnet_cli.errors import OutOfMemoryError, ResnetError
 def translate_errors(
     *, batch_size: int, network: str | None = None, run: Path | None = None, memory_hint: str | None = None
 ) -> Iterator[None]:
-    """Turn a shortage of memory, and errors of the disk under `run`, into one line that says what to do.
+    """Translate memory and disk errors into a `ResnetError` with advice.
 
     Args:
         batch_size: number of images per batch, named in the message.
         network: named in the message where several networks are measured.
-        run: the run directory that is being written; None for commands that only measure.
-        memory_hint: what to do when memory runs out.
+        run: the run directory that is being written (None for commands that only measure).
+        memory_hint: advice for when memory runs out (None: use a smaller --batch-size).
 
     Raises:
         OutOfMemoryError: Python or PyTorch could not allocate memory.
@@ -44,7 +44,7 @@ def translate_errors(
 
 def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
     """Whether Python or PyTorch raised `error` because it could not allocate memory."""
-    # by name, so that commands that never load torch need not import it here
+    # compared by name, since commands that do not use torch must not import it
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()

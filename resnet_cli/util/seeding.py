@@ -1,4 +1,4 @@
-"""Seeds derived from (seed, purpose, …), so that no randomness depends on what ran before it."""
+"""Seeds derived from (seed, purpose, …), so that random draws are independent of what ran before."""
 
 import hashlib
 

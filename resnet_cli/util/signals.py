@@ -1,16 +1,16 @@
-"""Turn stop signals into a flag that training looks at between steps."""
+"""Turn stop signals into a flag that training checks between steps."""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any, Self
 
-# Ctrl-C, the scheduler's "please stop", and SLURM's --signal=USR1
+# Ctrl-C, the usual request of schedulers, and SLURM's --signal=USR1
 _STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 class StopFlag:
-    """While active, the first stop signal sets `signal_name`; a second one ends the process as it usually would.
+    """Context in which the first stop signal sets `signal_name`; a second one has its usual effect.
 
     Outside the main thread, where Python cannot handle signals, the flag is never set.
     """

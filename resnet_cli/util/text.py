@@ -1,4 +1,4 @@
-"""Text that is safe to write to any file and show on any terminal."""
+"""Text that is safe in any file and on any terminal."""
 
 import json
 from typing import Any
@@ -7,13 +7,13 @@ import msgspec
 
 
 def json_text(value: Any, *, ascii_only: bool = False) -> str:
-    """`value` as an indented JSON document that ends with a line break; NaN and infinity become null.
+    """Encode `value` as an indented JSON document that ends with a line break; NaN and infinity become null.
 
-    A character that a terminal might take for a command is escaped, which changes nothing for a reader of JSON;
-    with `ascii_only` every one that is not ASCII.
+    Characters that could control a terminal are escaped, which any JSON reader undoes; with `ascii_only`, so are all
+    characters outside ASCII.
     """
     text = msgspec.json.format(encode_json(value), indent=2).decode()
-    # within strings alone: what is outside of them is ASCII and line breaks
+    # such characters occur in strings only
     if text.isascii() and "\x7f" not in text:
         return text + "\n"
     is_kept = str.isascii if ascii_only else str.isprintable
@@ -21,7 +21,7 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
 
 
 def encode_json(value: Any) -> bytes:
-    """`value` as JSON; a byte of a file name that is not UTF-8, which is no character, becomes the text `\\udcff`."""
+    """Encode `value` as JSON; a byte of a file name that is not UTF-8 becomes an escape such as `\\udcff`."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -39,7 +39,7 @@ def _encodable(value: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with control characters (terminal escapes among them) shown as escapes."""
+    """`text` on one line, with control characters, including those of terminal escapes, replaced by escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

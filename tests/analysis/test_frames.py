@@ -1,6 +1,7 @@
 """Reading run directories as a study and its frames."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -145,7 +146,7 @@ def test_runs_without_losses_are_not_treated_as_repetitions(make_run, tmp_path):
     for name in "ab":
         run = make_run(tmp_path / name)
         text = run.summary_path.read_text()
-        run.summary_path.write_text(text.replace('"test_loss": 0.3', '"test_loss_unknown": 0.3'))
+        run.summary_path.write_text(re.sub(r'"test_loss": [^,]+', '"test_loss": null', text))
     assert len(load_study([tmp_path]).runs) == 2
 
 

@@ -135,8 +135,8 @@ def as_akamaster(weights, target):
 def test_last_weights_give_the_metrics_that_training_recorded(trained, document):
     summary, predictions = RunDir(trained).read_summary(), RunDir(trained).read_predictions()
     result = document(trained)
-    assert result["error_pct"] == summary.last["test_error_pct"]
-    assert result["loss"] == pytest.approx(summary.last["test_loss"], rel=1e-6)
+    assert result["error_pct"] == summary.last.test_error_pct
+    assert result["loss"] == pytest.approx(summary.last.test_loss, rel=1e-6)
     expected = evaluate_predictions(predictions.logits, predictions.labels, tuple("0123456789"))
     assert result["confusion_matrix"] == expected.confusion.tolist()
     assert (result["weights"]["which"], result["best_chosen_on"]) == ("last", None)
@@ -144,7 +144,7 @@ def test_last_weights_give_the_metrics_that_training_recorded(trained, document)
 
 def test_best_weights_give_the_best_metrics_and_name_the_set_that_they_were_chosen_on(trained, call, document):
     result = document(trained, "--which", "best")
-    assert result["error_pct"] == RunDir(trained).read_summary().best["test_error_pct"]
+    assert result["error_pct"] == RunDir(trained).read_summary().best.test_error_pct
     assert result["best_chosen_on"] == "test"
     _, out, err = call(trained, "--which", "best")
     assert "chosen on the test set" in out
@@ -189,13 +189,13 @@ def test_training_and_validation_splits_of_a_run_can_be_evaluated(trained_on_pix
     last = RunDir(trained_on_pixel_mean).read_summary().last
     on_train, on_val = (document(trained_on_pixel_mean, "--split", split) for split in ("train", "val"))
     assert (on_train["num_examples"], on_val["num_examples"]) == (240, 60)
-    assert on_train["error_pct"] == last["train_clean_error_pct"]
-    assert on_val["error_pct"] == last["val_error_pct"]
+    assert on_train["error_pct"] == last.train_clean_error_pct
+    assert on_val["error_pct"] == last.val_error_pct
 
 
 def test_a_pixel_mean_run_is_evaluated_with_the_mean_image_of_its_training_split(trained_on_pixel_mean, document):
     result = document(trained_on_pixel_mean)
-    assert result["error_pct"] == RunDir(trained_on_pixel_mean).read_summary().last["test_error_pct"]
+    assert result["error_pct"] == RunDir(trained_on_pixel_mean).read_summary().last.test_error_pct
     assert result["normalization"]["kind"] == "pixel-mean"
     assert document(trained_on_pixel_mean, "--which", "best")["best_chosen_on"] == "val"
 
@@ -243,7 +243,7 @@ def test_an_image_folder_is_found_in_its_recorded_or_its_current_location(tmp_pa
     result = train(config, tmp_path / "run")
     monkeypatch.delenv("RESNET_DATA")
     first = document(tmp_path / "run")
-    assert first["error_pct"] == result.summary.last["test_error_pct"]
+    assert first["error_pct"] == result.summary.last.test_error_pct
     before.rename(now)
     monkeypatch.setenv("RESNET_DATA", str(now))
     assert document(tmp_path / "run")["confusion_matrix"] == first["confusion_matrix"]
@@ -309,7 +309,7 @@ def test_a_weight_file_of_a_run_gives_the_same_counts_as_the_run(trained, docume
 def test_a_weight_file_of_a_run_reproduces_the_training_split(trained, document):
     on_train = document(trained / "weights" / "last.safetensors", "--split", "train")
     last = RunDir(trained).read_summary().last
-    assert (on_train["num_examples"], on_train["error_pct"]) == (300, last["train_clean_error_pct"])
+    assert (on_train["num_examples"], on_train["error_pct"]) == (300, last.train_clean_error_pct)
 
 
 def test_a_weight_file_trained_on_pixel_mean_images_needs_its_run_or_a_mean(trained_on_pixel_mean, rejection, document):

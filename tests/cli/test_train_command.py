@@ -81,7 +81,7 @@ def test_every_option_reaches_the_configuration(out):
 
 def test_the_length_of_a_run_can_be_given_in_steps(out):
     assert resnet([*FAST, "--arch", "plain", "--steps", "3", "--out", str(out)]) == 0
-    assert RunDir(out).read_summary().last["step"] == 3
+    assert RunDir(out).read_summary().last.step == 3
 
 
 @pytest.mark.parametrize(

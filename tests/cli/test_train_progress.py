@@ -14,6 +14,7 @@ from resnet_cli.cli.output import Output
 from resnet_cli.cli.train_progress import Speedometer, TrainReporter
 from resnet_cli.engine import StepEvent
 from resnet_cli.recipes import make_config
+from resnet_cli.rundir import EpochMetrics
 
 OUT = Path("runs/plain-8-seed0")
 
@@ -55,12 +56,12 @@ def step(**fields):
     return StepEvent(**{**standard, "running_loss": 1.23456, "running_error_pct": 45.67, **fields})
 
 
-METRICS = {
+METRICS = EpochMetrics(**{
     "epoch": 3, "step": 1173, "lr": 0.1, "train_loss": 0.51234, "train_error_pct": 16.44, "train_clean_loss": 0.4,
     "train_clean_error_pct": 15.4, "val_loss": 0.8, "val_error_pct": 20.05, "test_loss": 0.78, "test_error_pct": 19.5,
     "test_accuracy_pct": 80.5, "images_per_second": 12345.6, "train_seconds": 30.0, "eval_seconds": 3.25,
     "peak_memory_bytes": None,
-}  # fmt: skip
+})  # fmt: skip
 
 
 class TestLines:
@@ -107,7 +108,7 @@ class TestLines:
 
     def test_measurements_that_were_not_made_are_omitted_from_the_line(self, made, capsys):
         with TrainReporter(Output()) as reporter:
-            reporter.epoch(METRICS | {"train_clean_error_pct": None, "val_error_pct": None})
+            reporter.epoch(msgspec.structs.replace(METRICS, train_clean_error_pct=None, val_error_pct=None))
         line = capsys.readouterr().err
         assert "clean" not in line
         assert "val" not in line

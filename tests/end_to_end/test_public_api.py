@@ -16,7 +16,7 @@ def test_a_notebook_can_train_a_run_and_load_it_as_frames(tmp_path):
     result = resnet_cli.train(config, tmp_path / "runs" / "mine")
     runs = resnet_cli.load_runs([tmp_path / "runs"])
     epochs = resnet_cli.load_epochs([tmp_path / "runs"])
-    assert runs["test_accuracy_pct"].tolist() == [result.summary.last["test_accuracy_pct"]]
+    assert runs["test_accuracy_pct"].tolist() == [result.summary.last.test_accuracy_pct]
     assert runs["network"].tolist() == ["resnet-8"]
     assert epochs["epoch"].tolist() == [1, 2]
     assert epochs["test_accuracy_pct"].iloc[-1] == runs["test_accuracy_pct"].iloc[0]

@@ -23,7 +23,7 @@ def test_a_short_run_on_photographs_beats_chance_and_is_compared_and_evaluated_a
     command = ["train", "--arch", "resnet", "--depth", "8", "--epochs", "2", *DATA, "--device", "cpu"]
     assert resnet([*command, "--out", str(out)]) == 0
     summary = RunDir(out).read_summary()
-    assert summary.last["test_accuracy_pct"] > 20  # chance is 10
+    assert summary.last.test_accuracy_pct > 20  # chance is 10
     capfd.readouterr()
     assert resnet(["compare", str(out), "--json"]) == 0
     (row,) = json.loads(capfd.readouterr().out)["networks"]
@@ -32,4 +32,4 @@ def test_a_short_run_on_photographs_beats_chance_and_is_compared_and_evaluated_a
     assert resnet(["eval", str(out), "--json", "--device", "cpu"]) == 0
     document = json.loads(capfd.readouterr().out)
     assert document["num_examples"] == 500
-    assert document["accuracy_pct"] == pytest.approx(summary.last["test_accuracy_pct"], abs=0.21)
+    assert document["accuracy_pct"] == pytest.approx(summary.last.test_accuracy_pct, abs=0.21)

@@ -60,13 +60,13 @@ def textbook_losses(config, dataset):
 def test_training_agrees_with_a_textbook_loop(arch, augment):
     engine = engine_for(arch=arch, augment=augment, milestones=(1,))
     config = engine.config
-    ours = [(r.metrics["train_loss"], r.metrics["train_error_pct"]) for r in records_of(engine)]
+    ours = [(r.metrics.train_loss, r.metrics.train_error_pct) for r in records_of(engine)]
     theirs = textbook_losses(config, open_data(config))
     assert [loss for loss, _ in ours] == pytest.approx([loss for loss, _ in theirs], rel=2e-4)
     assert [error for _, error in ours] == pytest.approx([error for _, error in theirs], abs=0.7)
 
 
-def test_a_tick_comes_after_every_step_and_every_evaluated_batch():
+def test_the_engine_yields_an_event_after_every_step_and_every_evaluated_batch():
     engine = engine_for(epochs=1, clean_train_every=0)
     events = list(engine.run())
     ticks = [event for event in events if isinstance(event, StepEvent)]
@@ -80,28 +80,28 @@ def test_a_tick_comes_after_every_step_and_every_evaluated_batch():
 def test_a_run_measured_in_steps_ends_at_its_step_in_the_middle_of_an_epoch():
     engine = engine_for(epochs=None, steps=4, milestones=())
     records = records_of(engine)
-    assert [r.metrics["step"] for r in records] == [3, 4]
+    assert [r.metrics.step for r in records] == [3, 4]
     assert engine.is_finished
 
 
 def test_clean_training_error_is_measured_when_due_and_at_the_end():
     records = records_of(engine_for(epochs=5, clean_train_every=2))
-    measured = [r.metrics["epoch"] for r in records if r.metrics["train_clean_error_pct"] is not None]
+    measured = [r.metrics.epoch for r in records if r.metrics.train_clean_error_pct is not None]
     assert measured == [2, 4, 5]
 
 
-def test_clean_training_error_is_that_of_the_final_network_without_augmentation():
+def test_clean_training_error_is_measured_with_the_final_network_and_without_augmentation():
     engine = engine_for(augment="crop-flip", epochs=1)
     (record,) = records_of(engine)
     result = evaluate(engine.model, engine.train_images, engine.normalizer, engine.setup)
-    assert record.metrics["train_clean_error_pct"] == result.error_pct
-    assert record.metrics["train_clean_loss"] == pytest.approx(result.loss, rel=1e-12)
+    assert record.metrics.train_clean_error_pct == result.error_pct
+    assert record.metrics.train_clean_loss == pytest.approx(result.loss, rel=1e-12)
 
 
 def test_best_is_selected_on_validation_images_when_there_are_some():
     engine = engine_for(val_size=60, epochs=1)
     (record,) = records_of(engine)
-    assert record.num_selected_wrong == round(record.metrics["val_error_pct"] * 60 / 100)
+    assert record.metrics.selection_error_pct() == record.metrics.val_error_pct
     assert engine.num_train == 240
 
 
@@ -135,26 +135,26 @@ def test_evaluation_leaves_the_network_as_it_was():
     assert all(torch.equal(before[name], value) for name, value in engine.model.state_dict().items())
 
 
-def test_gradient_flow_is_recorded_of_the_last_step_of_an_epoch():
+def test_gradient_flow_is_recorded_at_the_last_step_of_an_epoch():
     engine = engine_for(epochs=2, gradflow_every=2)
     first, second = records_of(engine)
     assert first.gradflow == []
     layers = weighted_layers(engine.model)
-    assert [row["layer"] for row in second.gradflow] == [layer.name for layer in layers]
+    assert [row.layer for row in second.gradflow] == [layer.name for layer in layers]
     for row, layer in zip(second.gradflow, layers, strict=True):
         weight = layer.module.weight
-        assert row["grad_norm"] == pytest.approx(weight.grad.norm().item(), rel=1e-6)
-        assert row["weight_norm"] == pytest.approx(weight.detach().norm().item(), rel=1e-6)
+        assert row.grad_norm == pytest.approx(weight.grad.norm().item(), rel=1e-6)
+        assert row.weight_norm == pytest.approx(weight.detach().norm().item(), rel=1e-6)
         moved = engine.config.lr * engine.optimizer.state[weight]["momentum_buffer"].norm().item()
-        assert row["update_to_weight_ratio"] == pytest.approx(moved / weight.detach().norm().item(), rel=1e-5)
+        assert row.update_to_weight_ratio == pytest.approx(moved / weight.detach().norm().item(), rel=1e-5)
 
 
-def test_the_update_to_weight_ratio_is_the_distance_that_a_step_moved_the_weights():
+def test_the_update_to_weight_ratio_is_the_relative_distance_that_a_step_moved_the_weights():
     engine = engine_for(epochs=1, gradflow_every=1, limit_train=128)
     before = engine.model.conv1.weight.detach().clone()
     (record,) = records_of(engine)
     moved = (engine.model.conv1.weight.detach() - before).norm() / engine.model.conv1.weight.detach().norm()
-    assert record.gradflow[0]["update_to_weight_ratio"] == pytest.approx(moved.item(), rel=1e-4)
+    assert record.gradflow[0].update_to_weight_ratio == pytest.approx(moved.item(), rel=1e-4)
 
 
 def test_training_stops_at_the_first_step_whose_loss_is_not_finite_and_names_it():
@@ -166,7 +166,7 @@ def test_training_stops_at_the_first_step_whose_loss_is_not_finite_and_names_it(
     assert engine.step == step + 1
 
 
-def test_a_network_that_the_last_step_of_an_epoch_broke_has_diverged_at_that_step():
+def test_a_network_that_is_not_finite_after_the_last_step_of_an_epoch_has_diverged_at_that_step():
     engine = engine_for()
     for event in engine.run():
         if isinstance(event, StepEvent) and event.step == 3:
@@ -183,7 +183,7 @@ def test_a_test_loss_that_overflows_while_the_network_is_finite_does_not_end_the
             break
     engine.model.fc.weight.data.mul_(1e38)  # finite weights, infinite outputs
     (record,) = records_of(engine)
-    assert not np.isfinite(record.metrics["test_loss"])
+    assert not np.isfinite(record.metrics.test_loss)
     assert engine.is_finished
 
 
@@ -195,8 +195,8 @@ def test_equal_seeds_give_equal_bits_and_other_seeds_do_not():
 
 def test_bf16_trains_close_to_fp32():
     exact, rounded = (records_of(engine_for(precision=p, epochs=1))[0].metrics for p in ("fp32", "bf16"))
-    assert rounded["train_loss"] == pytest.approx(exact["train_loss"], rel=0.05)
-    assert rounded["train_loss"] != exact["train_loss"]
+    assert rounded.train_loss == pytest.approx(exact.train_loss, rel=0.05)
+    assert rounded.train_loss != exact.train_loss
 
 
 def test_test_logits_are_in_dataset_order():

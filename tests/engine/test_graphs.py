@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from msgspec.structs import asdict
 
 from resnet_cli.data import open_data
 from resnet_cli.device import decide
@@ -57,9 +58,8 @@ def test_recorded_steps_train_bit_identically_to_direct_ones(monkeypatch, limit_
     assert all(torch.equal(expected_state[name], found_state[name]) for name in expected_state)
     clock = {"images_per_second", "train_seconds", "eval_seconds", "peak_memory_bytes"}
     for a, b in zip(expected, found, strict=True):
-        assert {n: v for n, v in a.metrics.items() if n not in clock} == {
-            n: v for n, v in b.metrics.items() if n not in clock
-        }
+        ours, theirs = asdict(a.metrics), asdict(b.metrics)
+        assert {n: v for n, v in ours.items() if n not in clock} == {n: v for n, v in theirs.items() if n not in clock}
         assert a.gradflow == b.gradflow
         assert torch.equal(a.test_logits, b.test_logits)
     assert recorder.num_records == 2, "one for training steps, one for predictions"

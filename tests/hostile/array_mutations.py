@@ -64,19 +64,12 @@ def _table_changes(file: str) -> dict[str, tuple[Callable[[bytes], bytes], bool]
         "lost its last row": (lines(lambda rows: rows[:-1]), True),
         "has a huge cell": (cell(1, measure, b"1" * 5_000_000), False),
     }  # fmt: skip
-    epochs = {
-        "NaN": True, "inf": True, "-1": True, "1e300": True, "1.5": True, "": True, "1000000000": True,
-        "99999999999999999999": True, "0x1": True, "one": True,
-    }  # fmt: skip
-    for value, is_refused in epochs.items():
+    for value, is_refused in {"NaN": True, "1000000000": True, "0x1": True, "one": True}.items():
         changes[f"has the epoch {value!r}"] = (cell(-1, 0, value.encode()), is_refused)
-    for value in ("-5", "1e300", "1e400", "-inf", "nan", "101"):
-        is_refused = value in ("-5", "-inf") or (file == "metrics.csv" and value != "nan")
+    for value in ("1e300", "-inf", "nan", "101"):
+        is_refused = value == "-inf" or (file == "metrics.csv" and value != "nan")
         changes[f"has the measure {value}"] = (cell(-1, measure, value.encode()), is_refused)
     return changes
-
-
-# ------------------------------------------------------------------------------------------------- predictions
 
 
 def npz(compression: int = zipfile.ZIP_DEFLATED, **members: bytes) -> bytes:
@@ -111,19 +104,9 @@ def mutations_of_predictions() -> Iterator[Mutation]:
     contents = {
         "of pickled objects": npz(labels=npy(np.array([_Payload()], dtype=object)), logits=good_logits),
         "that is a pickle": pickle.dumps(_Payload()),
-        "with NaN": npz(labels=good_labels, logits=npy(logits + np.float32("nan"))),
-        "with infinity": npz(labels=good_labels, logits=npy(logits + np.float32("inf"))),
         "beyond float32": npz(labels=good_labels, logits=npy(logits.astype(float) + 1e300)),
-        "of whole numbers": npz(labels=good_labels, logits=npy(logits.astype(int))),
         "of complex numbers": npz(labels=good_labels, logits=npy(logits.astype(complex))),
         "of words": npz(labels=npy(labels.astype(str)), logits=good_logits),
-        "with a label too large": npz(labels=npy(labels + 1), logits=good_logits),
-        "with a negative label": npz(labels=npy(labels - 1), logits=good_logits),
-        "with labels of two dimensions": npz(labels=npy(labels[:, None]), logits=good_logits),
-        "with logits of one dimension": npz(labels=good_labels, logits=npy(logits[:, 0])),
-        "with fewer labels": npz(labels=npy(labels[1:]), logits=good_logits),
-        "of nothing": npz(labels=npy(labels[:0]), logits=npy(logits[:0])),
-        "without logits": npz(labels=good_labels),
         "of other classes": npz(labels=good_labels, logits=npy(np.zeros((40, 7 + 20), np.float32))),
         "of a hundred thousand classes": npz(labels=npy(labels[:1]), logits=npy(np.zeros((1, 100_000), np.float32))),
         "that unpacks to 4 GB": _bomb(),
@@ -134,9 +117,8 @@ def mutations_of_predictions() -> Iterator[Mutation]:
         "with code in its header": npz(labels=good_labels, logits=_claiming((40, 10), "__import__('os')")),
         "packed by LZMA": npz(zipfile.ZIP_LZMA, labels=good_labels, logits=good_logits),
         "packed by bzip2": npz(zipfile.ZIP_BZIP2, labels=good_labels, logits=good_logits),
-        "of ten thousand members": npz(labels=good_labels, logits=good_logits, **_many_members()),
+        "of ten thousand members": npz(labels=good_labels, logits=good_logits, **{f"m{i}": b"" for i in range(10_000)}),
         "of version 9": npz(labels=good_labels, logits=good_logits.replace(b"NUMPY\x01", b"NUMPY\x09")),
-        "that is a bare array": good_logits,
         "that is encrypted": _encrypted(npz(labels=good_labels, logits=good_logits)),
     }
     for what, content in contents.items():
@@ -149,10 +131,6 @@ def mutations_of_predictions() -> Iterator[Mutation]:
     }
     for what, content in usable.items():
         yield Mutation(f"{PREDICTIONS} {what}", replace(PREDICTIONS, content), is_refused=False)
-
-
-def _many_members() -> dict[str, bytes]:
-    return {f"m{number}": b"" for number in range(10_000)}
 
 
 def _bomb() -> bytes:

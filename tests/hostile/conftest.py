@@ -1,21 +1,21 @@
-"""What the tests of hostile circumstances share: a process that starts others fast, and a run to compare with."""
+"""Fixtures of the hostile tests: a launcher of processes, and a run to compare with."""
 
 import pytest
 from killing import Subject
-from zygote import Zygote
+from launching import Launcher
 
 
 @pytest.fixture(scope="session")
 def zygote(tmp_path_factory):
-    """Starts `resnet` in processes that can be killed."""
-    zygote = Zygote(tmp_path_factory.mktemp("output"))
-    yield zygote
-    zygote.close()
+    """Starts `resnet` in forked processes that can be killed."""
+    launcher = Launcher(tmp_path_factory.mktemp("output"))
+    yield launcher
+    launcher.close()
 
 
 @pytest.fixture(scope="session")
 def subject(zygote, tmp_path_factory):
-    """Six epochs of a residual network, with the run that nothing happened to."""
+    """Six epochs of a residual network, with the result of an uninterrupted run."""
     subject = Subject(tmp_path_factory.mktemp("runs"), "resnet", epochs=6)
     subject.train_straight(zygote)
     return subject

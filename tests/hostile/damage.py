@@ -1,4 +1,4 @@
-"""What can be done to any file of a run directory; more of it, and all of it together, in `mutations`."""
+"""Damage to any file of a run directory; `mutations` combines it with damage to particular files."""
 
 import os
 import random
@@ -18,7 +18,7 @@ class Mutation(NamedTuple):
     name: str
     apply: Change
     is_refused: bool
-    """Whether `resnet plot` must leave the run, or the figure that shows the file, out; else it may use it."""
+    """Whether `resnet plot` must exclude the run, or omit the figure that shows the file; else it may use it."""
 
 
 def replace(file: str, content: bytes) -> Change:
@@ -32,30 +32,19 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def put(file: str, make: Callable[[Path], object]) -> Change:
+    """Put something else in the place of a file: `make` receives its path, which is free."""
+
+    def apply(run: Path, _: random.Random) -> None:
+        (run / file).unlink(missing_ok=True)
+        (run / file).parent.mkdir(exist_ok=True)
+        make(run / file)
+
+    return apply
+
+
 def link(file: str, target: str) -> Change:
-    def apply(run: Path, _: random.Random) -> None:
-        (run / file).unlink(missing_ok=True)
-        (run / file).parent.mkdir(exist_ok=True)
-        (run / file).symlink_to(target)
-
-    return apply
-
-
-def folder(file: str) -> Change:
-    def apply(run: Path, _: random.Random) -> None:
-        (run / file).unlink(missing_ok=True)
-        (run / file / "inside").mkdir(parents=True)
-
-    return apply
-
-
-def pipe(file: str) -> Change:
-    def apply(run: Path, _: random.Random) -> None:
-        (run / file).unlink(missing_ok=True)
-        (run / file).parent.mkdir(exist_ok=True)
-        os.mkfifo(run / file)
-
-    return apply
+    return put(file, lambda path: path.symlink_to(target))
 
 
 def larger_than_read(file: str) -> Change:
@@ -85,11 +74,11 @@ def flip(file: str, number: int) -> Change:
 
 
 def damages_of_a_file(file: str) -> dict[str, Change]:
-    """What can lie in the place of any file, none of which is that file."""
+    """Things in the place of a file that are not that file."""
     return {
         "is empty": replace(file, b""),
-        "is a folder": folder(file),
-        "is a pipe": pipe(file),
+        "is a folder": put(file, lambda path: (path / "inside").mkdir(parents=True)),
+        "is a pipe": put(file, os.mkfifo),
         "links to itself": link(file, Path(file).name),
         "links to nothing": link(file, "nothing/there"),
         "links to /dev/zero": link(file, "/dev/zero"),

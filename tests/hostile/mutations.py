@@ -1,4 +1,4 @@
-"""All ways in which a run directory is damaged here: named, seeded, each done to a good run in place."""
+"""All mutations of a run directory: named, seeded, each applied to a good run in place."""
 
 import itertools
 import os
@@ -44,7 +44,7 @@ def _of_any_file() -> Iterator[Mutation]:
         yield Mutation(f".lock of an unfinished run {what}", then(unlink("summary.json"), change), is_refused=True)
     for what, change in damages_of_a_file("diverged.json").items():
         if what.startswith(("is a terabyte", "is cut")):
-            continue  # there is none to cut
+            continue  # a complete run has no diverged.json to cut
         yield Mutation(f"diverged.json alone, which {what}", then(unlink("summary.json"), change), is_refused=True)
 
 
@@ -66,7 +66,7 @@ def _of_the_folder() -> Iterator[Mutation]:
         yield Mutation(f"the folder holds loops of links, one named with {what}", change, is_refused=False)
     yield Mutation("the folder holds only a run.json", _keep("run.json"), is_refused=True)
     yield Mutation("the folder holds only tables", _keep(*TABLES), is_refused=True)
-    yield Mutation("the folder lies a thousand deep", _bury, is_refused=False)
+    yield Mutation("the folder is nested a thousand deep", _bury, is_refused=False)
 
 
 def _rename(name: str) -> Change:

@@ -1,4 +1,4 @@
-"""What of a run is determined by its configuration, each part as a checksum: equal parts are equal to the bit."""
+"""Checksums of everything that its configuration determines in a run directory, and a check that it is readable."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from safetensors.numpy import load
 from resnet_cli.rundir import METRICS_COLUMNS, RunDir
 from resnet_cli.util.checksum import read_metadata
 from resnet_cli.util.files import temporary_files
+from resnet_cli.weights import read_weights
 
 # what depends on the clock or the process, not on the numbers
 CLOCK_COLUMNS = frozenset({"images_per_second", "train_seconds", "eval_seconds", "peak_memory_bytes"})
@@ -32,7 +33,7 @@ def together(run: RunDir) -> str:
 
 
 def step_of(run: RunDir) -> int:
-    """The optimizer steps that the checkpoint has behind it."""
+    """Optimizer steps taken before the checkpoint."""
     return int(json.loads(read_metadata(run.checkpoint_path.read_bytes())["state"])["step"])
 
 
@@ -40,6 +41,19 @@ def leftovers(run: RunDir) -> list[str]:
     """Temporary files of interrupted writes."""
     folders = (run.path, run.last_weights_path.parent, run.checkpoint_path.parent)
     return [path.name for folder in folders for path in temporary_files(folder)]
+
+
+def assert_readable(run: RunDir) -> None:
+    """Check that every file is either readable or absent."""
+    for path, read in {
+        run.record_path: run.read_record, run.metrics_path: run.read_metrics, run.gradflow_path: run.read_gradflow,
+        run.summary_path: run.read_summary, run.predictions_path: run.read_predictions,
+        run.attempts_path: run.read_attempts, run.last_weights_path: lambda: read_weights(run.last_weights_path),
+        run.best_weights_path: lambda: read_weights(run.best_weights_path),
+    }.items():  # fmt: skip
+        if path.exists():
+            read()
+    assert run.status() in ("empty", "incomplete", "complete")
 
 
 def _without_clock(table: bytes) -> bytes:
@@ -58,9 +72,7 @@ def _tensors(data: bytes) -> str:
 
 def _position(data: bytes) -> bytes:
     state = json.loads(read_metadata(data)["state"])
-    best = {name: value for name, value in state["extra"]["best"].items() if name not in CLOCK_COLUMNS}
-    kept = [state[name] for name in ("config", "step", "epochs_done", "num_seen", "scaler")]
-    return json.dumps([*kept, best, state["extra"]["best_num_wrong"]], sort_keys=True).encode()
+    return json.dumps([state[name] for name in ("config", "step", "epochs_done", "num_seen", "scaler")]).encode()
 
 
 def _sha256(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""A run survives a death, a power cut and an error of the disk at every single file operation that it makes."""
+"""A run survives a kill, a power cut and a disk error at every single one of its file operations."""
 
 import errno
 import os
@@ -13,8 +13,7 @@ from resnet_cli.config import RunOptions, SaveEvery
 from resnet_cli.errors import ResnetError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
-from resnet_cli.session import SilentReporter, train
-from resnet_cli.weights import read_weights
+from resnet_cli.session import Reporter, train
 
 # Two epochs of two steps, saved after each second step: 20 images make a step.
 CONFIG = make_config(
@@ -30,18 +29,18 @@ def train_tiny(out, **fields):
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    """What is synced is recorded where it matters; waiting for the disk proves nothing here."""
+    """Syncs are recorded where they matter; waiting for the disk proves nothing here."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """The parts of the run that nothing happened to."""
+    """Checksums of an undisturbed run."""
     return sameness.parts(train_tiny(tmp_path_factory.mktemp("straight") / "run"))
 
 
 class Recording:
-    """The distinct states that deaths and power cuts leave, each with the operation before which it was met."""
+    """The distinct states after kills and power cuts, each with the operation before which it was found."""
 
     def __init__(self, root, monkeypatch):
         self.states, self.operations = {}, []
@@ -67,7 +66,7 @@ class Recording:
 
 
 def record(root, monkeypatch, action):
-    """What `action` leaves at each of its file operations, and after the last."""
+    """The states that `action` goes through, before each of its file operations and after the last."""
     with monkeypatch.context() as patch:
         recording = Recording(root, patch)
         action()
@@ -75,26 +74,13 @@ def record(root, monkeypatch, action):
     return recording
 
 
-def assert_readable(run):
-    """Every file is there and readable, or not there."""
-    for path, read in {
-        run.record_path: run.read_record, run.metrics_path: run.read_metrics, run.gradflow_path: run.read_gradflow,
-        run.summary_path: run.read_summary, run.predictions_path: run.read_predictions,
-        run.attempts_path: run.read_attempts, run.last_weights_path: lambda: read_weights(run.last_weights_path),
-        run.best_weights_path: lambda: read_weights(run.best_weights_path),
-    }.items():  # fmt: skip
-        if path.exists():
-            read()
-    assert run.status() in ("empty", "incomplete", "complete")
-
-
 def assert_survived(snapshots, folder, straight, **fields):
-    """Each state is readable and, continued, ends as the run that nothing happened to."""
+    """Check that each state is readable and, when resumed, ends as the undisturbed run."""
     out = folder / "run"
     for state, snapshot in snapshots.items():
         try:
             restore(snapshot, out)
-            assert_readable(RunDir(out))
+            sameness.assert_readable(RunDir(out))
             run = train_tiny(out, **fields)
             assert sameness.parts(run) == straight
             assert sameness.leftovers(run) == []
@@ -113,7 +99,7 @@ def recorded(tmp_path_factory):
         return record(root, patch, lambda: train_tiny(root))
 
 
-def test_a_run_survives_death_and_power_cuts_before_and_after_each_of_its_file_operations(recorded, tmp_path, straight):
+def test_a_run_survives_kills_and_power_cuts_before_and_after_each_of_its_file_operations(recorded, tmp_path, straight):
     # the state before an operation is the state after the one before it, and half of every write is an operation
     done = Counter(operation.name for operation in recorded.operations)
     assert done["replace"] >= 12
@@ -122,8 +108,8 @@ def test_a_run_survives_death_and_power_cuts_before_and_after_each_of_its_file_o
     assert_survived(recorded.states, tmp_path, straight)
 
 
-def test_a_run_that_goes_on_after_a_death_survives_another_one(recorded, tmp_path, monkeypatch, straight):
-    # rows of an epoch that the checkpoint does not have, and half a checkpoint beside it
+def test_a_run_resumed_after_a_kill_survives_another_one(recorded, tmp_path, monkeypatch, straight):
+    # rows of an epoch that the checkpoint does not have, and half of the next checkpoint
     first = next(
         snapshot
         for state, snapshot in reversed(recorded.states.items())
@@ -138,14 +124,14 @@ def test_a_run_that_goes_on_after_a_death_survives_another_one(recorded, tmp_pat
     assert_survived(recording.states, tmp_path, straight)
 
 
-class DieWhenStarted(SilentReporter):
-    """Ends a run when its directory is made."""
+class DieWhenStarted(Reporter):
+    """Ends a run when its directory has been made."""
 
     def started(self, *_):
         raise KeyboardInterrupt
 
 
-def test_a_death_while_a_run_is_overwritten_leaves_the_old_run_or_none(tmp_path, monkeypatch, straight):
+def test_a_kill_during_overwriting_leaves_the_old_run_or_none(tmp_path, monkeypatch, straight):
     root = tmp_path / "recorded"
     old = train_tiny(root).read_record().run_id
     (root / "notes.txt").write_text("mine")
@@ -165,7 +151,7 @@ def test_a_death_while_a_run_is_overwritten_leaves_the_old_run_or_none(tmp_path,
 
 
 class Failing:
-    """Fails one operation, the `number`-th that is of one of the `names`."""
+    """Fails the `number`-th operation with one of the `names`."""
 
     def __init__(self, names, number, error):
         self.names, self.left, self.error = names, number, error
@@ -180,7 +166,7 @@ class Failing:
 
 
 def saved_step(run):
-    """The step of the checkpoint; -1 where there is none."""
+    """The step of the checkpoint; -1 without a checkpoint."""
     return sameness.step_of(run) if run.checkpoint_path.exists() else -1
 
 
@@ -192,7 +178,7 @@ def saved_step(run):
     ],
     ids=["full disk", "input/output error"],
 )
-def test_an_error_of_the_disk_at_any_file_operation_is_one_line_and_the_run_can_go_on(
+def test_a_disk_error_at_any_file_operation_is_one_line_and_the_run_can_be_resumed(
     tmp_path, monkeypatch, straight, error, names
 ):
     out, num_failures = tmp_path / "run", 0
@@ -210,12 +196,12 @@ def test_an_error_of_the_disk_at_any_file_operation_is_one_line_and_the_run_can_
             break  # there are no more operations of these kinds
         num_failures += 1
         run = RunDir(out)
-        assert message is not None, f"{failing.operation} failed, and nobody said so"
+        assert message is not None, f"{failing.operation} failed without an error"
         assert os.strerror(error) in message
         assert str(out) in message
         assert "the same command" in message
         assert "\n" not in message
-        assert_readable(run)
+        sameness.assert_readable(run)
         assert saved_step(run) >= max(before, default=-1)
         train_tiny(out)
         assert sameness.parts(run) == straight, f"{failing.operation} changed the numbers"
@@ -224,8 +210,8 @@ def test_an_error_of_the_disk_at_any_file_operation_is_one_line_and_the_run_can_
     assert num_failures >= 40
 
 
-class SavedSteps(SilentReporter):
-    """Notes the step of the checkpoint that lies there at each tick."""
+class SavedSteps(Reporter):
+    """Records the step of the present checkpoint at each event."""
 
     def __init__(self, out, steps):
         self.run, self.steps = RunDir(out), steps
@@ -234,7 +220,7 @@ class SavedSteps(SilentReporter):
         self.steps.append(saved_step(self.run))
 
 
-def test_a_torn_line_of_a_sitting_does_not_spoil_the_next(tmp_path):
+def test_a_torn_line_of_an_attempt_does_not_damage_the_next(tmp_path):
     run = train_tiny(tmp_path / "run")
     (attempt,) = run.read_attempts()
     whole = run.attempts_path.read_bytes()

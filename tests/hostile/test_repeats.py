@@ -1,11 +1,10 @@
-"""The same run again, in other processes, has one checksum; what was decided once is not decided anew in silence."""
+"""Repeated runs have equal checksums; a resumed run keeps its decisions, and reports changes of the machine."""
 
 import json
 
 import pytest
 import sameness
 import torch
-from zygote import wait_until
 
 from resnet_cli.rundir import RunDir
 from resnet_cli.util.text import json_text
@@ -16,7 +15,7 @@ MISSING_DEVICE = "cuda" if torch.backends.mps.is_available() else "mps"  # no ma
 
 
 @pytest.mark.parametrize("arch", ["plain", "resnet"])
-def test_five_runs_of_a_seed_and_a_copy_from_the_record_of_one_have_one_checksum(zygote, tmp_path, arch):
+def test_five_runs_of_one_seed_and_a_repetition_from_a_record_have_one_checksum(zygote, tmp_path, arch):
     # benchmarks/reproducibility.py does the same in fresh processes, and with torch.compile
     command = [*TRAIN, "--arch", arch, "--epochs", 2, "--augment", "crop-flip", "--gradflow-every", 1]
     outs = [tmp_path / str(number) for number in range(NUM_RUNS)]
@@ -38,11 +37,11 @@ def test_five_runs_of_a_seed_and_a_copy_from_the_record_of_one_have_one_checksum
 
 @pytest.fixture
 def stopped(zygote, tmp_path):
-    """A command whose run was killed in its second epoch, and that run."""
+    """A command whose run was killed in its second epoch, with that run."""
     command = [*TRAIN, "--arch", "plain", "--epochs", 3, "--save-every", "1steps", "--out", tmp_path / "run"]
-    pid = zygote.start(*command, prepare="slow evaluation")
-    wait_until(lambda: zygote.is_stalled(pid))
-    zygote.kill(pid)
+    process = zygote.start(*command, prepare="slow evaluation").wait_for_stall()
+    process.kill()
+    process.wait()
     return command, RunDir(tmp_path / "run")
 
 
@@ -57,7 +56,7 @@ def error_of(output):
     return line
 
 
-def test_a_run_begun_on_another_device_asks_for_an_option_before_it_goes_on_here(zygote, stopped):
+def test_a_run_from_another_device_is_resumed_only_with_accept_changes(zygote, stopped):
     command, run = stopped
     rewrite(run, lambda record: record["decisions"]["device"].update(value=MISSING_DEVICE))
     before = sameness.step_of(run)
@@ -70,20 +69,20 @@ def test_a_run_begun_on_another_device_asks_for_an_option_before_it_goes_on_here
 
     code, output = zygote.run(*command, "--accept-changes")
     assert code == 0, output
-    assert f"the end may differ in the last bits from an uninterrupted run: device {MISSING_DEVICE} → cpu" in output
+    assert f"results may differ in the last bits from an uninterrupted run: device {MISSING_DEVICE} → cpu" in output
     assert [attempt.decisions["device"].value for attempt in run.read_attempts()] == ["cpu", "cpu"]
     assert run.status() == "complete"
 
 
-def test_a_run_continued_with_another_version_says_so(zygote, stopped):
+def test_a_run_resumed_with_another_version_reports_it(zygote, stopped):
     command, run = stopped
     rewrite(run, lambda record: record["environment"].update(torch="2.0.0"))
     code, output = zygote.run(*command)
     assert code == 0, output
-    assert "the end may differ in the last bits from an uninterrupted run: torch 2.0.0 → " in output
+    assert "results may differ in the last bits from an uninterrupted run: torch 2.0.0 → " in output
 
 
-def test_a_run_goes_on_with_its_own_number_of_threads(zygote, stopped):
+def test_a_resumed_run_keeps_its_number_of_threads(zygote, stopped):
     command, run = stopped
     rewrite(run, lambda record: record["decisions"]["threads"].update(value="2"))
     rewrite(run, lambda record: record["environment"].update(num_threads=2))
@@ -93,7 +92,7 @@ def test_a_run_goes_on_with_its_own_number_of_threads(zygote, stopped):
     assert run.read_attempts()[1].environment["num_threads"] == 2
 
 
-def test_a_copy_of_a_run_that_this_machine_cannot_repeat_is_refused_until_that_is_accepted(zygote, stopped, tmp_path):
+def test_a_repetition_that_this_machine_cannot_reproduce_needs_accept_changes(zygote, stopped, tmp_path):
     _, run = stopped
     rewrite(run, lambda record: record["decisions"]["device"].update(value=MISSING_DEVICE))
     copy = ["train", "--from", run.path, "--out", tmp_path / "copy"]

@@ -1,4 +1,4 @@
-"""Hundreds of hostile run directories: every command names what it leaves out, and good runs stay what they were."""
+"""Hundreds of hostile run directories: commands name the runs that they exclude, and good runs keep their results."""
 
 import hashlib
 import json
@@ -20,19 +20,19 @@ NUM_TREES = 12
 MUTATIONS = all_mutations()
 KINDS = ("degradation", "gradflow", "fig4")
 SMALL = {"recipe": "demo", "dataset": "digits", "depth": 8, "limit_test": 40, "gradflow": True}
-# what may be used all the same is of another recipe than the good runs, so that it is in other rows and figures
+# mutated runs that may still be used have another recipe than the good runs, so that they are in other rows and figures
 OTHER = {**SMALL, "lr": 0.01}
 GOOD_RECIPE = "demo limit_test=40"
 GOOD_FIGURES = "digits-16-16-demo-limit-test-40"
 
 
 def is_of_figures(mutation):
-    """Whether it is done to a file that only figures are drawn from: the run stays in tables."""
+    """Whether it damages a file that only figures are drawn from, so that the run stays in tables."""
     return mutation.name.startswith((*TABLES, PREDICTIONS))
 
 
 def put(number, mutation, make_run, base):
-    """A damaged run beside the good ones, of a seed of its own."""
+    """Make a damaged run next to the good ones, with its own seed."""
     run = Path("runs") / f"m{number:03d}"
     make_run(run, arch="plain", seed=1000 + number, **base)
     (run / "attempts.jsonl").touch()
@@ -40,7 +40,7 @@ def put(number, mutation, make_run, base):
     mutation.apply(run.absolute(), random.Random(number))  # noqa: S311 (damage, not a secret)
 
 
-def test_there_are_five_hundred_mutations_and_more():
+def test_there_are_at_least_five_hundred_mutations():
     assert len(MUTATIONS) >= 500
 
 
@@ -56,7 +56,7 @@ def tree(tmp_path, monkeypatch, make_run):
 
 
 def good_part(document):
-    """What a comparison says of the good runs."""
+    """The rows of the good runs in a comparison."""
     parts = ("networks", "gaps", "depth_gaps", "amplification")
     return [json.dumps(row) for part in parts for row in document[part] if row["recipe"] == GOOD_RECIPE]
 
@@ -76,7 +76,7 @@ def plot(capfd):
 
 
 def spoken(name):
-    """A path as it may be printed: escapes in place of what is not printable."""
+    """A path as it is printed, with escapes for characters that are not printable."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
@@ -84,7 +84,7 @@ _BASELINE: dict[str, object] = {}
 
 
 def baseline(capfd):
-    """What compare and plot make of the good runs alone; the same in every tree, so it is made once."""
+    """Output of compare and plot for the good runs alone, made once, since it is the same in every tree."""
     if not _BASELINE:
         _BASELINE["table"] = good_part(json.loads(watched(capfd, ["compare", "runs", "--json"]).out))
         plot(capfd)
@@ -96,7 +96,7 @@ def baseline(capfd):
 
 
 @pytest.mark.parametrize("part", range(NUM_TREES))
-def test_compare_and_plot_name_what_is_hostile_and_leave_the_good_runs_as_they_are(tree, make_run, capfd, part):
+def test_compare_and_plot_name_hostile_runs_and_show_good_runs_unchanged(tree, make_run, capfd, part):
     expected, before = baseline(capfd), good_files()
     mutations = MUTATIONS[part::NUM_TREES]
     for number, mutation in enumerate(mutations):
@@ -107,7 +107,7 @@ def test_compare_and_plot_name_what_is_hostile_and_leave_the_good_runs_as_they_a
     assert compared.code == 0, compared.err
     document = json.loads(compared.out)
     assert good_part(document) == expected["table"]
-    # nothing is passed over in silence: whatever is not named as left out is counted
+    # every run is either counted or named as excluded
     counted = sum(row["n"] for row in document["networks"])
     assert counted + len(document["skipped"]) == len(mutations) + 4
 
@@ -122,8 +122,8 @@ def test_compare_and_plot_name_what_is_hostile_and_leave_the_good_runs_as_they_a
     assert plotted.code == 0, plotted.err
     shown = json.loads(plotted.out)
     assert good_figures() == expected["figures"]
-    told = " ".join([*(one["path"] for one in shown["skipped_runs"]), *shown["left_out"]])
-    unnamed = [m.name for number, m in enumerate(mutations) if m.is_refused and f"runs/m{number:03d}" not in told]
+    named = " ".join([*(one["path"] for one in shown["skipped_runs"]), *shown["left_out"]])
+    unnamed = [m.name for number, m in enumerate(mutations) if m.is_refused and f"runs/m{number:03d}" not in named]
     assert not unnamed
     assert all(spoken(one["path"]) in plotted.err for one in shown["skipped_runs"])
     assert all(spoken(reason) in plotted.err for reason in shown["left_out"])
@@ -134,7 +134,7 @@ def test_compare_and_plot_name_what_is_hostile_and_leave_the_good_runs_as_they_a
 @pytest.mark.parametrize(
     ("file", "kind"), [("metrics.csv", "degradation"), ("gradflow.csv", "gradflow"), (PREDICTIONS, "fig4")]
 )
-def test_a_figure_is_drawn_as_if_runs_whose_file_for_it_is_hostile_were_not_there(tree, make_run, capfd, file, kind):
+def test_a_figure_omits_runs_whose_file_for_it_is_hostile(tree, make_run, capfd, file, kind):
     expected = baseline(capfd)
     refused = [mutation for mutation in MUTATIONS if mutation.is_refused and mutation.name.startswith(file)]
     for number, mutation in enumerate(refused):
@@ -146,7 +146,7 @@ def test_a_figure_is_drawn_as_if_runs_whose_file_for_it_is_hostile_were_not_ther
     assert [m.name for number, m in enumerate(refused) if f"runs/m{number:03d}" not in said.err] == []
 
 
-def test_a_tree_of_nothing_but_hostile_runs_is_one_line_that_says_so(tmp_path, monkeypatch, make_run, capfd):
+def test_a_tree_of_only_hostile_runs_is_refused_in_one_line(tmp_path, monkeypatch, make_run, capfd):
     monkeypatch.chdir(tmp_path)
     refused = [mutation for mutation in MUTATIONS if mutation.name.startswith(("run.json is", "summary.json is"))]
     for number, mutation in enumerate(refused):
@@ -158,7 +158,7 @@ def test_a_tree_of_nothing_but_hostile_runs_is_one_line_that_says_so(tmp_path, m
         assert f"found 1 incomplete, {len(refused) - 1} unreadable" in said.errors[0]
 
 
-def test_figures_and_tables_of_hostile_names_hold_no_markup_and_no_control_characters(tree, make_run, capfd):
+def test_figures_and_tables_of_hostile_names_contain_no_markup_and_no_control_characters(tree, make_run, capfd):
     run = RunDir(make_run(Path("runs/hostile"), arch="resnet", **OTHER).path)
     record = json.loads(run.record_path.read_bytes())
     name = "\x1b[31m<script>alert(1)</script>$\\frac|`[red]\u202e\x9b"
@@ -181,7 +181,7 @@ def test_figures_and_tables_of_hostile_names_hold_no_markup_and_no_control_chara
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("name", ["", "run.json", "summary.json", "metrics.csv", "predictions.npz", "gradflow.csv"])
-def test_what_may_not_be_read_is_named(tree, make_run, capfd, name):
+def test_runs_and_files_without_read_permission_are_named(tree, make_run, capfd, name):
     hidden = make_run(Path("runs/hidden"), arch="plain", seed=7, **OTHER).path / name
     mode = hidden.stat().st_mode
     hidden.chmod(0)
@@ -213,7 +213,7 @@ def test_a_tree_of_any_shape_is_searched_to_its_end(tree, capfd, where):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_an_output_that_knows_few_characters_gets_their_numbers(tree, make_run, encoding):
+def test_characters_outside_the_encoding_of_the_output_are_escaped(tree, make_run, encoding):
     Path("runs/good-plain").rename("runs/\U0001f600 – π")
     command = [sys.executable, "-m", "resnet_cli", "compare", "runs"]
     bare = subprocess.run(command, env=environment(encoding), capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""A trained run with hostile files: `eval` and `gradflow` read it or say in one line what is wrong with it."""
+"""A trained run with hostile files: `eval` and `gradflow` measure it or refuse it in one line."""
 
 import functools
 import json
@@ -44,7 +44,7 @@ _load_digits = functools.cache(load_digits)
 
 
 def damaged(trained, folder, mutation, number=0):
-    """A copy of the run after a mutation, by the path that it then has."""
+    """The path of a copy of the run after a mutation, which may have renamed it."""
     run = folder / f"m{number:03d}"
     shutil.copytree(trained, run)
     mutation.apply(run, random.Random(number))  # noqa: S311 (damage, not a secret)
@@ -55,7 +55,7 @@ def damaged(trained, folder, mutation, number=0):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_hostile_weights_are_refused_with_their_path_and_nothing_in_them_is_run(trained, tmp_path, capfd, command):
+def test_hostile_weights_are_refused_with_their_path_and_not_executed(trained, tmp_path, capfd, command):
     CANARY.unlink(missing_ok=True)
     for number, mutation in enumerate(WEIGHTS):
         run = damaged(trained, tmp_path, mutation, number)

@@ -1,4 +1,4 @@
-"""Runs a command in this process and holds it to what every command promises, whatever lies on the disk."""
+"""Run a command in this process and check what every command promises for any files on the disk."""
 
 import contextlib
 import resource

@@ -1,4 +1,4 @@
-"""The page of a run directory: the result, and a command that really repeats the run."""
+"""README.md of a run directory: the result, and a command that repeats the run."""
 
 import shlex
 
@@ -40,7 +40,7 @@ def command(page):
     return shlex.split(line)
 
 
-def test_it_shows_the_last_and_the_best_result_and_where_the_best_was_chosen(page):
+def test_the_page_shows_the_last_and_the_best_result_and_the_set_that_selected_the_best(page):
     results = rows(page(arch="plain", depth=56, accuracy=86.71, train_error=5.0))
     assert results["test accuracy, last epoch (3)"] == "86.71 %"
     assert results["test accuracy, best epoch (2), chosen on the test set"] == "86.81 %"
@@ -48,23 +48,23 @@ def test_it_shows_the_last_and_the_best_result_and_where_the_best_was_chosen(pag
     assert results["training time, without evaluation"] == "90 s"
 
 
-def test_it_says_when_the_best_epoch_was_chosen_on_the_validation_set(page):
+def test_the_page_names_the_validation_set_when_it_selected_the_best_epoch(page):
     assert "test accuracy, best epoch (2), chosen on the val set" in rows(page(val_size=5000, accuracy=90.0))
 
 
-def test_a_training_error_that_was_not_measured_is_said_to_be_so(page, make_run, tmp_path):
+def test_the_page_marks_a_training_error_that_was_not_measured(page, make_run, tmp_path):
     last = make_run(tmp_path / "other").read_summary().last
-    text = page(summary={"last": {**last, "train_clean_error_pct": None}})
+    text = page(summary={"last": msgspec.structs.replace(last, train_clean_error_pct=None)})
     assert rows(text)["training error, eval mode without augmentation"] == "not measured"
 
 
-def test_it_opens_with_network_data_seed_and_recipe(page):
+def test_the_page_opens_with_network_data_seed_and_recipe(page):
     text = page(arch="plain", depth=56, seed=3, recipe="demo", dataset="digits", lr=0.1)
     assert text.startswith("# plain-56 on digits (16×16), seed 3\n")
     assert "(version 0.1.0), recipe demo lr=0.1,\nfinished 2026-01-02T03:04:05Z." in text
 
 
-def test_it_ends_with_data_and_machine(page):
+def test_the_page_ends_with_data_and_machine(page):
     text = page(val_size=5000)
     assert text.endswith(
         "Trained on 45,000 images (5,000 for validation), tested on 10,000;\ntest CPU, torch 2.10.0, fp32.\n"
@@ -79,7 +79,7 @@ def test_it_ends_with_data_and_machine(page):
         {"recipe": "demo", "dataset": "digits", "epochs": 3, "gradflow_every": 1},
     ],
 )
-def test_its_command_gives_the_same_configuration(page, make_run, tmp_path, monkeypatch, fields):
+def test_the_command_on_the_page_gives_the_same_configuration(page, make_run, tmp_path, monkeypatch, fields):
     seen = []
     monkeypatch.setattr(train, "_run", lambda config, *_, **__: seen.append(config))
     program, *arguments = command(page(**fields))
@@ -89,7 +89,7 @@ def test_its_command_gives_the_same_configuration(page, make_run, tmp_path, monk
 
 
 @pytest.mark.parametrize(("dataset", "written"), [("imagefolder", ["--data-dir", "/data/my images"]), ("cifar10", [])])
-def test_its_command_names_the_folder_where_only_that_tells_the_data(page, make_run, tmp_path, dataset, written):
+def test_the_command_on_the_page_names_a_data_folder_only_for_images(page, make_run, tmp_path, dataset, written):
     data = make_run(tmp_path / "other", dataset=dataset).read_record().dataset
     text = page(dataset=dataset, record={"dataset": msgspec.structs.replace(data, location="/data/my images")})
     arguments = command(text)
@@ -97,7 +97,7 @@ def test_its_command_names_the_folder_where_only_that_tells_the_data(page, make_
     assert arguments[at:] == written
 
 
-def test_every_file_that_the_table_names_is_a_path_of_the_run_directory(page, make_run, tmp_path):
+def test_every_file_named_on_the_page_is_a_path_of_the_run_directory(page, make_run, tmp_path):
     run = make_run(tmp_path / "other")
     ours = {str(path.relative_to(run.path)) for path in vars(run).values() if path != run.path}
     named = [

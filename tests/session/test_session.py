@@ -1,4 +1,4 @@
-"""A run can be stopped anywhere and ends as if it had not been; a directory is never taken by mistake."""
+"""Runs can be stopped anywhere and resumed bit-identically, and never write to a directory by mistake."""
 
 import json
 import os
@@ -20,13 +20,12 @@ from resnet_cli.errors import (
     InputError,
     InterruptedByUserError,
     RunFileError,
-    RunLockedError,
     StoppedError,
     UsageError,
 )
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
-from resnet_cli.session import SilentReporter, default_out, train
+from resnet_cli.session import Reporter, default_out, train
 from resnet_cli.util.checksum import read_metadata
 
 # what depends on the clock or the process, not on the numbers
@@ -40,8 +39,8 @@ def config_for(**overrides):
     )
 
 
-class StopAt(SilentReporter):
-    """Sends this process a signal at the given tick, counted over train and evaluate phases."""
+class StopAt(Reporter):
+    """Sends this process a signal at the given event, counted over training and evaluation."""
 
     def __init__(self, tick, number=signal.SIGTERM):
         self.left, self.number = tick, number
@@ -53,7 +52,7 @@ class StopAt(SilentReporter):
 
 
 def assert_same_numbers(first, second):
-    """Everything but the clock is equal to the bit."""
+    """Check that everything but the clock is equal to the bit."""
     for read in (RunDir.read_metrics, RunDir.read_gradflow):
         a, b = (read(run).drop(columns=CLOCK_COLUMNS, errors="ignore") for run in (first, second))
         assert a.equals(b)
@@ -68,14 +67,14 @@ def assert_same_numbers(first, second):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """Runs that were never interrupted, one an architecture."""
+    """Uninterrupted runs, one per architecture."""
     folder = tmp_path_factory.mktemp("straight")
     return {arch: train(config_for(arch=arch), folder / arch).run for arch in ("plain", "resnet")}
 
 
 # An epoch is 3 steps and 3 evaluated batches, or 1 without the clean training error.
 @pytest.mark.parametrize("tick", [1, 2, 3, 4, 5, 8, 9, 13])
-def test_a_run_stopped_at_any_point_and_continued_equals_one_that_was_not(tmp_path, straight, tick):
+def test_a_run_stopped_at_any_point_and_resumed_equals_an_uninterrupted_one(tmp_path, straight, tick):
     for arch in ("plain", "resnet"):
         config, out = config_for(arch=arch), tmp_path / arch
         with pytest.raises(StoppedError, match="SIGTERM"):
@@ -86,7 +85,7 @@ def test_a_run_stopped_at_any_point_and_continued_equals_one_that_was_not(tmp_pa
         assert_same_numbers(result.run, straight[arch])
 
 
-def test_a_run_stopped_again_and_again_equals_one_that_was_not(tmp_path, straight):
+def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(tmp_path, straight):
     config, stops = config_for(), 0
     while True:
         try:
@@ -100,7 +99,7 @@ def test_a_run_stopped_again_and_again_equals_one_that_was_not(tmp_path, straigh
     assert_same_numbers(result.run, straight["resnet"])
 
 
-def test_a_run_without_momentum_can_be_stopped_and_continued_too(tmp_path):
+def test_a_run_without_momentum_can_be_stopped_and_resumed(tmp_path):
     config = config_for(momentum=0.0)
     whole = train(config, tmp_path / "whole").run
     with pytest.raises(StoppedError):
@@ -109,7 +108,7 @@ def test_a_run_without_momentum_can_be_stopped_and_continued_too(tmp_path):
 
 
 @pytest.mark.parametrize("arch", ["plain", "resnet"])
-def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, arch):
+def test_a_compiled_run_stopped_and_resumed_equals_an_uninterrupted_one(tmp_path, arch):
     config = config_for(arch=arch, compile="on", epochs=2, depth=8, limit_train=200)
     whole = train(config, tmp_path / "whole").run
     with pytest.raises(StoppedError):
@@ -117,8 +116,8 @@ def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, 
     assert_same_numbers(train(config, tmp_path / "halves").run, whole)
 
 
-def test_a_run_killed_between_two_checkpoints_goes_on_from_the_last_one(tmp_path, straight):
-    class Crash(SilentReporter):
+def test_a_run_killed_between_two_checkpoints_resumes_from_the_last_one(tmp_path, straight):
+    class Crash(Reporter):
         def tick(self, tick):
             if tick.step == 8:
                 raise RuntimeError("power cut")
@@ -128,7 +127,7 @@ def test_a_run_killed_between_two_checkpoints_goes_on_from_the_last_one(tmp_path
         train(config, tmp_path / "run", options=options, reporter=Crash())
     seen = []
 
-    class Watch(SilentReporter):
+    class Watch(Reporter):
         def tick(self, tick):
             seen.append((tick.phase, tick.step))
 
@@ -138,9 +137,9 @@ def test_a_run_killed_between_two_checkpoints_goes_on_from_the_last_one(tmp_path
 
 
 def test_a_run_without_a_checkpoint_starts_again_without_duplicate_rows(tmp_path, straight):
-    class Crash(SilentReporter):
+    class Crash(Reporter):
         def epoch(self, metrics):
-            if metrics["epoch"] == 2:
+            if metrics.epoch == 2:
                 raise RuntimeError("power cut")
 
     config, never = config_for(), RunOptions(save_every=SaveEvery(1000, "minutes"))
@@ -153,7 +152,7 @@ def test_a_run_without_a_checkpoint_starts_again_without_duplicate_rows(tmp_path
 def test_checkpoints_can_be_saved_every_few_epochs(tmp_path):
     run, saved = RunDir(tmp_path / "run"), []
 
-    class Watch(SilentReporter):
+    class Watch(Reporter):
         def epoch(self, metrics):
             state = read_metadata(run.checkpoint_path.read_bytes())["state"] if run.checkpoint_path.exists() else "{}"
             saved.append(json.loads(state).get("epochs_done"))
@@ -167,7 +166,7 @@ def test_checkpoints_can_be_saved_by_the_minute(tmp_path):
     config, options = config_for(epochs=1), RunOptions(save_every=SaveEvery(1e-9, "minutes"))
     saved = []
 
-    class Watch(SilentReporter):
+    class Watch(Reporter):
         def tick(self, tick):
             saved.append(RunDir(tmp_path / "run").checkpoint_path.exists())
 
@@ -185,12 +184,12 @@ def test_a_signal_at_the_very_end_lets_the_run_finish(tmp_path, straight):
     # the last tick of the run is an evaluated batch of the last epoch
     ticks = []
 
-    class Count(SilentReporter):
+    class Count(Reporter):
         def tick(self, tick):
             ticks.append(tick)
 
         def epoch(self, metrics):
-            if metrics["epoch"] == 3:
+            if metrics.epoch == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     result = train(config_for(), tmp_path / "run", reporter=Count())
@@ -198,7 +197,7 @@ def test_a_signal_at_the_very_end_lets_the_run_finish(tmp_path, straight):
     assert_same_numbers(result.run, straight["resnet"])
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path, straight):
+def test_training_a_finished_run_changes_no_file(tmp_path, straight):
     run = straight["plain"]
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     result = train(config_for(arch="plain"), run.path)
@@ -220,7 +219,7 @@ def test_overwrite_starts_afresh_and_keeps_what_the_tool_did_not_write(tmp_path)
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
-def test_a_folder_of_other_things_is_never_taken_for_a_run(tmp_path):
+def test_a_folder_with_other_files_is_never_used_for_a_run(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(UsageError, match=r"thesis\.tex"):
         train(config_for(), tmp_path)
@@ -229,13 +228,14 @@ def test_a_folder_of_other_things_is_never_taken_for_a_run(tmp_path):
         train(config_for(), tmp_path / "file")
 
 
-def test_data_that_cannot_be_read_leave_no_folder_behind(tmp_path):
+def test_unreadable_data_leave_no_run_folder_behind(tmp_path):
     with pytest.raises((InputError, ConfigError)):
         train(config_for(dataset="imagefolder"), tmp_path / "run", options=RunOptions(data_dir=str(tmp_path / "no")))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_continued_only_on_the_data_it_began_with(tmp_path, monkeypatch):
+def test_a_run_is_resumed_only_with_the_data_it_began_with(tmp_path, monkeypatch):
+
     config = config_for()
     with pytest.raises(StoppedError):
         train(config, tmp_path / "run", reporter=StopAt(2))
@@ -246,7 +246,7 @@ def test_a_run_is_continued_only_on_the_data_it_began_with(tmp_path, monkeypatch
         train(config, tmp_path / "run")
 
 
-def test_a_damaged_checkpoint_is_named_and_not_trained_over(tmp_path):
+def test_a_damaged_checkpoint_is_named_and_not_overwritten(tmp_path):
     config = config_for()
     with pytest.raises(StoppedError):
         train(config, tmp_path / "run", reporter=StopAt(4))
@@ -256,7 +256,7 @@ def test_a_damaged_checkpoint_is_named_and_not_trained_over(tmp_path):
         train(config, tmp_path / "run")
 
 
-def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_says_so_again(tmp_path):
+def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_is_refused_when_repeated(tmp_path):
     config = config_for(lr=1e6, arch="plain", depth=20, epochs=20)
     with pytest.raises(DivergedError, match="not finite at step") as first:
         train(config, tmp_path / "run", options=RunOptions(save_every=SaveEvery(1, "steps")))
@@ -268,25 +268,37 @@ def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_says_so_again(tmp_p
         train(config, tmp_path / "run")
 
 
-def test_only_one_process_trains_a_run(tmp_path):
-    run = RunDir(tmp_path / "run")
-    lock = run.lock()
-    try:
-        with pytest.raises(RunLockedError, match="another process"):
-            train(config_for(), run.path)
-    finally:
-        lock.release()
+def test_the_summary_of_a_resumed_run_covers_the_epochs_before(tmp_path):
+    config = config_for()
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "run", reporter=StopAt(9))
+    result = train(config, tmp_path / "run")
+    rows = result.run.read_epochs()
+    assert [row.epoch for row in rows] == [1, 2, 3]
+    assert result.run.read_attempts()[1].step > 3
+    assert result.summary.last == rows[-1]
+    assert result.summary.best == min(rows, key=lambda row: row.test_error_pct)
+    assert result.summary.train_seconds == sum(row.train_seconds for row in rows)
+
+
+def test_a_run_whose_metrics_lost_an_epoch_is_not_resumed(tmp_path):
+    config = config_for()
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "run", reporter=StopAt(9))
+    RunDir(tmp_path / "run").metrics_path.unlink()
+    with pytest.raises(RunFileError, match=r"metrics\.csv lacks some of the \d epochs before the checkpoint"):
+        train(config, tmp_path / "run")
 
 
 def test_best_is_the_earliest_epoch_with_the_lowest_error(straight):
     run = straight["resnet"]
     metrics, summary = run.read_metrics(), run.read_summary()
-    assert summary.best["epoch"] == metrics["epoch"][metrics["test_error_pct"].idxmin()]
+    assert summary.best.epoch == metrics["epoch"][metrics["test_error_pct"].idxmin()]
     assert summary.best_chosen_on == "test"
-    assert summary.last["epoch"] == 3
+    assert summary.last.epoch == 3
 
 
-def test_the_record_says_what_was_trained_on_what_and_how(straight):
+def test_the_record_contains_network_data_decisions_and_environment(straight):
     record = straight["resnet"].read_record()
     assert record.model.parameters == 75_290
     assert (record.dataset.num_train, record.dataset.num_test) == (300, 60)
@@ -296,7 +308,7 @@ def test_the_record_says_what_was_trained_on_what_and_how(straight):
     assert record.environment["torch"]
 
 
-def test_the_default_place_of_a_run_tells_configurations_apart():
+def test_the_default_run_directory_differs_between_configurations():
     plain = make_config("report2025", arch="plain", depth=20)
     assert str(default_out(plain)) == "runs/cifar10-report2025-plain-20-seed0"
     places = {
@@ -333,20 +345,3 @@ def test_a_signal_to_the_process_saves_and_ends_with_one_line_and_its_code(tmp_p
     assert stderr.splitlines()[-1].startswith(f"error: stopped by {number.name} at step")
     assert "Traceback" not in stderr
     assert RunDir(out).checkpoint_path.is_file()
-
-
-def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path):
-    out = tmp_path / "run"
-    process = subprocess.Popen([*COMMAND, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_epoch(out, 2)
-    process.kill()
-    process.wait()
-    run = RunDir(out)
-    assert run.status() == "incomplete"  # the lock went with the process
-    rows = len(run.read_metrics())
-    process = subprocess.Popen([*COMMAND, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_epoch(out, rows + 2)
-    process.kill()
-    process.wait()
-    epochs = run.read_metrics()["epoch"].tolist()
-    assert epochs == list(range(1, len(epochs) + 1))

@@ -1,4 +1,4 @@
-"""A file file: equal contents give equal bytes, and no byte of it can change unseen."""
+"""Safetensors files with a checksum: equal contents give equal bytes, and every change is detected."""
 
 import hashlib
 import os
@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -14,6 +13,7 @@ from safetensors.torch import load, save
 import resnet_cli
 from resnet_cli.errors import InputError
 from resnet_cli.recipes import make_config
+from resnet_cli.session import train
 from resnet_cli.util import checksum
 from resnet_cli.weights import read_weights
 
@@ -26,7 +26,7 @@ def file():
     return checksum.with_checksum(save(TENSORS, metadata=METADATA))
 
 
-def test_tensors_and_metadata_stay_what_they_were(file):
+def test_adding_a_checksum_keeps_tensors_and_metadata(file):
     assert {name: value.tolist() for name, value in load(file).items()} == {
         name: value.tolist() for name, value in TENSORS.items()
     }
@@ -35,22 +35,22 @@ def test_tensors_and_metadata_stay_what_they_were(file):
     assert metadata == METADATA
 
 
-def test_tensors_begin_where_the_format_wants_them(file):
+def test_tensors_stay_aligned_to_eight_bytes(file):
     assert int.from_bytes(file[:8], "little") % 8 == 0
 
 
-def test_the_checksum_is_that_of_the_file_with_zeros_in_its_place(file):
+def test_the_checksum_is_computed_with_zeros_in_its_place(file):
     digest = checksum.read_metadata(file)[checksum.KEY]
     blank = file.replace(digest.encode(), b"0" * 64)
     assert hashlib.sha256(blank).hexdigest() == digest
 
 
-def test_an_intact_file_is_intact_and_can_be_sealed_again(file):
+def test_an_intact_file_has_a_valid_checksum_which_can_be_added_again(file):
     assert checksum.has_valid_checksum(file)
     assert checksum.with_checksum(file) == file
 
 
-def test_every_flipped_bit_is_seen(file):
+def test_every_flipped_bit_is_detected(file):
     for at in range(len(file)):
         for bit in range(8):
             damaged = bytearray(file)
@@ -58,19 +58,19 @@ def test_every_flipped_bit_is_seen(file):
             assert not checksum.has_valid_checksum(bytes(damaged)), (at, bit)
 
 
-def test_every_cut_and_every_byte_too_many_is_seen(file):
+def test_every_truncation_and_every_extra_byte_is_detected(file):
     assert not any(checksum.has_valid_checksum(file[:length]) for length in range(len(file)))
     assert not checksum.has_valid_checksum(file + b" ")
 
 
-def test_a_file_that_was_never_sealed_is_not_intact():
+def test_a_file_without_a_checksum_is_not_valid():
     assert not checksum.has_valid_checksum(save(TENSORS, metadata=METADATA))
     assert not checksum.has_valid_checksum(save(TENSORS))
     assert checksum.read_metadata(save(TENSORS)) == {}
 
 
-def test_equal_contents_are_equal_bytes_in_every_process():
-    """The library writes metadata in another order each time."""
+def test_equal_contents_give_equal_bytes_in_every_process():
+    """The library writes metadata in random order."""
     code = (
         "import hashlib, torch; from safetensors.torch import save\n"
         "from resnet_cli.util.checksum import with_checksum\n"
@@ -84,35 +84,34 @@ def test_equal_contents_are_equal_bytes_in_every_process():
     assert there.stdout.strip() == here
 
 
-class TestWeightFiles:
-    @pytest.fixture
-    def path(self, tmp_path):
-        """The weights of a run, as it saves them."""
-        from resnet_cli.session import train
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """The weights of a run, as it saves them."""
+    config = make_config("demo", arch="plain", depth=8, device="cpu", limit_train=20, limit_test=10, epochs=1)
+    return train(config, tmp_path_factory.mktemp("weights") / "run").run.last_weights_path.read_bytes()
 
-        config = make_config("demo", arch="plain", depth=8, device="cpu", limit_train=20, limit_test=10, epochs=1)
-        return train(config, tmp_path / "run").run.last_weights_path
 
-    def test_a_run_seals_its_weights(self, path):
-        assert checksum.has_valid_checksum(path.read_bytes())
+def test_a_run_saves_its_weights_with_a_checksum(weights):
+    assert checksum.has_valid_checksum(weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors, metadata: metadata.pop(checksum.KEY), "lacks file_sha256"),
+        (lambda tensors, metadata: tensors["fc.bias"].add_(0.5), "is damaged"),
+        # files of schema version 1 had no checksum
+        (lambda tensors, metadata: metadata.pop(checksum.KEY) and metadata.update(schema_version="1"), None),
+    ],
+    ids=["without checksum", "another value", "schema version 1"],
+)
+def test_weights_changed_by_another_program_are_refused(weights, tmp_path, change, message):
+    tensors, metadata = load(weights), checksum.read_metadata(weights)
+    change(tensors, metadata)
+    path = tmp_path / "changed.safetensors"
+    path.write_bytes(save(tensors, metadata=metadata))
+    if message is None:
         assert read_weights(path).config is not None
-
-    def test_weights_that_lost_their_seal_are_refused(self, path):
-        metadata = checksum.read_metadata(path.read_bytes())
-        del metadata[checksum.KEY]
-        path.write_bytes(save(load(path.read_bytes()), metadata=metadata))
-        with pytest.raises(InputError, match="lacks file_sha256"):
+    else:
+        with pytest.raises(InputError, match=message):
             read_weights(path)
-
-    def test_weights_that_another_program_changed_are_refused(self, path):
-        tensors, metadata = load(path.read_bytes()), checksum.read_metadata(path.read_bytes())
-        tensors["fc.bias"] = tensors["fc.bias"] + np.float32(0.5)
-        path.write_bytes(save(tensors, metadata=metadata))
-        with pytest.raises(InputError, match="is damaged: its checksum does not match"):
-            read_weights(path)
-
-    def test_weights_of_before_there_were_seals_are_read(self, path):
-        metadata = {**checksum.read_metadata(path.read_bytes()), "schema_version": "1"}
-        del metadata[checksum.KEY]
-        path.write_bytes(save(load(path.read_bytes()), metadata=metadata))
-        assert read_weights(path).config is not None

@@ -1,4 +1,4 @@
-"""Files: the old version or the new one, never half of one and never a leftover."""
+"""Atomic writing, durable appending and temporary files."""
 
 import os
 import stat
@@ -38,13 +38,13 @@ class TestWriteAtomic:
         assert path.read_bytes() == data
         assert os.listdir(path.parent) == ["summary.json"]
 
-    def test_a_file_that_was_not_there_is_written(self, tmp_path):
+    def test_a_new_file_is_written(self, tmp_path):
         write_atomic(tmp_path / "run.json", b"{}")
         assert (tmp_path / "run.json").read_bytes() == b"{}"
 
     @pytest.mark.parametrize("step", ["fsync", "replace", "fchmod"])
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-    def test_a_failure_on_the_way_leaves_the_old_content_and_nothing_else(self, path, monkeypatch, step, error):
+    def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(self, path, monkeypatch, step, error):
         monkeypatch.setattr(os, step, failing(error))
         with pytest.raises(type(error)) as caught:
             write_atomic(path, b"new")
@@ -80,7 +80,7 @@ class TestWriteAtomic:
         assert order == ["fsync 11 bytes", "replace", "fsync folder"]
 
     @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
-    def test_permissions_follow_the_umask_which_stays_as_it_was(self, path, umask, mask, mode):
+    def test_permissions_follow_the_umask_which_stays_unchanged(self, path, umask, mask, mode):
         umask(mask)
         write_atomic(path, b"new")
         assert stat.S_IMODE(path.stat().st_mode) == mode
@@ -95,12 +95,12 @@ class TestWriteAtomic:
 
 
 class TestAppendDurably:
-    def test_data_goes_to_the_end_of_what_is_there(self, path):
+    def test_data_are_appended_to_the_end(self, path):
         append_durably(path, b"+1\n")
         append_durably(path, b"+2\n")
         assert path.read_bytes() == b"old+1\n+2\n"
 
-    def test_it_is_on_the_disk_when_the_call_returns(self, path, monkeypatch):
+    def test_appended_data_are_on_the_disk_when_the_call_returns(self, path, monkeypatch):
         synced = []
         monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
         append_durably(path, b"+1")
@@ -122,7 +122,7 @@ class TestFolders:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(opened[0])
 
-    def test_windows_which_cannot_sync_folders_is_left_alone(self, tmp_path, monkeypatch):
+    def test_folders_are_not_synced_on_windows(self, tmp_path, monkeypatch):
         opened = []
         with monkeypatch.context() as patch:
             patch.setattr(os, "name", "nt")
@@ -130,7 +130,7 @@ class TestFolders:
             sync_folder(tmp_path)
         assert opened == []
 
-    def test_what_an_interrupted_write_left_is_found_and_nothing_else(self, path, monkeypatch):
+    def test_temporary_files_of_interrupted_writes_are_found_and_no_others(self, path, monkeypatch):
         (path.parent / "notes.tmp").write_text("mine")
         (path.parent / ".hidden").write_text("mine")
         with monkeypatch.context() as patch:  # the process dies before it can remove the temporary file

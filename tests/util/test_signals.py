@@ -1,4 +1,4 @@
-"""Stop signals: the first sets a flag, the second does what it always did, and handlers are put back."""
+"""Stop signals: the first sets a flag, the second has its usual effect, and handlers are restored."""
 
 import signal
 import subprocess
@@ -14,7 +14,7 @@ STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
 @pytest.fixture(autouse=True)
 def _usual_handlers():
-    """Signals have Python's own handlers, whatever runs the tests, and get back what they had."""
+    """Give signals Python's own handlers, and restore those of the test runner afterwards."""
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGUSR1: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
@@ -27,7 +27,7 @@ def handlers():
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_the_first_signal_sets_its_name_and_stops_nothing(number):
+def test_the_first_stop_signal_sets_its_name_and_stops_nothing(number):
     with StopFlag() as flag:
         assert flag.signal_name is None
         signal.raise_signal(number)
@@ -58,14 +58,14 @@ def test_a_second_signal_ends_the_process_as_it_usually_does(first, second):
     assert ended.returncode == -signal.Signals[second]
 
 
-def test_handlers_are_those_of_before_once_it_is_over():
+def test_signal_handlers_are_restored_at_the_end():
     before = handlers()
     with StopFlag():
         assert all(ours != usual for ours, usual in zip(handlers(), before, strict=True))
     assert handlers() == before
 
 
-def test_handlers_are_put_back_after_a_signal_and_an_exception_too():
+def test_signal_handlers_are_restored_after_a_signal_and_an_exception():
     before = handlers()
     inside = []
 
@@ -81,7 +81,7 @@ def test_handlers_are_put_back_after_a_signal_and_an_exception_too():
     assert handlers() == before
 
 
-def test_it_can_be_used_again_after_a_stop():
+def test_a_stop_flag_can_be_used_again():
     flag = StopFlag()
     with flag:
         signal.raise_signal(signal.SIGTERM)
@@ -90,7 +90,7 @@ def test_it_can_be_used_again_after_a_stop():
     assert flag.signal_name == "SIGUSR1"
 
 
-def test_outside_the_main_thread_it_touches_no_handler_and_is_never_set():
+def test_a_stop_flag_outside_the_main_thread_changes_no_handler_and_is_never_set():
     before = handlers()
     seen = []
 

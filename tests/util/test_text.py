@@ -1,4 +1,4 @@
-"""JSON that is valid and visible whatever text is in it."""
+"""JSON that is valid and free of control characters for any text."""
 
 import json
 
@@ -12,18 +12,18 @@ _ANY_TEXT = st.text() | st.text("\x7f\x80\x9b\u202e\u2028\U000e0001\U0001f600é"
 
 
 @given(st.dictionaries(_ANY_TEXT, _ANY_TEXT), st.booleans())
-def test_every_text_is_read_back_and_none_is_a_command_to_a_terminal(value, ascii_only):
+def test_json_keeps_every_text_and_contains_no_terminal_escapes(value, ascii_only):
     text = json_text(value, ascii_only=ascii_only)
     assert json.loads(text) == value
     assert all(c.isprintable() or c == "\n" for c in text)
     assert text.isascii() or not ascii_only
 
 
-def test_bytes_of_a_name_that_are_no_text_become_escapes_that_every_reader_takes():
+def test_file_names_that_are_not_utf8_become_valid_json_escapes():
     assert json.loads(encode_json({"a\udcff": ["b\udc80", 1]})) == {"a\\udcff": ["b\\udc80", 1]}
     assert json.loads(json_text(("\udcff",))) == ["\\udcff"]
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_what_json_has_no_number_for_is_null(number):
+def test_nan_and_infinity_become_null(number):
     assert json.loads(json_text([number, 0.1])) == [None, 0.1]

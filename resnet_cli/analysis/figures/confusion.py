@@ -21,7 +21,6 @@ from resnet_cli.analysis.figures.figure_data import (
 from resnet_cli.analysis.figures.style import DOUBLE_COLUMN_INCHES, SMALL_POINTS, caption, new_figure, panels
 from resnet_cli.analysis.frames import Run
 from resnet_cli.analysis.metrics import Labels, evaluate_predictions
-from resnet_cli.analysis.validation import check_predictions
 from resnet_cli.util.text import printable, shorten
 
 # With more classes cells are too small for numbers, and then for names, of 7 points.
@@ -43,9 +42,7 @@ def large_confusion(data: FigureData) -> PlotResult:
 
 
 def _counts_of(run: Run) -> Labels:
-    """Count true classes (rows) against predicted classes (columns) of one run, shape (C, C)."""
-    predictions = run.dir.read_predictions()
-    check_predictions(run, predictions)
+    predictions = run.dir.read_predictions(len(run.record.dataset.classes))
     return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion
 
 

@@ -30,7 +30,6 @@ from resnet_cli.analysis.figures.style import (
 )
 from resnet_cli.analysis.frames import Run
 from resnet_cli.analysis.gradients import measured_profiles, recorded_profiles
-from resnet_cli.analysis.validation import check_gradflow
 from resnet_cli.util.text import printable, shorten
 
 _NOT_RECORDED = "no run recorded gradient norms; train with --gradflow-every"
@@ -82,10 +81,7 @@ def measured_gradients(frame: pd.DataFrame) -> Figure:
 
 
 def _norms_of(run: Run) -> pd.DataFrame:
-    rows = run.dir.read_gradflow()
-    if len(rows):
-        check_gradflow(run, rows)
-    return rows
+    return run.dir.read_gradflow(run.record.config.depth, run.summary)
 
 
 def _figure(profiles: pd.DataFrame, text: str) -> Figure:

@@ -1,0 +1,58 @@
+"""Find run directories among files and folders."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from resnet_cli.errors import InputError
+from resnet_cli.rundir.directory import RunDir
+
+# Written before run.json: a folder that has these and no run.json is a run that lost it.
+_WRITTEN_FIRST = {"metrics.csv", "gradflow.csv"}
+
+
+def find_runs(paths: Iterable[str | os.PathLike[str]]) -> list[RunDir]:
+    """The run directories among `paths` and in the folders among them, each once, in sorted order within a folder.
+
+    A path that is itself a run directory is taken; any other folder is searched. Files next to folders are skipped,
+    since `runs/*` names them too.
+
+    Raises:
+        InputError: a path does not exist or contains no run directory, or all paths are files.
+    """
+    found: dict[str, RunDir] = {}
+    for path in _look_for(list(map(Path, paths))):
+        found.setdefault(os.path.realpath(path), RunDir(path))
+    return list(found.values())
+
+
+def _look_for(all_given: list[Path]) -> Iterator[Path]:
+    folders = [path for path in all_given if not os.path.isfile(path)]
+    for given in folders or all_given:
+        if not os.path.lexists(given):
+            raise InputError(f"{given} does not exist")
+        if not os.path.isdir(given):
+            raise InputError(f"{given} is a file, not a run directory or a folder of runs")
+        inside = sorted(_search(given))
+        if not inside:
+            raise InputError(f"no runs found in {given} (no run.json)")
+        yield from inside
+
+
+def _search(folder: Path) -> Iterator[Path]:
+    """Folders in `folder` that contain a run, contained one before its run.json was lost, or cannot be opened."""
+    pending = [str(folder)]
+    while pending:  # not recursive: folders may be nested thousands deep
+        current = pending.pop()
+        try:
+            with os.scandir(current) as entries:
+                inside = list(entries)
+        except OSError:
+            yield Path(current)  # the error is reported when its run.json is read
+            continue
+        names = {entry.name for entry in inside}
+        if "run.json" in names or names >= _WRITTEN_FIRST:
+            yield Path(current)
+        else:
+            # links to folders are not followed, so a loop of links ends
+            pending += [entry.path for entry in inside if entry.is_dir(follow_symlinks=False)]

@@ -1,0 +1,74 @@
+"""What a forked command imports, does and is prepared for; see `launching`."""
+
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pandas  # noqa: F401 (imported once, by the server that commands are forked from)
+import sklearn.datasets  # noqa: F401
+import torchvision  # noqa: F401
+
+import resnet_cli.checkpoint
+import resnet_cli.cli.train_progress
+import resnet_cli.session.loop  # noqa: F401
+from resnet_cli import engine
+from resnet_cli.cli.app import run
+
+
+def run_command(args, output, marker, prepare):
+    """Run `resnet ARGS` as a process of its own, with its output in the file `output`, and exit with its code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    descriptor = os.open(output, os.O_WRONLY | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.argv = ["resnet", *args]
+    if prepare:
+        PREPARATIONS[prepare](lambda: _stall(marker))
+    sys.exit(run(args))
+
+
+def _stall(marker):
+    marker.touch()
+    deadline = time.monotonic() + 60
+    while marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _slow_save(stall):
+    """Stall when the second checkpoint is half saved."""
+    fsync, seen = os.fsync, []
+
+    def stalling(descriptor):
+        if ".resume.safetensors." in os.readlink(f"/proc/self/fd/{descriptor}"):
+            seen.append(descriptor)
+            if len(seen) == 2:
+                stall()
+        fsync(descriptor)
+
+    os.fsync = stalling
+
+
+def _slow_evaluation(stall):
+    """Stall in the evaluation of the second epoch."""
+    evaluate_batches, seen = engine.core.evaluate_batches, []
+
+    def stalling(*args, **fields):
+        seen.append(args)
+        if len(seen) == 4:  # two sets per epoch
+            stall()
+        return evaluate_batches(*args, **fields)
+
+    engine.core.evaluate_batches = stalling
+
+
+def _little_memory(_):
+    """Limit the process to 200 MiB more than it has, part of which its threads and libraries need."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + 200 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+PREPARATIONS = {"slow save": _slow_save, "slow evaluation": _slow_evaluation, "little memory": _little_memory}

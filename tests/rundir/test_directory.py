@@ -1,0 +1,381 @@
+"""The run directory: files are read back as they were written; status, lock, truncation and clearing."""
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import filelock
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from msgspec.structs import asdict
+
+from resnet_cli.errors import RunLockedError
+from resnet_cli.rundir import (
+    GRADFLOW_COLUMNS,
+    METRICS_COLUMNS,
+    SCHEMA_VERSION,
+    Attempt,
+    Decision,
+    EpochMetrics,
+    GradflowRow,
+    Predictions,
+    RunDir,
+    now,
+)
+
+
+@pytest.fixture
+def run(make_run, tmp_path):
+    """A complete run of three epochs in one attempt, with gradient norms, on few test images."""
+    run = make_run(tmp_path / "run", arch="plain", depth=8, limit_test=40, gradflow=True)
+    run.append_attempt(attempt(0))
+    return run
+
+
+@pytest.fixture
+def unfinished(make_run, tmp_path):
+    """A run of which two of four epochs are done."""
+    return make_run(tmp_path / "unfinished", arch="plain", depth=8, epochs=4, status="incomplete", gradflow=True)
+
+
+@pytest.fixture
+def holder():
+    """Start a process that holds the lock of a run directory until it is killed; returns the process."""
+    code = (
+        "import sys\n"
+        "from resnet_cli.rundir import RunDir\n"
+        "lock = RunDir(sys.argv[1]).lock()\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    started = []
+
+    def hold(run):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, run.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def files_of(run):
+    """Every file with its content, except the lock."""
+    return {
+        str(path.relative_to(run.path)): path.read_bytes()
+        for path in run.path.rglob("*")
+        if path.is_file() and path != run.lock_path
+    }
+
+
+def epoch(number, **fields):
+    standard = {
+        "epoch": number, "step": number * 391, "lr": 0.1, "train_loss": 1.0, "train_error_pct": 50.0,
+        "train_clean_loss": None, "train_clean_error_pct": None, "val_loss": None, "val_error_pct": None,
+        "test_loss": 1.5, "test_error_pct": 60.0, "test_accuracy_pct": 40.0, "images_per_second": 1e3,
+        "train_seconds": 30.0, "eval_seconds": 3.0, "peak_memory_bytes": None,
+    }  # fmt: skip
+    return EpochMetrics(**{**standard, **fields})
+
+
+def attempt(step):
+    return Attempt(
+        started_at="2026-01-02T03:04:05+00:00", argv=("resnet", "train"), tool_version="0.1.0", step=step,
+        environment={"torch": "2.10.0", "git_dirty": None}, decisions={"device": Decision("cpu", "no GPU")},
+    )  # fmt: skip
+
+
+class TestRoundTrip:
+    def test_the_record_is_read_as_it_was_written(self, run, tmp_path):
+        record = run.read_record()
+        copy = RunDir(tmp_path / "copy")
+        copy.path.mkdir()
+        copy.create(record)
+        assert copy.read_record() == record
+        document = json.loads(copy.record_path.read_bytes())
+        assert document["schema_version"] == SCHEMA_VERSION
+        assert document["config"]["depth"] == record.config.depth == 8
+        assert document["dataset"]["num_test"] == record.dataset.num_test == 40
+        assert document["decisions"]["device"] == {"value": "cpu", "reason": "for the test"}
+
+    def test_a_new_directory_has_its_folders_and_csv_files_without_rows(self, unfinished, tmp_path):
+        new = RunDir(tmp_path / "new")
+        new.create(unfinished.read_record())
+        assert new.read_metrics().empty
+        assert new.read_gradflow().empty
+        assert new.last_weights_path.parent.is_dir()
+        assert new.checkpoint_path.parent.is_dir()
+
+    def test_the_summary_is_read_as_it_was_written(self, run):
+        summary = run.read_summary()
+        run.write_summary(summary, "# page\n")
+        assert run.read_summary() == summary
+        assert run.readme_path.read_text() == "# page\n"
+        assert json.loads(run.summary_path.read_bytes())["last"] == msgspec.to_builtins(run.read_epochs()[-1])
+
+    def test_the_summary_is_written_after_everything_else(self, run, monkeypatch):
+        names = []
+        monkeypatch.setattr("resnet_cli.rundir.directory.write_atomic", lambda path, _: names.append(path.name))
+        run.write_summary(run.read_summary(), "# page\n")
+        assert names == ["README.md", "summary.json"]
+
+    def test_a_divergence_is_read_as_it_was_written(self, make_run, tmp_path):
+        diverged = make_run(tmp_path / "diverged", epochs=4, status="diverged")
+        divergence = diverged.read_divergence()
+        assert (divergence.epoch, divergence.step, divergence.lr) == (3, 2 * 391 + 1, 0.1)
+        diverged.write_divergence(divergence)
+        assert diverged.read_divergence() == divergence
+
+    def test_metrics_have_one_numeric_row_per_epoch(self, run):
+        frame = run.read_metrics()
+        assert tuple(frame.columns) == METRICS_COLUMNS
+        assert frame["epoch"].tolist() == [1, 2, 3]
+        assert frame["epoch"].dtype == frame["step"].dtype == np.int64
+        assert all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)
+        assert frame.iloc[-1].dropna().to_dict() == {
+            name: value for name, value in asdict(run.read_summary().last).items() if value is not None
+        }
+
+    @pytest.mark.parametrize("value", [0.1 + 0.2, 1e-300, 2.0**70, 0.1, 2 / 3, float("inf")])
+    def test_a_loss_keeps_every_digit(self, run, value):
+        row = epoch(4, train_loss=value)
+        run.append_metrics(row)
+        assert run.read_epochs()[-1] == row
+
+    @pytest.mark.parametrize("missing", [None, float("nan")])
+    def test_a_missing_value_is_an_empty_cell(self, run, missing):
+        run.append_metrics(epoch(4, val_loss=missing))
+        cells = run.metrics_path.read_text().splitlines()[-1].split(",")
+        assert cells[METRICS_COLUMNS.index("val_loss")] == ""
+        assert run.read_metrics()["val_loss"].isna().all()
+        assert run.read_epochs()[-1].val_loss is None
+
+    def test_whole_numbers_stay_whole(self, run):
+        assert [type(value) for value in (run.read_epochs()[0].step, run.read_epochs()[0].peak_memory_bytes)] == [
+            int
+        ] * 2
+
+    def test_gradient_norms_have_one_row_per_layer_and_epoch(self, run):
+        frame = run.read_gradflow()
+        assert tuple(frame.columns) == GRADFLOW_COLUMNS
+        assert len(frame) == 4 * 8
+        assert frame["layer"].iloc[[0, -1]].tolist() == ["conv1", "fc"]
+        assert frame["layer_index"].tolist() == list(range(8)) * 4
+
+    @pytest.mark.parametrize("name", ["007", "nan", "NA"])
+    def test_a_layer_name_that_looks_like_a_number_stays_text(self, run, name):
+        fields = run.read_gradflow().to_dict("records")[-1]
+        run.append_gradflow([GradflowRow(**{**fields, "layer": name})])
+        assert run.read_gradflow()["layer"].iloc[-1] == name
+
+    def test_predictions_are_read_as_they_were_written(self, run):
+        labels, logits = np.array([0, 2, 1]), np.array([[0.5, -1, 3], [1e-30, 2, 0], [7, 8, 9]], np.float32)
+        run.write_predictions(Predictions(labels=labels, logits=logits))
+        read = run.read_predictions()
+        np.testing.assert_array_equal(read.labels, labels)
+        np.testing.assert_array_equal(read.logits, logits)
+        assert (read.labels.dtype, read.logits.dtype) == (np.int64, np.float32)
+
+    def test_attempts_are_read_in_the_order_in_which_they_began(self, run):
+        assert run.read_attempts() == [attempt(0)]
+        run.append_attempt(attempt(391))
+        assert run.read_attempts() == [attempt(0), attempt(391)]
+
+    def test_a_run_without_attempts_jsonl_has_no_attempts(self, run):
+        run.attempts_path.unlink()
+        assert run.read_attempts() == []
+
+    def test_the_torn_line_of_an_attempt_that_crashed_is_skipped(self, run):
+        whole = run.attempts_path.read_bytes()
+        run.attempts_path.write_bytes(whole + whole[:50])
+        assert run.read_attempts() == [attempt(0)]
+
+    def test_binary_files_are_replaced_whole(self, run):
+        run.write_bytes(run.last_weights_path, b"one")
+        run.write_bytes(run.last_weights_path, b"two")
+        assert run.last_weights_path.read_bytes() == b"two"
+        assert os.listdir(run.last_weights_path.parent) == ["last.safetensors"]
+
+    def test_reading_changes_no_file(self, run):
+        before = files_of(run)
+        run.status()
+        for name in ("record", "summary", "metrics", "gradflow", "predictions", "attempts"):
+            getattr(run, f"read_{name}")()
+        assert files_of(run) == before
+
+
+class TestStatus:
+    @pytest.mark.parametrize("status", ["complete", "diverged", "incomplete"])
+    def test_status_follows_from_the_files(self, make_run, tmp_path, status):
+        assert make_run(tmp_path / "run", epochs=4, status=status).status() == status
+
+    def test_a_folder_without_a_record_is_empty(self, tmp_path):
+        assert RunDir(tmp_path).status() == "empty"
+        assert RunDir(tmp_path / "missing").status() == "empty"
+        assert not RunDir(tmp_path).exists()
+
+    def test_a_run_is_running_while_another_process_holds_it_and_incomplete_after(self, unfinished, holder):
+        process = holder(unfinished)
+        assert unfinished.status() == "running"
+        process.kill()
+        process.wait()
+        assert unfinished.status() == "incomplete"
+
+    def test_reading_the_status_does_not_keep_the_lock(self, unfinished, holder):
+        with unfinished.lock():
+            pass
+        assert unfinished.status() == "incomplete"
+        holder(unfinished)
+
+    def test_a_complete_run_is_complete_also_while_it_is_held(self, run):
+        with run.lock():
+            assert run.status() == "complete"
+
+    def test_a_run_whose_lock_nobody_may_take_is_not_running(self, unfinished, monkeypatch):
+        def denied(*_, **__):
+            raise PermissionError(13, "Permission denied")
+
+        unfinished.lock_path.touch()
+        monkeypatch.setattr(filelock.FileLock, "acquire", denied)
+        assert unfinished.status() == "incomplete"
+
+
+class TestLock:
+    def test_the_lock_excludes_another_process_and_names_its_holder(self, unfinished, holder):
+        process = holder(unfinished)
+        with pytest.raises(RunLockedError) as caught:
+            unfinished.lock()
+        said = str(caught.value)
+        assert said.startswith(f"{unfinished.path} is being trained by another process (pid {process.pid}, host ")
+        assert said.endswith("); wait for it or choose another --out")
+
+    def test_the_lock_excludes_a_second_training_in_this_process(self, unfinished):
+        with unfinished.lock(), pytest.raises(RunLockedError, match=f"pid {os.getpid()}"):
+            unfinished.lock()
+
+    @pytest.mark.parametrize("note", [None, b"", b"[]", b"\xff", b'{"pid":'])
+    def test_a_holder_without_a_readable_note_is_called_another_process(self, unfinished, monkeypatch, note):
+        def held(lock, *_, **__):
+            raise filelock.Timeout(lock.lock_file)
+
+        if note is not None:
+            unfinished.holder_path.write_bytes(note)
+        monkeypatch.setattr(filelock.FileLock, "acquire", held)
+        with pytest.raises(RunLockedError, match="is being trained by another process; wait"):
+            unfinished.lock()
+
+    def test_reading_the_status_does_not_keep_a_training_out(self, unfinished):
+        look = filelock.FileLock(unfinished.lock_path, thread_local=False)
+        look.acquire()
+        ending = threading.Timer(0.1, look.release)
+        ending.start()
+        with unfinished.lock() as lock:
+            assert lock.is_locked
+        ending.join()
+
+    def test_locking_makes_the_folder(self, tmp_path):
+        with RunDir(tmp_path / "a" / "b").lock():
+            assert (tmp_path / "a" / "b").is_dir()
+
+
+class TestTruncation:
+    def test_truncation_drops_later_epochs_from_both_files(self, run):
+        run.truncate_to_epoch(1)
+        assert run.read_metrics()["epoch"].tolist() == [1]
+        assert sorted(set(run.read_gradflow()["epoch"])) == [0, 1]
+
+    def test_an_epoch_that_is_repeated_after_a_crash_is_recorded_once(self, run):
+        before = run.read_epochs()
+        run.append_metrics(before[-1])
+        run.truncate_to_epoch(2)
+        run.append_metrics(before[-1])
+        assert run.read_epochs() == before
+
+    @pytest.mark.parametrize("torn", [b"3", b"3,", b"3,1173,0.1,0.2", b"\xff\xfe", b"4,1564,0.1\r"])
+    def test_a_torn_last_line_is_dropped(self, run, torn):
+        run.truncate_to_epoch(2)
+        before = run.metrics_path.read_bytes()
+        run.metrics_path.write_bytes(before + torn)
+        run.truncate_to_epoch(3)
+        assert run.metrics_path.read_bytes() == before
+
+    def test_truncation_does_not_rewrite_files_without_later_rows(self, run, monkeypatch):
+        written = []
+        monkeypatch.setattr("resnet_cli.rundir.directory.write_atomic", lambda path, _: written.append(path))
+        run.truncate_to_epoch(3)
+        assert written == []
+
+    @pytest.mark.parametrize("content", [None, b"", b"epoch,st"])
+    def test_truncation_restores_a_lost_header(self, run, content):
+        run.metrics_path.unlink()
+        if content is not None:
+            run.metrics_path.write_bytes(content)
+        run.truncate_to_epoch(3)
+        assert run.read_metrics().empty
+
+    def test_truncation_to_before_the_first_epoch_leaves_no_rows(self, unfinished):
+        unfinished.truncate_to_epoch(-1)
+        assert unfinished.read_metrics().empty
+        assert unfinished.read_gradflow().empty
+
+
+class TestClearing:
+    def test_clearing_removes_our_files_and_no_others(self, run):
+        run.write_bytes(run.last_weights_path, b"w")
+        run.write_bytes(run.best_weights_path, b"w")
+        run.write_bytes(run.checkpoint_path, b"c")
+        run.diverged_path.write_bytes(b"{}")
+        theirs = {
+            "notes.md": b"mine", "weights/mine.safetensors": b"mine", "checkpoints/epoch-3.bak": b"mine",
+            "probes/landscape.csv": b"mine", ".notes.tmp": b"mine", "weights/.swap.tmp": b"mine",
+        }  # fmt: skip
+        for name, content in theirs.items():
+            (run.path / name).parent.mkdir(exist_ok=True)
+            (run.path / name).write_bytes(content)
+        run.clear()
+        assert files_of(run) == theirs
+        assert run.status() == "empty"
+
+    def test_clearing_removes_temporary_files_of_interrupted_writes(self, run, monkeypatch):
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", killed)
+            patch.setattr(os, "unlink", lambda _: None)
+            for path in (run.summary_path, run.last_weights_path, run.checkpoint_path):
+                with pytest.raises(KeyboardInterrupt):
+                    run.write_bytes(path, b"half")
+        assert sum("tmp" in name for name in files_of(run)) == 3
+        run.remove_leftovers()
+        assert not any("tmp" in name for name in files_of(run))
+        assert run.status() == "complete"
+
+    def test_a_half_cleared_run_does_not_look_complete(self, run):
+        run.metrics_path.unlink()
+        run.metrics_path.mkdir()  # cannot be unlinked: clearing stops there
+        with pytest.raises(OSError, match=r"metrics\.csv"):
+            run.clear()
+        assert run.status() == "incomplete"
+
+    def test_an_empty_folder_may_be_cleared(self, tmp_path):
+        (tmp_path / "notes.md").write_text("mine")
+        RunDir(tmp_path).clear()
+        assert os.listdir(tmp_path) == ["notes.md"]
+
+
+def test_the_time_is_written_to_the_second_in_utc():
+    written = datetime.datetime.fromisoformat(now())
+    assert written.utcoffset() == datetime.timedelta(0)
+    assert abs((datetime.datetime.now(datetime.UTC) - written).total_seconds()) < 60
+    assert len(now()) == len("2026-01-02T03:04:05+00:00")

@@ -1,0 +1,72 @@
+"""Finding run directories among files and folders."""
+
+import pytest
+
+from resnet_cli.errors import InputError
+from resnet_cli.rundir import find_runs
+
+
+@pytest.fixture
+def study(make_run, tmp_path):
+    """A folder with two runs, one of them deeper, among other things."""
+    study = tmp_path / "study"
+    for name in ("b", "deep/er/a"):
+        make_run(study / name, depth=8, predictions=False)
+    (study / "figures").mkdir()
+    (study / "table1.md").write_text("")
+    return study
+
+
+def names(study, *paths):
+    return [str(run.path.relative_to(study)) for run in find_runs(paths)]
+
+
+def test_folders_are_searched_in_sorted_order(study):
+    assert names(study, study) == ["b", "deep/er/a"]
+
+
+def test_a_path_to_a_run_is_taken_as_it_is(study):
+    assert names(study, study / "deep/er/a", str(study / "b")) == ["deep/er/a", "b"]
+
+
+def test_a_run_inside_a_run_is_not_another_one(study, make_run):
+    make_run(study / "b" / "copy", depth=8, predictions=False)
+    assert names(study, study) == names(study, study / "b", study / "deep") == ["b", "deep/er/a"]
+
+
+def test_a_run_that_is_given_twice_is_found_once(study, tmp_path):
+    (tmp_path / "link").symlink_to(study / "b")
+    assert names(study, study, study / "b", study / "deep" / ".." / "b") == ["b", "deep/er/a"]
+    assert len(find_runs([study, tmp_path / "link"])) == 2
+
+
+def test_the_search_ends_in_a_loop_of_links(study):
+    (study / "deep" / "loop").symlink_to(study)
+    assert names(study, study) == ["b", "deep/er/a"]
+
+
+def test_files_next_to_runs_are_skipped(study):
+    assert names(study, study / "table1.md", study / "b") == ["b"]
+
+
+def test_a_folder_without_runs_is_refused_even_next_to_a_run(study):
+    with pytest.raises(InputError, match=r"no runs found in .*figures"):
+        find_runs([study / "b", study / "figures"])
+
+
+def test_no_paths_give_no_runs():
+    assert find_runs([]) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("missing", "{} does not exist"),
+        ("table1.md", "{} is a file, not a run directory or a folder of runs"),
+        ("figures", "no runs found in {} (no run.json)"),
+    ],
+)
+def test_a_path_without_runs_is_refused_with_the_reason(study, path, message):
+    with pytest.raises(InputError) as caught:
+        find_runs([study / path])
+    assert str(caught.value) == message.format(study / path)
