@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from resnet_cli.config import RunConfig
+from resnet_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,9 +156,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         if ours != theirs or config.dataset != dataset.name or model.num_classes != len(dataset.classes):
             raise ValueError("its config contradicts its model or dataset")
         if len(config.recipe) > _MAX_NAME_LENGTH:
-            raise ValueError(f"its recipe has a name of {len(config.recipe)} characters, more than {_MAX_NAME_LENGTH}")
+            raise ConfigError(f"the recipe's name has more than {_MAX_NAME_LENGTH} characters")
         if len(config.milestones) > _MAX_MILESTONES or max(config.milestones, default=0) > _MAX_WHOLE:
-            raise ValueError(f"it has more than {_MAX_MILESTONES} milestones or one after step {_MAX_WHOLE}")
+            raise ConfigError(f"--milestones has more than {_MAX_MILESTONES} values or one above {_MAX_WHOLE}")
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
