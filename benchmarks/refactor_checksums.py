@@ -1,19 +1,18 @@
 """Checksums of what a run computes, to prove that a change of the code changed no number.
 
-    python benchmarks/refactor_checksums.py --tree OTHER_CHECKOUT > before.txt
-    python benchmarks/refactor_checksums.py > after.txt
-    diff before.txt after.txt
+    python benchmarks/refactor_checksums.py [--tree OTHER_CHECKOUT] [--expect FILE]
 
-Trains the demo's four networks, a short `he2015` run with validation, warm-up and mean-image subtraction, and a
-compiled run, each in a fresh process that imports `resnet_cli` from the given source tree. Prints the SHA-256 of the
-last and the best weights (names, shapes and values; not the metadata), of metrics.csv without the columns that depend
-on the clock or the process, and of the predictions. It knows file formats only, so it works on any version of the tool.
+Trains the demo's four networks, a short `he2015` run with validation, warm-up and mean-image subtraction, and compiled
+runs, each in a fresh process that imports `resnet_cli` from the given source tree. Prints the SHA-256 of the last and
+the best weights (names, shapes and values; not the metadata), of metrics.csv without the columns that depend on the
+clock or the process, and of the predictions. With `--expect`, an earlier output of this script on the same machine and
+versions, it exits with code 1 if a checksum differs. It knows file formats only, so it tests any version of the tool.
 """
 
-import argparse
 import csv
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
+from where import command_line, parser, where
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOCK_COLUMNS = {"images_per_second", "train_seconds", "eval_seconds", "peak_memory_bytes"}
@@ -40,16 +40,27 @@ RUNS = {
 }  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tree", type=Path, default=ROOT, help="source tree to test (default: this one)")
-    tree = parser.parse_args().tree.resolve()
+def main() -> int:
+    options = parser(__doc__)
+    options.add_argument("--tree", type=Path, default=ROOT, help="source tree to test (default: this one)")
+    options.add_argument("--expect", type=Path, help="earlier output to compare with")
+    arguments = options.parse_args()
+    found = []
+    print(command_line())
     with tempfile.TemporaryDirectory() as folder:
-        for name, arguments in RUNS.items():
+        for name, recipe in RUNS.items():
             out = Path(folder, name.replace(" ", "-"))
-            train(tree, out, arguments)
+            train(arguments.tree.resolve(), out, recipe)
             for part, checksum in checksums(out).items():
-                print(f"{checksum}  {name}: {part}", flush=True)
+                found.append(f"{checksum}  {name}: {part}")
+                print(found[-1], flush=True)
+    differing = []
+    if arguments.expect:
+        expected = re.findall(r"^[0-9a-f]{64}  .*$", arguments.expect.read_text(encoding="utf-8"), re.MULTILINE)
+        differing = sorted(set(expected) ^ set(found))
+        print(f"{len(differing)} checksums differ" if differing else f"all {len(found)} checksums are as expected")
+    print(where())
+    return 1 if differing else 0
 
 
 def train(tree: Path, out: Path, arguments: tuple[str, ...]) -> None:
@@ -57,6 +68,7 @@ def train(tree: Path, out: Path, arguments: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as cache:
         environment = {
             **os.environ, "PYTHONPATH": str(tree), "TORCHINDUCTOR_CACHE_DIR": cache, "OMP_NUM_THREADS": "2",
+            "GOMP_SPINCOUNT": "10000",  # threads that wait for each other must not slow down other processes
         }  # fmt: skip
         command = [sys.executable, "-m", "resnet_cli", "train", *arguments, "--quiet", "--out", str(out)]
         subprocess.run(command, env=environment, cwd=tree, stdout=subprocess.DEVNULL, check=True)
@@ -98,4 +110,4 @@ def predictions_checksum(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
