@@ -11,7 +11,7 @@ import tiny_cifar
 from PIL import Image
 
 from resnet_cli.cli.app import run
-from resnet_cli.data import cifar, download
+from resnet_cli.data import download
 
 DIGITS = "b008b9b015fca5e3ac39e30086785e6a23ffdf3071047da60b8357ec956256fc"
 
@@ -30,7 +30,7 @@ def private_places(tmp_path, monkeypatch):
 def server(monkeypatch):
     """A server with a tiny CIFAR-10 in place of the published one."""
     tiny = tiny_cifar.TinyCifar()
-    monkeypatch.setitem(cifar.SPECS, "cifar10", tiny.spec)
+    tiny.publish(monkeypatch)
     with tiny_cifar.Server(tiny.archive).running() as running:
         monkeypatch.setenv("RESNET_CIFAR10_URL", running.url)
         yield running

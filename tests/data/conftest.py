@@ -5,7 +5,7 @@ import pytest
 import tiny_cifar
 from PIL import Image
 
-from resnet_cli.data import cifar, download
+from resnet_cli.data import download
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def tiny():
 @pytest.fixture
 def published(tiny, monkeypatch):
     """The tiny CIFAR in place of CIFAR-10."""
-    monkeypatch.setitem(cifar.SPECS, "cifar10", tiny.spec)
+    tiny.publish(monkeypatch)
     return tiny
 
 

@@ -17,13 +17,13 @@ from damage import damages_of_a_file
 from watch import watched
 
 from resnet_cli.checkpoint import load_state
-from resnet_cli.data import cifar, open_data
+from resnet_cli.data import open_data
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine
 from resnet_cli.errors import InputError, StoppedError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
-from resnet_cli.session import SilentReporter, train
+from resnet_cli.session import Reporter, train
 from resnet_cli.weights import read_weights
 
 CANARY = Path("/tmp/resnet-cli-canary")  # noqa: S108 (the file that the hostile files would create)
@@ -62,10 +62,10 @@ def test_a_batch_that_runs_a_command_is_refused_by_its_checksum_and_even_with_th
     command, tmp_path, monkeypatch, capfd
 ):
     hostile = tiny_cifar.TinyCifar(data_batch_1=pickle.dumps(Call(), 2))
-    hostile.unpack(tmp_path / hostile.spec.folder)
-    batch = tmp_path / hostile.spec.folder / "data_batch_1"
-    for spec, problem in ((TINY.spec, f"{batch} is damaged: MD5"), (hostile.spec, "data_batch_1 is not a CIFAR")):
-        monkeypatch.setitem(cifar.SPECS, "cifar10", spec)
+    batch = tmp_path / "cifar-10-batches-py/data_batch_1"
+    hostile.unpack(batch.parent)
+    for published, problem in ((TINY, f"{batch} is damaged: MD5"), (hostile, "data_batch_1 is not a CIFAR")):
+        published.publish(monkeypatch)
         assert_refused(watched(capfd, [*ON_DATA[command], "--data-dir", tmp_path]), problem, command)
 
 
@@ -96,9 +96,9 @@ UNFINISHED = ["train", "--recipe", "demo", "--arch", "plain", "--depth", "8", "-
               "--limit-train", "130", "--limit-test", "20"]  # fmt: skip
 
 
-class StopAfterTheFirstEpoch(SilentReporter):
+class StopAfterTheFirstEpoch(Reporter):
     def epoch(self, metrics):
-        if metrics["epoch"] == 1:
+        if metrics.epoch == 1:
             signal.raise_signal(signal.SIGTERM)
 
 
