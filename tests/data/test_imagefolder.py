@@ -12,7 +12,7 @@ from PIL import Image
 
 from resnet_cli.data import imagefolder
 from resnet_cli.data.dataset import fingerprint_of
-from resnet_cli.data.imagefolder import CIFAR10_CLASSES, load_imagefolder, verify_imagefolder
+from resnet_cli.data.imagefolder import CIFAR10_CLASSES, load_imagefolder
 from resnet_cli.errors import ConfigError, InputError
 
 
@@ -31,7 +31,7 @@ def decodes(monkeypatch):
     """The paths that were decoded."""
     paths = []
     original = imagefolder._decode_one
-    monkeypatch.setattr(imagefolder, "_decode_one", lambda path, target: paths.append(path) or original(path, target))
+    monkeypatch.setattr(imagefolder, "_decode_one", lambda path: paths.append(path) or original(path))
     return paths
 
 
@@ -214,14 +214,14 @@ def test_an_account_without_a_cache_folder_gets_a_warning(tree, monkeypatch):
     warnings = []
     load_imagefolder(tree, warn=warnings.append)
     assert warnings == ["no cache folder (set XDG_CACHE_HOME): the images will be decoded again next time"]
-    assert len(verify_imagefolder(tree).train) == 3
+    assert len(load_imagefolder(tree, verify=True).train) == 3
 
 
 def test_verifying_decodes_again_and_writes_nothing(tree, decodes, tmp_path):
-    assert len(verify_imagefolder(tree).train) == 3
+    assert len(load_imagefolder(tree, verify=True).train) == 3
     assert not (tmp_path / "user-cache").exists()
     load_imagefolder(tree)
-    verify_imagefolder(tree)
+    load_imagefolder(tree, verify=True)
     assert len(decodes) == 15
 
 
@@ -230,7 +230,7 @@ def test_verifying_names_a_cache_that_differs_from_the_images(tree, tmp_path):
     (cache,) = (tmp_path / "user-cache").rglob("*.npz")
     cache.write_bytes(b"damaged")
     with pytest.raises(InputError, match=rf"{cache} does not match the images in {tree}; delete it; it will be rebuil"):
-        verify_imagefolder(tree)
+        load_imagefolder(tree, verify=True)
 
 
 def test_progress_counts_the_decoded_images(tree):
