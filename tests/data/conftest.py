@@ -1,4 +1,4 @@
-"""Shared by the tests of the data sources: a private cache, a tiny CIFAR, a server, image folders."""
+"""Shared by the tests of data sources and of `resnet data`: a private cache, a tiny CIFAR, a server, image folders."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from resnet_cli.data import download
 def private_places(tmp_path, monkeypatch):
     """No test reads or writes the user's own data."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    for name in ("RESNET_DATA", "RESNET_CIFAR10_URL", "RESNET_CIFAR100_URL"):
+    for name in ("RESNET_DATA", "RESNET_CIFAR10_URL", "RESNET_CIFAR100_URL", "RESNET_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(download, "BACKOFF_SECONDS", (0.0, 0.0))

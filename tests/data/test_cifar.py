@@ -145,12 +145,6 @@ def test_an_unreachable_server_gives_the_way_round_the_download(published, monke
         load_cifar("cifar10", tmp_path)
 
 
-def test_offline_nothing_is_downloaded_and_the_command_that_downloads_is_named(published, server, tmp_path):
-    with pytest.raises(InputError, match=rf"CIFAR-10 not found in {tmp_path}; run: resnet data fetch cifar10 --data-"):
-        load_cifar("cifar10", tmp_path, offline=True)
-    assert server.requests == []
-
-
 def test_a_damaged_archive_is_refused_and_never_parsed(archive, published, server, monkeypatch):
     monkeypatch.setattr(cifar, "tarfile", None)
     monkeypatch.setattr(cifar, "pickle", None)

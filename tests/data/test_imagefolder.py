@@ -62,16 +62,6 @@ def test_images_are_sorted_by_class_and_name_and_labelled(tree):
     assert (source.train.pixels.dtype, source.train.labels.dtype) == (np.uint8, np.int64)
 
 
-def test_an_image_folder_is_found_through_the_environment(tree, monkeypatch):
-    monkeypatch.setenv("RESNET_DATA", str(tree))
-    assert load_imagefolder(None).location == str(tree)
-
-
-def test_an_image_folder_must_be_given_by_the_user():
-    with pytest.raises(ConfigError, match="imagefolder needs a folder; use --data-dir FOLDER or set RESNET_DATA"):
-        load_imagefolder(None)
-
-
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.jpeg", "a.bmp", "a.ppm", "a.webp"])
 def test_every_supported_format_is_decoded_as_pillow_does(name, make_tree):
     root = make_tree({f"train/cat/{name}": 1, "test/cat/t.png": 2})
@@ -223,14 +213,6 @@ def test_verifying_decodes_again_and_writes_nothing(tree, decodes, tmp_path):
     load_imagefolder(tree)
     load_imagefolder(tree, verify=True)
     assert len(decodes) == 15
-
-
-def test_verifying_names_a_cache_that_differs_from_the_images(tree, tmp_path):
-    load_imagefolder(tree)
-    (cache,) = (tmp_path / "user-cache").rglob("*.npz")
-    cache.write_bytes(b"damaged")
-    with pytest.raises(InputError, match=rf"{cache} does not match the images in {tree}; delete it; it will be rebuil"):
-        load_imagefolder(tree, verify=True)
 
 
 def test_progress_counts_the_decoded_images(tree):
