@@ -140,11 +140,9 @@ def _sentence(verdict: str, document: dict[str, Any]) -> "Text":
 
 def _tables(document: dict[str, Any]) -> "Group":
     from rich.console import Group
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    facts = Table(show_header=False, box=None, pad_edge=False)
-    facts.add_column()
-    facts.add_column(overflow="fold")
+    facts = Table(Column(), Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
     sizes = f"{document['num_train']:,} training, {document['num_val']:,} validation, {document['num_test']:,} test"
     for name, value in (
         ("dataset", printable(f"{document['dataset']}: {document['display_name']}")),
@@ -156,10 +154,9 @@ def _tables(document: dict[str, Any]) -> "Group":
         ("std", "  ".join(f"{value:.4f}" for value in document["std"])),
     ):
         facts.add_row(name, value)
-    classes = Table("label", "class", box=None, pad_edge=False)
-    for heading in ("training", "validation", "test"):
-        classes.add_column(heading, justify="right")
+    counts = (Column(split, justify="right") for split in ("training", "validation", "test"))
+    classes = Table("label", "class", *counts, box=None, pad_edge=False)
     for label, row in enumerate(document["classes"]):
-        counts = (f"{row[f'num_{split}']:,}" for split in ("train", "val", "test"))
-        classes.add_row(str(label), printable(row["name"]), *counts)
+        cells = (f"{row[f'num_{split}']:,}" for split in ("train", "val", "test"))
+        classes.add_row(str(label), printable(row["name"]), *cells)
     return Group(facts, "", classes)

@@ -77,18 +77,6 @@ def test_a_download_is_resumed_when_the_server_stops_sending(fetch, server, targ
     assert server.requests == [None, "bytes=5000-"]
 
 
-def test_a_failed_download_is_resumed_by_the_next_call(fetch, server, target, part, monkeypatch):
-    monkeypatch.setattr(module, "BACKOFF_SECONDS", ())
-    server.cut_after = [6000]
-    with pytest.raises(InputError, match=r"connection was lost after 6,000 of .* run the command again to resume, or "):
-        fetch()
-    assert part.stat().st_size == 6000
-    assert not target.exists()
-    fetch()
-    assert target.read_bytes() == server.content
-    assert server.sent == [6000, len(server.content) - 6000]
-
-
 def test_ctrl_c_keeps_the_bytes_downloaded_so_far(fetch, server, target, part, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 1000)
 
