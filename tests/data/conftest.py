@@ -1,5 +1,7 @@
 """Shared by the tests of data sources and of `resnet data`: a private cache, a tiny CIFAR, a server, image folders."""
 
+import threading
+
 import numpy as np
 import pytest
 import tiny_cifar
@@ -32,9 +34,11 @@ def published(tiny, monkeypatch):
 
 @pytest.fixture
 def server(tiny, monkeypatch):
-    with tiny_cifar.Server(tiny.archive).running() as running:
+    with tiny_cifar.Server(tiny.archive) as running:
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}).start()
         monkeypatch.setenv("RESNET_CIFAR10_URL", running.url)
         yield running
+        running.shutdown()
 
 
 def noise(seed):
