@@ -1,20 +1,19 @@
 """A CIFAR-10 of 26 images in the published format, and a loopback server that serves it well or badly."""
 
-import contextlib
 import hashlib
 import io
 import pickle
 import struct
 import tarfile
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import msgspec
 import numpy as np
+import torchvision
 
-from resnet_cli.data.cifar import CIFAR10, Member
+from resnet_cli.data import cifar
 
 CLASS_NAMES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
 FINE_NAMES = b"""
@@ -84,7 +83,7 @@ def tar_gz(members, folder="cifar-10-batches-py"):
 
 
 class TinyCifar:
-    """Five training batches of four images and a test batch of six, with the `spec` that describes them.
+    """Five training batches of four images and a test batch of six.
 
     Args:
         replaced: pickles by file name, in place of those of random images.
@@ -97,15 +96,15 @@ class TinyCifar:
         self.files |= {"batches.meta": python2_pickle(META)} | replaced
         # the real archive's order is not the order of the batches
         self.archive = tar_gz(dict(reversed(self.files.items())))
+
+    def publish(self, monkeypatch):
+        """Put this dataset in the place of CIFAR-10."""
+        publish(monkeypatch, cifar.CIFAR10, self.archive)
         md5 = {name: hashlib.md5(data, usedforsecurity=False).hexdigest() for name, data in self.files.items()}
-        self.spec = msgspec.structs.replace(
-            CIFAR10,
-            size=len(self.archive),
-            sha256=hashlib.sha256(self.archive).hexdigest(),
-            train=tuple(Member(member.name, md5[member.name]) for member in CIFAR10.train),
-            test=Member("test_batch", md5["test_batch"]),
-            meta=Member("batches.meta", md5["batches.meta"]),
-        )
+        known = torchvision.datasets.CIFAR10
+        for attribute in ("train_list", "test_list"):
+            monkeypatch.setattr(known, attribute, [[name, md5[name]] for name, _ in getattr(known, attribute)])
+        monkeypatch.setattr(known, "meta", known.meta | {"md5": md5["batches.meta"]})
 
     def unpack(self, folder):
         folder.mkdir(parents=True)
@@ -113,79 +112,61 @@ class TinyCifar:
             (folder / name).write_bytes(data)
 
 
-class _QuietServer(ThreadingHTTPServer):
+def publish(monkeypatch, spec, archive):
+    """Make `archive` the one that `spec` describes."""
+    changed = msgspec.structs.replace(spec, size=len(archive), sha256=hashlib.sha256(archive).hexdigest())
+    monkeypatch.setitem(cifar.SPECS, spec.name, changed)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content` and records the range of each request and the number of bytes sent."""
+
+    supports_ranges = True
+    sends_length = True
+    shift = 0
+    """Distance in bytes between the requested and the actual start of a part."""
+    pause_seconds = 0.0
+    """Time between the last byte of a cut response and the loss of the connection."""
+    redirect = None
+    """Address to send every request to."""
+
+    def __init__(self, content):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/cifar-10-python.tar.gz"
+        self.content, self.requests, self.sent = content, [], []
+        self.cut_after = []  # for each coming request, the number of bytes after which the connection is lost
+        self.answers = []  # for each coming request, an HTTP status to answer instead
+
     def handle_error(self, request, client_address):
         """Ignore clients that hang up: some tests do."""
 
 
-class Server:
-    """Serves `content` and records the range of each request and the number of bytes sent.
+class _Handler(BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        """Print nothing."""
 
-    Attributes:
-        cut_after: for each coming request, the number of bytes after which the connection is lost.
-        answers: for each coming request, an HTTP status to answer instead.
-        supports_ranges: whether the server answers requests for a part with that part.
-        sends_length: whether responses have a Content-Length.
-        shift: distance in bytes between the requested and the actual start of a part.
-        pause_seconds: time between the last byte of a cut response and the loss of the connection.
-        redirect: an address to send every request to.
-    """
-
-    def __init__(self, content):
-        self.content = content
-        self.cut_after, self.answers, self.requests, self.sent = [], [], [], []
-        self.supports_ranges = self.sends_length = True
-        self.shift = 0
-        self.pause_seconds = 0.0
-        self.redirect = None
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                server.answer(self)
-
-            def log_message(self, *args):
-                """Print nothing."""
-
-        self._http = _QuietServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}/cifar-10-python.tar.gz"
-
-    def answer(self, request):
-        asked = request.headers.get("Range")
-        self.requests.append(asked)
-        if self.redirect:
-            request.send_response(302)
-            request.send_header("Location", self.redirect)
-            request.end_headers()
+    def do_GET(self):
+        server, asked = self.server, self.headers.get("Range")
+        server.requests.append(asked)
+        if server.redirect:
+            self.send_response(302)
+            self.send_header("Location", server.redirect)
+            self.end_headers()
             return
-        if self.answers:
-            request.send_error(self.answers.pop(0))
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.supports_ranges else 0
+        if server.answers or (start and start >= len(server.content)):
+            self.send_error(server.answers.pop(0) if server.answers else 416)
             return
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.supports_ranges else 0
-        if start and start >= len(self.content):
-            request.send_error(416)
-            return
-        request.send_response(206 if start else 200)
-        body = self.content[start + (self.shift if start else 0) :]
+        self.send_response(206 if start else 200)
+        first, last = start + (server.shift if start else 0), len(server.content)
+        body = server.content[first:]
         if start:
-            first, last = start + self.shift, len(self.content)
-            request.send_header("Content-Range", f"bytes {first}-{last - 1}/{last}")
-        if self.sends_length:
-            request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        cut = self.cut_after.pop(0) if self.cut_after else None
-        self.sent.append(len(body[:cut]))
-        request.wfile.write(body[:cut])
+            self.send_header("Content-Range", f"bytes {first}-{last - 1}/{last}")
+        if server.sends_length:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        cut = server.cut_after.pop(0) if server.cut_after else None
+        server.sent.append(len(body[:cut]))
+        self.wfile.write(body[:cut])
         if cut is not None:
-            time.sleep(self.pause_seconds)
-
-    @contextlib.contextmanager
-    def running(self):
-        thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._http.shutdown()
-            self._http.server_close()
-            thread.join()
+            time.sleep(server.pause_seconds)

@@ -27,50 +27,27 @@ Examples:
   resnet data show digits
 """
 
-FETCH_HELP = """Download and prepare a dataset for offline training.
-
-cifar10 and cifar100 are downloaded (170 MB each); an interrupted download is resumed.
-RESNET_CIFAR10_URL and RESNET_CIFAR100_URL can name a mirror; its files are checked against the same checksums.
-imagefolder is decoded and cached; digits is embedded.
-
-Examples:
-
-  resnet data fetch cifar10
-
-  resnet data fetch cifar100 --data-dir DIR
-
-  resnet data fetch imagefolder --data-dir DIR
-"""
-
-VERIFY_HELP = """Re-read a dataset and verify it byte for byte (never downloads).
-
-cifar10 and cifar100 are checked against the published checksums; imagefolder is decoded again and
-compared with the cache.
-
-Examples:
-
-  resnet data verify cifar10
-
-  resnet data verify imagefolder --data-dir DIR --json
-"""
-
-SHOW_HELP = """Show the fingerprint, classes, splits, mean and standard deviation of a dataset (never downloads).
-
-Examples:
-
-  resnet data show digits
-
-  resnet data show cifar10 --limit-train 5000 --val-size 500 --json
-"""
-
 app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
 
 _Name = Annotated[DatasetName, typer.Argument(metavar="DATASET", help="Name of the dataset.", show_default=False)]
 
 
-@app.command("fetch", help=FETCH_HELP)
+@app.command("fetch")
 def fetch(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) -> None:
-    """See FETCH_HELP."""
+    """Download and prepare a dataset for offline training.
+
+    cifar10 and cifar100 are downloaded (170 MB each); an interrupted download is resumed.
+    RESNET_CIFAR10_URL and RESNET_CIFAR100_URL can name a mirror; its files are checked against the same checksums.
+    imagefolder is decoded and cached; digits is embedded.
+
+    Examples:
+
+      resnet data fetch cifar10
+
+      resnet data fetch cifar100 --data-dir DIR
+
+      resnet data fetch imagefolder --data-dir DIR
+    """
     from resnet_cli.data import load_source, prepare
 
     out = Output(json=json, quiet=quiet)
@@ -80,29 +57,41 @@ def fetch(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: Q
     out.result(document, _sentence("nothing to fetch" if source.location is None else "ready", document))
 
 
-@app.command("verify", help=VERIFY_HELP)
+@app.command("verify")
 def verify(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: Quiet = False) -> None:
-    """See VERIFY_HELP."""
+    """Re-read a dataset and verify it byte for byte (never downloads).
+
+    cifar10 and cifar100 are checked against the published checksums; imagefolder is decoded again and
+    compared with the cache.
+
+    Examples:
+
+      resnet data verify cifar10
+
+      resnet data verify imagefolder --data-dir DIR --json
+    """
     from resnet_cli.data import load_source, prepare
 
     out = Output(json=json, quiet=quiet)
     with out.progress() as progress:
-        if dataset == "imagefolder":
-            from resnet_cli.data.imagefolder import verify_imagefolder
-
-            source = verify_imagefolder(data_dir, progress=progress)
-        else:
-            source = load_source(dataset, data_dir, offline=True, progress=progress)
+        source = load_source(dataset, data_dir, offline=True, verify=True, progress=progress)
     document = _description(prepare(source))
     out.result({"ok": True, **document}, _sentence("OK", document))
 
 
-@app.command("show", help=SHOW_HELP)
+@app.command("show")
 @config_options("limit_train", "limit_test", "val_size", seed="Seed of the validation split (default: 0).")
 def show(
     *, dataset: _Name, data_dir: DataDir = None, given: dict[str, Any], json: Json = False, quiet: Quiet = False
 ) -> None:
-    """See SHOW_HELP."""
+    """Show the fingerprint, classes, splits, mean and standard deviation of a dataset (never downloads).
+
+    Examples:
+
+      resnet data show digits
+
+      resnet data show cifar10 --limit-train 5000 --val-size 500 --json
+    """
     from resnet_cli.data import open_data
 
     config = make_config(arch="plain", depth=20, dataset=dataset, **given)  # the data do not depend on the network
@@ -151,11 +140,9 @@ def _sentence(verdict: str, document: dict[str, Any]) -> "Text":
 
 def _tables(document: dict[str, Any]) -> "Group":
     from rich.console import Group
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    facts = Table(show_header=False, box=None, pad_edge=False)
-    facts.add_column()
-    facts.add_column(overflow="fold")
+    facts = Table(Column(), Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
     sizes = f"{document['num_train']:,} training, {document['num_val']:,} validation, {document['num_test']:,} test"
     for name, value in (
         ("dataset", printable(f"{document['dataset']}: {document['display_name']}")),
@@ -167,10 +154,9 @@ def _tables(document: dict[str, Any]) -> "Group":
         ("std", "  ".join(f"{value:.4f}" for value in document["std"])),
     ):
         facts.add_row(name, value)
-    classes = Table("label", "class", box=None, pad_edge=False)
-    for heading in ("training", "validation", "test"):
-        classes.add_column(heading, justify="right")
+    counts = (Column(split, justify="right") for split in ("training", "validation", "test"))
+    classes = Table("label", "class", *counts, box=None, pad_edge=False)
     for label, row in enumerate(document["classes"]):
-        counts = (f"{row[f'num_{split}']:,}" for split in ("train", "val", "test"))
-        classes.add_row(str(label), printable(row["name"]), *counts)
+        cells = (f"{row[f'num_{split}']:,}" for split in ("train", "val", "test"))
+        classes.add_row(str(label), printable(row["name"]), *cells)
     return Group(facts, "", classes)

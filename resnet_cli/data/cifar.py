@@ -7,7 +7,7 @@ import pickle
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -28,86 +28,47 @@ _ALLOWED_NAMES = {
 }
 
 
-class Member(msgspec.Struct, frozen=True):
-    """A file of the dataset."""
-
-    name: str
-    md5: str
-
-
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """The published facts about one of the two datasets."""
+    """Published facts about one of the two datasets."""
 
     name: str
     """Name on the command line."""
     display_name: str
-    archive: str
-    """File name of the archive."""
     size: int
     """Length of the archive in bytes."""
     sha256: str
-    folder: str
-    """Folder inside the archive."""
-    train: tuple[Member, ...]
-    test: Member
-    meta: Member
-    """File with the names of the classes."""
-    label_key: bytes
-    names_key: bytes
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
-    torchvision_class: str
-    """The class in `torchvision.datasets` that has the address of the archive."""
-    mirror_variable: str
-    """Environment variable with another address; downloads from it are checked against the same checksums."""
 
     @property
-    def members(self) -> tuple[Member, ...]:
-        """All files: training batches in order, test batch, class names."""
-        return (*self.train, self.test, self.meta)
+    def files(self) -> Any:
+        """The class in `torchvision.datasets`: names and MD5 of the files, address of the archive."""
+        import torchvision  # late: it imports torch, which takes seconds
+
+        return getattr(torchvision.datasets, self.name.upper())
+
+    @property
+    def md5(self) -> dict[str, str]:
+        """MD5 of each file by its name: training batches in order, test batch, class names."""
+        meta = self.files.meta
+        return dict([*self.files.train_list, *self.files.test_list, (meta["filename"], meta["md5"])])
 
 
-# MD5 of the members: torchvision.datasets.CIFAR10.train_list, .test_list and .meta, and the same of CIFAR100.
-# SHA-256 of the archives: `file_hash` in keras.datasets.cifar10 and .cifar100. Sizes of the archives: download logs of
-# torchvision and Keras.
+# SHA-256: `file_hash` in keras.datasets.cifar10 and .cifar100. Sizes: download logs of torchvision and Keras.
 CIFAR10 = Spec(
     name="cifar10",
     display_name="CIFAR-10",
-    archive="cifar-10-python.tar.gz",
     size=170_498_071,
     sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-    folder="cifar-10-batches-py",
-    train=(
-        Member("data_batch_1", "c99cafc152244af753f735de768cd75f"),
-        Member("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
-        Member("data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
-        Member("data_batch_4", "634d18415352ddfa80567beed471001a"),
-        Member("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
-    ),
-    test=Member("test_batch", "40351d587109b95175f43aff81a1287e"),
-    meta=Member("batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
-    label_key=b"labels",
-    names_key=b"label_names",
     # over all pixels; the widespread 0.2023… is a mean of per-image deviations
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
-    torchvision_class="CIFAR10",
-    mirror_variable="RESNET_CIFAR10_URL",
 )
 CIFAR100 = Spec(
     name="cifar100",
     display_name="CIFAR-100",
-    archive="cifar-100-python.tar.gz",
     size=169_001_437,
     sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-    folder="cifar-100-python",
-    train=(Member("train", "16019d7e3df5f24257cddd939b257f8d"),),
-    test=Member("test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
-    meta=Member("meta", "7973b15100ade9c7d40fb424638fde48"),
-    label_key=b"fine_labels",
-    names_key=b"fine_label_names",
-    torchvision_class="CIFAR100",
-    mirror_variable="RESNET_CIFAR100_URL",
 )
 SPECS = {spec.name: spec for spec in (CIFAR10, CIFAR100)}
 
@@ -119,11 +80,7 @@ def load_cifar(name: str, data_dir: Path | None, *, offline: bool = False, progr
     `cifar-100-python`; `data_dir` may also be that folder itself). If neither exists, the archive is downloaded from
     the address in `$RESNET_CIFAR10_URL` or `$RESNET_CIFAR100_URL`, else from the address that torchvision uses.
 
-    Args:
-        name: `cifar10` or `cifar100`.
-        data_dir: the data folder; None: `$RESNET_DATA`, else the user's cache folder.
-        offline: never download.
-        progress: receives the bytes downloaded, then the files read.
+    The arguments are those of `load_source`.
 
     Returns:
         The images in published order; labels are `labels` (CIFAR-10) or `fine_labels` (CIFAR-100).
@@ -142,15 +99,16 @@ def load_cifar(name: str, data_dir: Path | None, *, offline: bool = False, progr
     try:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is not a folder", hint="point --data-dir at the folder of the archive")
-        archive, unpacked = folder / spec.archive, _unpacked(spec, folder)
+        archive, unpacked = folder / spec.files.filename, _unpacked(spec, folder)
         if unpacked and not (archive.is_file() and _is_intact(spec, archive)):
             return _source(spec, _read_folder(spec, unpacked), unpacked, progress)
         if not archive.exists():
             if offline:
-                hint = f"run: resnet data fetch {spec.name}" + (f" --data-dir {data_dir}" if data_dir else "")
+                hint = f"run: resnet data fetch {name}" + (f" --data-dir {data_dir}" if data_dir else "")
                 raise InputError(f"{spec.display_name} not found in {folder}", hint=hint)
-            hint = f"download {spec.archive} to {folder}, or point --data-dir at its folder"
-            download(_address(spec), archive, size=spec.size, sha256=spec.sha256, hint=hint, progress=progress)
+            hint = f"download {archive.name} to {folder}, or point --data-dir at its folder"
+            url = os.environ.get(f"RESNET_{name.upper()}_URL") or spec.files.url
+            download(url, archive, size=spec.size, sha256=spec.sha256, hint=hint, progress=progress)
         return _source(spec, _read_archive(spec, archive), folder, progress)
     except OSError as error:
         raise InputError(
@@ -158,17 +116,10 @@ def load_cifar(name: str, data_dir: Path | None, *, offline: bool = False, progr
         ) from error
 
 
-def _address(spec: Spec) -> str:
-    if mirror := os.environ.get(spec.mirror_variable):
-        return mirror
-    import torchvision  # late: it imports torch, which takes seconds
-
-    return str(getattr(torchvision.datasets, spec.torchvision_class).url)
-
-
 def _unpacked(spec: Spec, folder: Path) -> Path | None:
     """The unpacked dataset: a folder in `folder`, or `folder` itself; None if there is neither."""
-    return next((place for place in (folder / spec.folder, folder) if (place / spec.test.name).is_file()), None)
+    test_batch = spec.files.test_list[0][0]
+    return next((place for place in (folder / spec.files.base_folder, folder) if (place / test_batch).is_file()), None)
 
 
 def _is_intact(spec: Spec, archive: Path) -> bool:
@@ -178,7 +129,7 @@ def _is_intact(spec: Spec, archive: Path) -> bool:
 
 def _read_archive(spec: Spec, archive: Path) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each member, in the order of the archive, which needs only one pass."""
-    names = {f"{spec.folder}/{member.name}": member.name for member in spec.members}
+    names = {f"{spec.files.base_folder}/{name}": name for name in spec.md5}
     with open(archive, "rb") as file:
         # the open file is verified and then parsed, so that another one cannot take its place in between
         if problem := file_problem(file, size=spec.size, sha256=spec.sha256):
@@ -194,23 +145,20 @@ def _read_archive(spec: Spec, archive: Path) -> Iterator[tuple[str, bytes]]:
 def _read_folder(spec: Spec, folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each file."""
     hint = f"delete {folder} and run: resnet data fetch {spec.name}"
-    for member in spec.members:
-        path = folder / member.name
+    for name, expected in spec.md5.items():
+        path = folder / name
         if not path.is_file():
             raise InputError(f"{path} is missing", hint=hint)
         with open(path, "rb") as file:
             data = file.read(_MAX_MEMBER_BYTES)
         actual = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if actual != member.md5:
-            raise InputError(f"{path} is damaged: MD5 is {actual}, not {member.md5}", hint=hint)
-        yield member.name, data
+        if actual != expected:
+            raise InputError(f"{path} is damaged: MD5 is {actual}, not {expected}", hint=hint)
+        yield name, data
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that resolves no names but those of arrays.
-
-    The checksums already guarantee the content; this is a second line of defence.
-    """
+    """Resolves no names but those of arrays: a second line of defence, since checksums guarantee the content."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED_NAMES:
@@ -220,34 +168,34 @@ class _Unpickler(pickle.Unpickler):
 
 def _parse(data: bytes, where: str) -> dict[bytes, Any]:
     try:
-        values: dict[bytes, Any] = _Unpickler(io.BytesIO(data), encoding="bytes").load()
+        return cast("dict[bytes, Any]", _Unpickler(io.BytesIO(data), encoding="bytes").load())
     except Exception as error:  # unpickling raises almost anything
         raise InputError(f"{where} is not a CIFAR file: {one_line(error)}") from error
-    return values
 
 
 def _source(spec: Spec, contents: Iterator[tuple[str, bytes]], location: Path, progress: Progress) -> Source:
     """Parse verified files, which may come in any order, and put them together."""
-    label, total = f"reading {spec.display_name}", len(spec.members)
-    files: dict[str, dict[bytes, Any]] = {}
+    label, total, known = f"reading {spec.display_name}", len(spec.md5), spec.files
+    parsed: dict[str, dict[bytes, Any]] = {}
     for name, data in contents:
-        progress(label, len(files), total, "files")
-        files[name] = _parse(data, f"{location}: {name}")
+        progress(label, len(parsed), total, "files")
+        parsed[name] = _parse(data, f"{location}: {name}")
     progress(label, total, total, "files")
+    classes = parsed[known.meta["filename"]][known.meta["key"].encode()]
     return Source(
         name=spec.name,
         display_name=spec.display_name,
-        classes=tuple(name.decode("ascii") for name in files[spec.meta.name][spec.names_key]),
-        train=_images([files[batch.name] for batch in spec.train], spec.label_key),
-        test=_images([files[spec.test.name]], spec.label_key),
+        classes=tuple(name.decode("ascii") for name in classes),
+        train=_images([parsed[name] for name, _ in known.train_list]),
+        test=_images([parsed[name] for name, _ in known.test_list]),
         location=str(location.resolve()),
         mean=spec.mean,
         std=spec.std,
     )
 
 
-def _images(batches: list[dict[bytes, Any]], label_key: bytes) -> Images:
+def _images(batches: list[dict[bytes, Any]]) -> Images:
     # each row of b"data" is the red, the green and the blue plane of an image
     planes = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
-    labels = np.concatenate([np.array(batch[label_key], np.int64) for batch in batches])
-    return Images(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)
+    labels = [label for batch in batches for label in batch.get(b"fine_labels") or batch[b"labels"]]
+    return Images(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(labels, np.int64))

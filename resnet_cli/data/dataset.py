@@ -44,16 +44,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     std: tuple[float, float, float] | None = None
 
 
-class Dataset(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class Dataset(Source, frozen=True, kw_only=True, eq=False):
     """Images of one run: a source with its subsets and validation split applied."""
 
-    name: str
-    display_name: str
-    classes: tuple[str, ...]
-    train: Images
     val: Images | None
-    test: Images
-    location: str | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fingerprint: str
@@ -92,10 +86,8 @@ def prepare(
         chosen = stratified_indices(train.labels, val_size, derive_seed(seed, "val-split"))
         rest = np.setdiff1d(np.arange(len(train)), chosen)
         train, val = train.take(rest), train.take(chosen)
-    return Dataset(
-        name=source.name, display_name=source.display_name, classes=source.classes, location=source.location,
-        train=train, val=val, test=test, mean=mean, std=std, fingerprint=fingerprint,
-    )  # fmt: skip
+    changes = {"train": train, "val": val, "test": test, "mean": mean, "std": std, "fingerprint": fingerprint}
+    return Dataset(**msgspec.structs.asdict(source) | changes)
 
 
 def stratified_indices(labels: Labels, count: int, seed: int) -> Labels:
@@ -103,8 +95,7 @@ def stratified_indices(labels: Labels, count: int, seed: int) -> Labels:
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * (count / len(labels))
     take = np.floor(exact).astype(np.int64)
-    for position in np.argsort(take - exact, kind="stable")[: count - int(take.sum())]:
-        take[position] += 1
+    take[np.argsort(take - exact, kind="stable")[: count - int(take.sum())]] += 1
     random = np.random.Generator(np.random.PCG64(seed))
     chosen = [
         random.permutation(np.flatnonzero(labels == label))[:number]

@@ -1,6 +1,5 @@
 """Download of one file: resumable, bounded, and verified before the file gets its name."""
 
-import contextlib
 import errno
 import hashlib
 import http.client
@@ -9,7 +8,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
@@ -26,16 +25,6 @@ BACKOFF_SECONDS = (1.0, 3.0, 9.0)  # before each further attempt
 
 _CHUNK = 2**18  # bytes
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses that may pass
-# Python's default list without files and FTP, which a redirection could otherwise lead to.
-_HANDLERS = (
-    urllib.request.ProxyHandler,
-    urllib.request.HTTPHandler,
-    urllib.request.HTTPSHandler,
-    urllib.request.HTTPRedirectHandler,
-    urllib.request.HTTPDefaultErrorHandler,
-    urllib.request.HTTPErrorProcessor,
-    urllib.request.UnknownHandler,
-)
 
 
 def download(url: str, destination: Path, *, size: int, sha256: str, hint: str, progress: Progress = silent) -> None:
@@ -77,18 +66,13 @@ def file_problem(file: IO[bytes], *, size: int, sha256: str) -> str | None:
     return None if actual == sha256 else f"SHA-256 is {actual}, not {sha256}"
 
 
-@contextlib.contextmanager
-def _lock(destination: Path, progress: Progress) -> Iterator[None]:
+def _lock(destination: Path, progress: Progress) -> AbstractContextManager[object]:
     lock = FileLock(f"{destination}.lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         progress("waiting for the download of another process", 0, 1)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _download(url: str, destination: Path, *, size: int, sha256: str, hint: str, progress: Progress) -> None:
@@ -104,32 +88,23 @@ def _download(url: str, destination: Path, *, size: int, sha256: str, hint: str,
 
 
 class _NetworkError(Exception):
-    """A failure of the server or of the connection to it.
+    """A failure of the server or of the connection to it; `is_transient` if another attempt may succeed."""
 
-    Args:
-        reason: description of the failure.
-        is_transient: whether another attempt may succeed.
-        is_stale: whether this server cannot continue from the bytes downloaded so far.
-    """
-
-    def __init__(self, reason: str, *, is_transient: bool = True, is_stale: bool = False) -> None:
+    def __init__(self, reason: str, *, is_transient: bool = True) -> None:
         super().__init__(reason)
         self.is_transient = is_transient
-        self.is_stale = is_stale
 
 
 def _complete(url: str, part: Path, size: int, hint: str, progress: Progress) -> None:
     """Append to `part` until it has `size` bytes, in several attempts if necessary."""
-    waits = list(BACKOFF_SECONDS)
-    while True:
+    for wait in (*BACKOFF_SECONDS, None):
         try:
-            return _attempt(url, part, size, progress)
+            _attempt(url, part, size, progress)
+            return
         except _NetworkError as error:
-            if error.is_stale:
-                part.unlink()
-            if not waits or not error.is_transient:
+            if wait is None or not error.is_transient:
                 raise InputError(f"{url}: {error}", hint=f"run the command again to resume, or {hint}") from error
-        time.sleep(waits.pop(0))
+            time.sleep(wait)
 
 
 def _attempt(url: str, part: Path, size: int, progress: Progress) -> None:
@@ -143,7 +118,9 @@ def _attempt(url: str, part: Path, size: int, progress: Progress) -> None:
         with _request(url, start) as response:
             if response.status != HTTPStatus.PARTIAL_CONTENT:
                 start = 0  # the server sends the whole file
-            _check_response(response, start, size)
+            length = response.headers.get("Content-Length", "")
+            if length.isdecimal() and start + int(length) != size:
+                raise _NetworkError(f"the server has {start + int(length):,} bytes, not {size:,}", is_transient=False)
             file.truncate(start)
             needed, free = size - start, shutil.disk_usage(part.parent).free
             if needed > free:
@@ -152,57 +129,42 @@ def _attempt(url: str, part: Path, size: int, progress: Progress) -> None:
 
 
 def _request(url: str, start: int) -> http.client.HTTPResponse:
-    """Request the bytes from `start` on; follows redirections to http and https only."""
-    opener = urllib.request.OpenerDirector()
-    for handler in _HANDLERS:
-        opener.add_handler(handler())
+    """Request the bytes from `start` on, or all of them if the server cannot continue there."""
     headers = {"User-Agent": "resnet-cli"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the caller checked the scheme
-        response: http.client.HTTPResponse = opener.open(request, timeout=TIMEOUT_SECONDS)
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
     except urllib.error.HTTPError as error:
         error.close()
-        cannot_resume = error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-        raise _NetworkError(
-            f"the server answers {error.code} {error.reason}",
-            is_transient=cannot_resume or error.code in _TRANSIENT,
-            is_stale=cannot_resume,
-        ) from error
+        if start and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return _request(url, 0)
+        answer = f"the server answers {error.code} {error.reason}"
+        raise _NetworkError(answer, is_transient=error.code in _TRANSIENT) from error
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address without a host
-        raise _NetworkError(_reason(error)) from error
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise _NetworkError(one_line(reason) if isinstance(reason, BaseException) else reason) from error
+    content_range = response.headers.get("Content-Range") or ""
+    if start and response.status == HTTPStatus.PARTIAL_CONTENT and not content_range.startswith(f"bytes {start}-"):
+        response.close()
+        return _request(url, 0)
     return response
 
 
-def _check_response(response: http.client.HTTPResponse, start: int, size: int) -> None:
-    """Refuse a response that cannot be the rest of the file before any of its bytes is kept."""
-    if start and not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
-        raise _NetworkError("the server resumes in the wrong place", is_stale=True)
-    length = response.headers.get("Content-Length", "")
-    if length.isdecimal() and start + int(length) != size:
-        raise _NetworkError(f"the server has {start + int(length):,} bytes, not {size:,}", is_transient=False)
-
-
 def _receive(response: http.client.HTTPResponse, file: IO[bytes], done: int, size: int, progress: Progress) -> None:
+    """Append the response to `file`; of a response that is too long, only enough to fail the check of the size."""
     label = f"downloading {Path(file.name).stem}"
-    while True:
-        progress(label, done, size, "bytes")
+    progress(label, done, size, "bytes")
+    while done <= size:
         try:
             chunk = response.read1(_CHUNK)  # returns the bytes received so far, so that a stall loses none of them
         except (OSError, http.client.HTTPException) as error:
-            raise _NetworkError(_reason(error)) from error
+            raise _NetworkError(one_line(error)) from error
         if not chunk:
             break
-        done += len(chunk)
-        if done > size:
-            raise _NetworkError(f"the server sends more than {size:,} bytes", is_transient=False, is_stale=True)
         file.write(chunk)
+        done += len(chunk)
+        progress(label, done, size, "bytes")
     if done < size:
         raise _NetworkError(f"the connection was lost after {done:,} of {size:,} bytes")
     file.flush()
     os.fsync(file.fileno())
-
-
-def _reason(error: Exception) -> str:
-    """The reason of a network error, on one line."""
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    return one_line(reason) if isinstance(reason, BaseException) else reason

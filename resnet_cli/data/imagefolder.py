@@ -29,6 +29,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
 # Modes that Pillow converts to RGB faithfully; it clips 16-bit and float pixels instead of scaling them.
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+_FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}  # in display names
 _LAYOUT = "an image folder contains train/<class>/* and test/<class>/*"
 _CACHE_VERSION = 1
 _REPORT_EVERY = 256  # images
@@ -59,57 +60,47 @@ class _Tree(NamedTuple):
         train, test = slice(self.num_train), slice(self.num_train, None)
         return Images(pixels[train], labels[train]), Images(pixels[test], labels[test])
 
-
-class _Decoded(NamedTuple):
-    """All images of a tree."""
-
-    pixels: Bytes  # (N, 32, 32, 3)
-    formats: frozenset[str]
+    @property
+    def display_name(self) -> str:
+        """Name of the folder; for the classes of CIFAR-10, that dataset and the format of its images."""
+        if self.classes != CIFAR10_CLASSES:
+            return self.root.name
+        formats = {_FORMAT_OF.get(file.path.suffix.lower(), "images") for file in self.files}
+        return f"CIFAR-10 ({formats.pop() if len(formats) == 1 else 'images'})"
 
 
 def load_imagefolder(
-    data_dir: Path | None, *, progress: Progress = silent, warn: Callable[[str], None] | None = None
+    data_dir: Path | None,
+    *,
+    verify: bool = False,
+    progress: Progress = silent,
+    warn: Callable[[str], None] | None = None,
 ) -> Source:
     """Read an image folder, from the cache if nothing changed since it was last decoded.
 
     Classes are the sorted folder names under `train`; images are sorted by file name. Hidden files
     and files with other extensions are ignored.
 
-    Args:
-        data_dir: folder that contains `train` and `test`; None: `$RESNET_DATA`.
-        progress: receives the number of decoded images.
-        warn: receives a message when the decoded images cannot be cached.
+    The arguments are those of `load_source`; `data_dir` contains `train` and `test`, None: `$RESNET_DATA`.
 
     Raises:
         ConfigError: no folder is given.
-        InputError: the folder has another layout, or an image cannot be decoded or is not 32×32.
+        InputError: the folder has another layout, an image cannot be decoded or is not 32×32, or the cache differs.
     """
     tree = _scan(_folder(data_dir))
     cache = _cache_path(tree)
-    decoded = _read_cache(cache, tree) if cache else None
-    if decoded is None:
-        decoded = _decode(tree, progress)
-        problem = _write_cache(cache, tree, decoded)
-        if problem and warn:
-            warn(f"{problem}: the images will be decoded again next time")
-    return _source(tree, decoded)
-
-
-def verify_imagefolder(data_dir: Path | None, *, progress: Progress = silent) -> Source:
-    """Decode an image folder again and compare it with the cache, if there is one; writes nothing.
-
-    Raises:
-        ConfigError: no folder is given.
-        InputError: as `load_imagefolder`, or the cache differs from the decoded images.
-    """
-    tree = _scan(_folder(data_dir))
-    decoded = _decode(tree, progress)
-    cache = _cache_path(tree)
-    if cache and cache.exists():
-        cached = _read_cache(cache, tree)
-        if cached is None or not np.array_equal(cached.pixels, decoded.pixels):
+    pixels = cached = _read_cache(cache, tree) if cache else None
+    if pixels is None or verify:
+        pixels = _decode(tree, progress)
+        if not verify:
+            _write_cache(cache, tree, pixels, warn)
+        elif cache and cache.exists() and (cached is None or not np.array_equal(cached, pixels)):
             raise InputError(f"{cache} does not match the images in {tree.root}", hint="delete it; it will be rebuilt")
-    return _source(tree, decoded)
+    train, test = tree.split(pixels)
+    return Source(
+        name="imagefolder", display_name=tree.display_name, classes=tree.classes, train=train, test=test,
+        location=str(tree.root),
+    )  # fmt: skip
 
 
 def _folder(data_dir: Path | None) -> Path:
@@ -165,43 +156,44 @@ def _visible(folder: Path) -> "list[os.DirEntry[str]]":
         return [entry for entry in entries if not entry.name.startswith(".")]
 
 
-def _decode(tree: _Tree, progress: Progress) -> _Decoded:
+def _decode(tree: _Tree, progress: Progress) -> Bytes:
+    """The pixels of all images: (N, 32, 32, 3)."""
     count = len(tree.files)
     pixels = np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    formats: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an image is either correct or refused in one line
         # one thread: at this size Pillow holds the interpreter lock most of the time
         for i, file in enumerate(tree.files):
             if i % _REPORT_EVERY == 0:
                 progress("decoding images", i, count, "images")
-            formats.add(_decode_one(file.path, pixels[i]))
+            pixels[i] = _decode_one(file.path)
     progress("decoding images", count, count, "images")
-    return _Decoded(pixels, frozenset(formats))
+    return pixels
 
 
-def _decode_one(path: Path, target: Bytes) -> str:
-    """Decode `path` into `target` (32, 32, 3) and return its format."""
+def _decode_one(path: Path) -> Bytes:
+    """The pixels of an image: (32, 32, 3)."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
             # the header is checked before any pixel is decoded, so that no image can claim gigabytes
-            size, mode, image_format = image.size, image.mode, image.format
-            if size == (IMAGE_SIZE, IMAGE_SIZE) and mode in _MODES:
-                target[:] = np.asarray(image.convert("RGB"))
-        if image_format == "PNG":  # only `verify` compares its checksums
+            if image.size != (IMAGE_SIZE, IMAGE_SIZE):
+                width, height = image.size
+                problem = f"{path} is {width}×{height} pixels, not {IMAGE_SIZE}×{IMAGE_SIZE}"
+                raise InputError(problem, hint="resize the images first")
+            if image.mode not in _MODES:
+                problem = f"{path} has pixels of mode {image.mode}, not 8 bits per channel"
+                raise InputError(problem, hint="convert the images first")
+            pixels = np.asarray(image.convert("RGB"))
+        if image.format == "PNG":  # only `verify` compares its checksums
             with Image.open(path, formats=_FORMATS) as image:
                 image.verify()
+    except InputError:
+        raise
     except Exception as error:  # decoders of damaged images raise almost anything
         is_unknown = isinstance(error, PIL.UnidentifiedImageError)
         reason = "not an image of a supported format" if is_unknown else one_line(error)
         raise InputError(f"{path} cannot be decoded: {reason}", hint="replace or remove it") from error
-    if size != (IMAGE_SIZE, IMAGE_SIZE):
-        raise InputError(
-            f"{path} is {size[0]}×{size[1]} pixels, not {IMAGE_SIZE}×{IMAGE_SIZE}", hint="resize the images first"
-        )
-    if mode not in _MODES:
-        raise InputError(f"{path} has pixels of mode {mode}, not 8 bits per channel", hint="convert the images first")
-    return image_format or "unknown"
+    return pixels
 
 
 def _cache_path(tree: _Tree) -> Path | None:
@@ -219,45 +211,28 @@ def _cache_path(tree: _Tree) -> Path | None:
         return None
 
 
-def _read_cache(cache: Path, tree: _Tree) -> _Decoded | None:
+def _read_cache(cache: Path, tree: _Tree) -> Bytes | None:
     """The decoded images in `cache`; None if it is missing or damaged, since it can be rebuilt."""
     try:
         with np.load(cache, allow_pickle=False) as arrays:
-            decoded = _Decoded(arrays["pixels"], frozenset(str(name) for name in arrays["formats"]))
-            fingerprint = str(arrays["fingerprint"])
+            pixels, fingerprint = arrays["pixels"], str(arrays["fingerprint"])
     except Exception:  # np.load of a damaged archive raises almost anything
         return None
-    if decoded.pixels.shape != (len(tree.files), IMAGE_SIZE, IMAGE_SIZE, 3) or decoded.pixels.dtype != np.uint8:
+    if pixels.shape != (len(tree.files), IMAGE_SIZE, IMAGE_SIZE, 3) or pixels.dtype != np.uint8:
         return None
-    return decoded if fingerprint_of(*tree.split(decoded.pixels)) == fingerprint else None
+    return pixels if fingerprint_of(*tree.split(pixels)) == fingerprint else None
 
 
-def _write_cache(cache: Path | None, tree: _Tree, decoded: _Decoded) -> str | None:
-    """Write the cache; return the problem if that fails."""
-    if cache is None:
-        return "no cache folder (set XDG_CACHE_HOME)"
-    fingerprint = fingerprint_of(*tree.split(decoded.pixels))
-    buffer = io.BytesIO()
-    np.savez(buffer, pixels=decoded.pixels, formats=sorted(decoded.formats), fingerprint=fingerprint)
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(cache, buffer.getvalue())
-    except OSError as error:
-        return f"{cache.parent}: {error.strerror}"
-    return None
-
-
-def _source(tree: _Tree, decoded: _Decoded) -> Source:
-    train, test = tree.split(decoded.pixels)
-    display_name = tree.root.name
-    if tree.classes == CIFAR10_CLASSES:
-        only = "".join(decoded.formats) if len(decoded.formats) == 1 else None
-        display_name = f"CIFAR-10 ({only if only in ('JPEG', 'PNG') else 'images'})"
-    return Source(
-        name="imagefolder",
-        display_name=display_name,
-        classes=tree.classes,
-        train=train,
-        test=test,
-        location=str(tree.root),
-    )
+def _write_cache(cache: Path | None, tree: _Tree, pixels: Bytes, warn: Callable[[str], None] | None) -> None:
+    problem = "no cache folder (set XDG_CACHE_HOME)"
+    if cache:
+        buffer = io.BytesIO()
+        np.savez(buffer, pixels=pixels, fingerprint=fingerprint_of(*tree.split(pixels)))
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(cache, buffer.getvalue())
+            return
+        except OSError as error:
+            problem = f"{cache.parent}: {error.strerror}"
+    if warn:
+        warn(f"{problem}: the images will be decoded again next time")

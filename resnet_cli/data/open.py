@@ -16,6 +16,7 @@ def load_source(
     data_dir: Path | None,
     *,
     offline: bool = False,
+    verify: bool = False,
     progress: Progress = silent,
     warn: Callable[[str], None] | None = None,
 ) -> Source:
@@ -25,6 +26,8 @@ def load_source(
         name: `cifar10`, `cifar100`, `digits` or `imagefolder`.
         data_dir: folder of the dataset; ignored for `digits`, which is embedded.
         offline: never download, so that nothing is written to `data_dir`.
+        verify: decode images again and compare them with the cache, if there is one, without writing anything;
+            the other datasets are verified on every call.
         progress: receives the bytes downloaded, then the files or images read.
         warn: receives a message when decoded images cannot be cached.
 
@@ -39,7 +42,7 @@ def load_source(
     if name == "imagefolder":
         from resnet_cli.data.imagefolder import load_imagefolder
 
-        return load_imagefolder(data_dir, progress=progress, warn=warn)
+        return load_imagefolder(data_dir, verify=verify, progress=progress, warn=warn)
     from resnet_cli.data.cifar import load_cifar
 
     return load_cifar(name, data_dir, offline=offline, progress=progress)
@@ -70,9 +73,7 @@ def open_data(
         run: directory of that run, for the error message.
         allow_other_data: accept data whose fingerprint differs from the recorded one.
         override: option that makes the command accept other data, for the error message.
-        offline: never download.
-        progress: receives the bytes downloaded, then the files or images read.
-        warn: receives a message when decoded images cannot be cached.
+        offline, progress, warn: as for `load_source`.
         load: replaces `load_source`, for example by a cached version when several runs share their data.
 
     Raises:

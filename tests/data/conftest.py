@@ -1,18 +1,20 @@
-"""Shared by the tests of the data sources: a private cache, a tiny CIFAR, a server, image folders."""
+"""Shared by the tests of data sources and of `resnet data`: a private cache, a tiny CIFAR, a server, image folders."""
+
+import threading
 
 import numpy as np
 import pytest
 import tiny_cifar
 from PIL import Image
 
-from resnet_cli.data import cifar, download
+from resnet_cli.data import download
 
 
 @pytest.fixture(autouse=True)
 def private_places(tmp_path, monkeypatch):
     """No test reads or writes the user's own data."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    for name in ("RESNET_DATA", "RESNET_CIFAR10_URL", "RESNET_CIFAR100_URL"):
+    for name in ("RESNET_DATA", "RESNET_CIFAR10_URL", "RESNET_CIFAR100_URL", "RESNET_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(download, "BACKOFF_SECONDS", (0.0, 0.0))
@@ -26,15 +28,17 @@ def tiny():
 @pytest.fixture
 def published(tiny, monkeypatch):
     """The tiny CIFAR in place of CIFAR-10."""
-    monkeypatch.setitem(cifar.SPECS, "cifar10", tiny.spec)
+    tiny.publish(monkeypatch)
     return tiny
 
 
 @pytest.fixture
 def server(tiny, monkeypatch):
-    with tiny_cifar.Server(tiny.archive).running() as running:
+    with tiny_cifar.Server(tiny.archive) as running:
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}).start()
         monkeypatch.setenv("RESNET_CIFAR10_URL", running.url)
         yield running
+        running.shutdown()
 
 
 def noise(seed):

@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 
-import msgspec
 import numpy as np
 import pytest
 import tiny_cifar
@@ -17,13 +16,14 @@ from resnet_cli.data.cifar import CIFAR10, CIFAR100, load_cifar
 from resnet_cli.data.dataset import fingerprint_of
 from resnet_cli.errors import ConfigError, InputError
 
+ARCHIVE, FOLDER = torchvision.datasets.CIFAR10.filename, torchvision.datasets.CIFAR10.base_folder
 TINY_FINGERPRINT = "e364d83a4704c1dd1096fd6b3758a0a2773acfaa8565dcb1aceef735f4d694a0"
 
 
 @pytest.fixture
 def archive(published, tmp_path):
     """The archive in a data folder."""
-    path = tmp_path / "data" / published.spec.archive
+    path = tmp_path / "data" / ARCHIVE
     path.parent.mkdir()
     path.write_bytes(published.archive)
     return path
@@ -32,7 +32,7 @@ def archive(published, tmp_path):
 @pytest.fixture
 def unpacked(published, tmp_path):
     """The unpacked archive in the same data folder."""
-    folder = tmp_path / "data" / published.spec.folder
+    folder = tmp_path / "data" / FOLDER
     published.unpack(folder)
     return folder
 
@@ -69,7 +69,7 @@ def test_the_archive_gives_the_published_images_in_the_published_order(archive, 
 
 
 def test_the_cifar10_fingerprint_does_not_depend_on_archive_folder_or_version(archive, published, tmp_path):
-    published.unpack(tmp_path / "other" / published.spec.folder)
+    published.unpack(tmp_path / "other" / FOLDER)
     for folder in (archive.parent, tmp_path / "other"):
         source = load_cifar("cifar10", folder)
         assert fingerprint_of(source.train, source.test) == TINY_FINGERPRINT
@@ -93,10 +93,10 @@ def test_cifar100_has_fine_labels_and_no_published_statistics(tmp_path, monkeypa
         for name, fine in labels.items()
     }
     pickles = {name: tiny_cifar.python2_pickle(value) for name, value in values.items()}
-    data = tiny_cifar.tar_gz(pickles | {"meta": tiny_cifar.python2_pickle(tiny_cifar.META_100)}, CIFAR100.folder)
-    spec = msgspec.structs.replace(CIFAR100, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    monkeypatch.setitem(cifar.SPECS, "cifar100", spec)
-    (tmp_path / spec.archive).write_bytes(data)
+    meta = tiny_cifar.python2_pickle(tiny_cifar.META_100)
+    archive = tiny_cifar.tar_gz(pickles | {"meta": meta}, torchvision.datasets.CIFAR100.base_folder)
+    tiny_cifar.publish(monkeypatch, CIFAR100, archive)
+    (tmp_path / torchvision.datasets.CIFAR100.filename).write_bytes(archive)
     source = load_cifar("cifar100", tmp_path)
     assert source.display_name == "CIFAR-100"
     assert source.train.labels.tolist() == labels["train"]
@@ -105,24 +105,12 @@ def test_cifar100_has_fine_labels_and_no_published_statistics(tmp_path, monkeypa
     assert source.mean is None
 
 
-@pytest.mark.parametrize("spec", [CIFAR10, CIFAR100], ids=["cifar10", "cifar100"])
-def test_the_published_facts_about_cifar_equal_those_of_torchvision(spec, monkeypatch):
-    known = getattr(torchvision.datasets, spec.torchvision_class)
-    assert (spec.archive, spec.folder) == (known.filename, known.base_folder)
-    assert [[m.name, m.md5] for m in spec.train] == known.train_list
-    assert [[spec.test.name, spec.test.md5]] == known.test_list
-    assert (spec.meta.name, spec.meta.md5) == (known.meta["filename"], known.meta["md5"])
-    assert spec.names_key.decode() == known.meta["key"]
-    assert cifar._address(spec) == known.url
-    monkeypatch.setenv(spec.mirror_variable, "https://mirror.example/file")
-    assert cifar._address(spec) == "https://mirror.example/file"
-
-
 @pytest.mark.parametrize(("spec", "values"), [(CIFAR10, tiny_cifar.META), (CIFAR100, tiny_cifar.META_100)])
 def test_the_rebuilt_file_of_class_names_is_the_published_one_and_is_parsed(spec, values):
     data = tiny_cifar.python2_pickle(values)
-    assert hashlib.md5(data, usedforsecurity=False).hexdigest() == spec.meta.md5
-    assert cifar._parse(data, spec.meta.name) == values
+    name = spec.files.meta["filename"]
+    assert hashlib.md5(data, usedforsecurity=False).hexdigest() == spec.md5[name]
+    assert cifar._parse(data, name) == values
 
 
 def test_a_missing_archive_is_downloaded_once_and_then_used_offline(published, server, tmp_path):
@@ -136,23 +124,25 @@ def test_a_missing_archive_is_downloaded_once_and_then_used_offline(published, s
     assert len(server.requests) == 1
 
 
+def test_without_a_mirror_the_archive_comes_from_the_address_that_torchvision_uses(
+    published, server, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("RESNET_CIFAR10_URL")
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", server.url)
+    check(load_cifar("cifar10", tmp_path), published)
+
+
 def test_a_mirror_cannot_serve_another_archive(published, server, tmp_path):
     server.content = server.content[:-1] + b"!"
     with pytest.raises(InputError, match="SHA-256 is"):
         load_cifar("cifar10", tmp_path)
-    assert not (tmp_path / published.spec.archive).exists()
+    assert not (tmp_path / ARCHIVE).exists()
 
 
 def test_an_unreachable_server_gives_the_way_round_the_download(published, monkeypatch, tmp_path):
     monkeypatch.setenv("RESNET_CIFAR10_URL", "http://127.0.0.1:1/x")
     with pytest.raises(InputError, match=rf"download cifar-10-python\.tar\.gz to {tmp_path}, or point --data-dir"):
         load_cifar("cifar10", tmp_path)
-
-
-def test_offline_nothing_is_downloaded_and_the_command_that_downloads_is_named(published, server, tmp_path):
-    with pytest.raises(InputError, match=rf"CIFAR-10 not found in {tmp_path}; run: resnet data fetch cifar10 --data-"):
-        load_cifar("cifar10", tmp_path, offline=True)
-    assert server.requests == []
 
 
 def test_a_damaged_archive_is_refused_and_never_parsed(archive, published, server, monkeypatch):
@@ -228,10 +218,10 @@ def test_a_pickle_that_runs_code_is_refused_by_its_checksum_and_even_with_the_ri
     monkeypatch.chdir(tmp_path)
     hostile = tiny_cifar.TinyCifar(data_batch_1=data)
     hostile.unpack(tmp_path / "data")
-    monkeypatch.setitem(cifar.SPECS, "cifar10", tiny_cifar.TinyCifar().spec)
+    tiny_cifar.TinyCifar().publish(monkeypatch)
     with pytest.raises(InputError, match="data_batch_1 is damaged: MD5 is"):
         load_cifar("cifar10", tmp_path / "data")
-    monkeypatch.setitem(cifar.SPECS, "cifar10", hostile.spec)
+    hostile.publish(monkeypatch)
     with pytest.raises(InputError, match=r"data_batch_1 is not a CIFAR file: it refers to \S+\.\S+$"):
         load_cifar("cifar10", tmp_path / "data")
     assert os.listdir(tmp_path) == ["data"]
@@ -258,17 +248,3 @@ def test_an_unreadable_archive_gives_one_line(archive):
     archive.mkdir()
     with pytest.raises(InputError, match=r"cifar-10-python\.tar\.gz: Is a directory"):
         load_cifar("cifar10", archive.parent)
-
-
-def test_reading_cifar_imports_no_torch(tmp_path):
-    code = (
-        "import sys, tiny_cifar; from pathlib import Path; from resnet_cli.data import cifar\n"
-        "tiny = tiny_cifar.TinyCifar(); folder = Path(sys.argv[1]); cifar.SPECS['cifar10'] = tiny.spec\n"
-        "(folder / tiny.spec.archive).write_bytes(tiny.archive)\n"
-        "print(len(cifar.load_cifar('cifar10', folder).train), 'torch' in sys.modules)"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert answer.stdout.split() == ["20", "False"]

@@ -55,7 +55,7 @@ def test_a_recorded_folder_that_is_gone_leaves_the_choice_to_the_user(config, tr
 def test_nothing_is_downloaded_into_a_recorded_folder(published, server, tmp_path):
     config = config_for("cifar10")
     recorded = record_of(open_data(config, data_dir=tmp_path / "data"))
-    (tmp_path / "data" / published.spec.archive).unlink()
+    next((tmp_path / "data").glob("*.tar.gz")).unlink()
     before = sorted((tmp_path / "data").iterdir())
     with pytest.raises(InputError, match="resnet data fetch cifar10"):
         open_data(config, recorded=recorded)

@@ -5,45 +5,11 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-import tiny_cifar
-from PIL import Image
 
 from resnet_cli.cli.app import run
-from resnet_cli.data import cifar, download
 
 DIGITS = "b008b9b015fca5e3ac39e30086785e6a23ffdf3071047da60b8357ec956256fc"
-
-
-@pytest.fixture(autouse=True)
-def private_places(tmp_path, monkeypatch):
-    """No test reads or writes the user's own data."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    monkeypatch.delenv("RESNET_DATA", raising=False)
-    monkeypatch.delenv("RESNET_DEBUG", raising=False)
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(download, "BACKOFF_SECONDS", (0.0,))
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """A server with a tiny CIFAR-10 in place of the published one."""
-    tiny = tiny_cifar.TinyCifar()
-    monkeypatch.setitem(cifar.SPECS, "cifar10", tiny.spec)
-    with tiny_cifar.Server(tiny.archive).running() as running:
-        monkeypatch.setenv("RESNET_CIFAR10_URL", running.url)
-        yield running
-
-
-@pytest.fixture
-def images(tmp_path):
-    """An image folder of two classes."""
-    for i, path in enumerate(["train/ant/0", "train/ant/1", "train/bee/0", "test/ant/0", "test/bee/0"]):
-        file = tmp_path / "insects" / f"{path}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)).save(file)
-    return tmp_path / "insects"
 
 
 @pytest.fixture
@@ -82,26 +48,26 @@ def test_data_show_applies_the_limits_and_the_split_of_a_run(data):
     assert document["fingerprint"] != DIGITS, "a subset is another dataset"
 
 
-def test_data_show_lists_the_classes_of_an_image_folder(data, images):
-    code, out, err = data("show", "imagefolder", "--data-dir", images)
+def test_data_show_lists_the_classes_of_an_image_folder(data, tree):
+    code, out, err = data("show", "imagefolder", "--data-dir", tree)
     assert code == 0
     rows = [line.split() for line in out.splitlines()[-2:]]
-    assert rows == [["0", "ant", "2", "0", "1"], ["1", "bee", "1", "0", "1"]]
-    assert str(images) in out
+    assert rows == [["0", "cat", "2", "0", "1"], ["1", "dog", "1", "0", "1"]]
+    assert str(tree) in out
     assert "decoding images: 5 images of 5 images" in err
-    assert data("show", "imagefolder", "--data-dir", images)[2] == "", "the images are read from the cache"
+    assert data("show", "imagefolder", "--data-dir", tree)[2] == "", "the images are read from the cache"
 
 
-def test_a_class_name_cannot_control_the_terminal(data, images):
+def test_a_class_name_cannot_control_the_terminal(data, tree):
     for split in ("train", "test"):
-        (images / split / "bee").rename(images / split / "bee\x1b]0;title\x07")
-    out = data("show", "imagefolder", "--data-dir", images)[1]
+        (tree / split / "dog").rename(tree / split / "dog\x1b]0;title\x07")
+    out = data("show", "imagefolder", "--data-dir", tree)[1]
     assert "\x1b" not in out
-    assert "bee\\x1b]0;title\\x07" in out
+    assert "dog\\x1b]0;title\\x07" in out
 
 
-def test_data_fetch_downloads_once_and_resumes_an_interrupted_download(data, server, tmp_path):
-    server.cut_after = [4000, 0]
+def test_data_fetch_downloads_once_and_resumes_an_interrupted_download(data, published, server, tmp_path):
+    server.cut_after = [4000, 0, 0]
     code, out, err = data("fetch", "cifar10", "--data-dir", tmp_path)
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].startswith(f"error: {server.url}: the connection was lost after 4,000 of ")
@@ -120,19 +86,19 @@ def test_data_fetch_has_nothing_to_do_for_the_embedded_digits(data):
     assert data("fetch", "digits") == (0, f"{sentence}fingerprint {DIGITS}\n", "")
 
 
-def test_data_fetch_decodes_an_image_folder_and_warns_if_it_cannot_be_cached(data, images, tmp_path):
+def test_data_fetch_decodes_an_image_folder_and_warns_if_it_cannot_be_cached(data, tree, tmp_path):
     cache = tmp_path / "user-cache"
-    assert data("fetch", "imagefolder", "--data-dir", images)[0] == 0
+    assert data("fetch", "imagefolder", "--data-dir", tree)[0] == 0
     assert len(list(cache.rglob("*.npz"))) == 1
     cache.rename(tmp_path / "moved")
     cache.write_text("a file where the folder should be")
-    code, _, err = data("fetch", "imagefolder", "--data-dir", images, "--quiet")
+    code, _, err = data("fetch", "imagefolder", "--data-dir", tree, "--quiet")
     assert code == 0
     assert err.startswith("warning: ")
     assert "decoded again next time" in err
 
 
-def test_data_verify_confirms_an_intact_archive_and_names_a_damaged_one(data, server, tmp_path):
+def test_data_verify_confirms_an_intact_archive_and_names_a_damaged_one(data, published, server, tmp_path):
     data("fetch", "cifar10", "--data-dir", tmp_path)
     code, out, _ = data("verify", "cifar10", "--data-dir", tmp_path)
     assert (code, out.split(",")[0]) == (0, "CIFAR-10: OK")
@@ -148,21 +114,21 @@ def test_data_verify_confirms_an_intact_archive_and_names_a_damaged_one(data, se
 
 
 @pytest.mark.parametrize("command", ["verify", "show"])
-def test_only_data_fetch_downloads(command, data, server, tmp_path):
+def test_only_data_fetch_downloads(command, data, published, server, tmp_path):
     code, out, err = data(command, "cifar10", "--data-dir", tmp_path)
     assert (code, out) == (2, "")
     assert err == f"error: CIFAR-10 not found in {tmp_path}; run: resnet data fetch cifar10 --data-dir {tmp_path}\n"
     assert server.requests == []
 
 
-def test_data_verify_compares_an_image_folder_with_its_cache(data, images, tmp_path):
-    assert data("verify", "imagefolder", "--data-dir", images)[0] == 0
-    data("fetch", "imagefolder", "--data-dir", images)
+def test_data_verify_compares_an_image_folder_with_its_cache(data, tree, tmp_path):
+    assert data("verify", "imagefolder", "--data-dir", tree)[0] == 0
+    data("fetch", "imagefolder", "--data-dir", tree)
     (cache,) = (tmp_path / "user-cache").rglob("*.npz")
     cache.write_bytes(b"damaged")
-    code, _, err = data("verify", "imagefolder", "--data-dir", images, "--quiet")
+    code, _, err = data("verify", "imagefolder", "--data-dir", tree, "--quiet")
     assert (code, err) == (
-        2, f"error: {cache} does not match the images in {images}; delete it; it will be rebuilt\n",
+        2, f"error: {cache} does not match the images in {tree}; delete it; it will be rebuilt\n",
     )  # fmt: skip
 
 
