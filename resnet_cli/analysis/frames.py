@@ -199,20 +199,12 @@ def epochs_frame(study: Study) -> "pd.DataFrame":
 
 
 def load_runs(paths: Paths) -> "pd.DataFrame":
-    """Load `runs_frame` of the runs in `paths`; warn about skipped runs.
-
-    Raises:
-        InputError: a path does not exist, is a file, or contains no run directory.
-    """
+    """Load `runs_frame` of the runs in `paths`; warn about skipped runs. Raises the errors of `load_study`."""
     return runs_frame(_load_with_warnings(paths))
 
 
 def load_epochs(paths: Paths) -> "pd.DataFrame":
-    """Load `epochs_frame` of the runs in `paths`; warn about skipped runs.
-
-    Raises:
-        InputError: a path does not exist, is a file, or contains no run directory.
-    """
+    """Load `epochs_frame` of the runs in `paths`; warn about skipped runs. Raises the errors of `load_study`."""
     return epochs_frame(_load_with_warnings(paths, with_metrics=True))
 
 

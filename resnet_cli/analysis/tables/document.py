@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -63,7 +63,7 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
         "skipped": msgspec.to_builtins(study.skipped), "notes": [], "assertions": [],
     }  # fmt: skip
     groups = study.groups()
-    names = group_names(groups)
+    names = group_names(list(groups))
     if len(groups) > 1:
         document["notes"].append(f"runs of {len(groups)} different datasets or recipes have separate tables")
     for group, runs in groups.items():
@@ -88,25 +88,22 @@ def check_sort_column(sort: str | None) -> tuple[str | None, bool]:
     return column, sort.startswith("-")
 
 
-def group_names(groups: Iterable[Group]) -> dict[Group, str]:
+def group_names(groups: Sequence[Group]) -> dict[Group, str]:
     """Map each group to its name in headings: its label, with the start of the fingerprint if labels coincide."""
-    groups = list(groups)
-    labels = [group.label for group in groups]
+    count = Counter(group.label for group in groups)
     return {
-        group: f"{group.label} [{group.fingerprint[:8]}]" if labels.count(group.label) > 1 else group.label
+        group: group.label if count[group.label] == 1 else f"{group.label} [{group.fingerprint[:8]}]"
         for group in groups
-    }
+    }  # fmt: skip
 
 
 def _networks(runs: Sequence[Run]) -> list[NetworkRuns]:
-    found: dict[tuple[int, str, str], list[Run]] = {}
+    found: dict[tuple[int, str, str], NetworkRuns] = {}
     for run in runs:
         config = run.record.config
-        found.setdefault((config.depth, config.arch, config.shortcut), []).append(run)
-    return [
-        NetworkRuns(rows=[run_row(run) for run in same], published=published(same[0].record.config))
-        for _, same in sorted(found.items())
-    ]
+        key = config.depth, config.arch, config.shortcut
+        found.setdefault(key, NetworkRuns(rows=[], published=published(config))).rows.append(run_row(run))
+    return [network for _, network in sorted(found.items())]
 
 
 def _network_row(network: NetworkRuns) -> Row:

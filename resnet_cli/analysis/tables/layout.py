@@ -56,7 +56,7 @@ def layout(document: Mapping[str, Any]) -> Report:
     for row in document["networks"]:
         grouped.setdefault(_group(row), []).append(row)
     tables = []
-    for group, name in group_names(grouped).items():
+    for group, name in group_names(list(grouped)).items():
         gaps, depth_gaps, amplified = (
             [row for row in document[part] if _group(row) == group] for part in ("gaps", "depth_gaps", "amplification")
         )
