@@ -84,9 +84,7 @@ def run_study(
 def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) -> StudyResults:
     """Write `table1.md` and `figures/` in `folder` from all complete runs in `folder/runs`.
 
-    Args:
-        folder: the study.
-        warn: called with one line for each flaw of a figure.
+    `warn` is called with one line for each flaw of a figure.
 
     Raises:
         InputError: there is no complete run.

@@ -118,17 +118,10 @@ def difference(first: Sample, second: Sample) -> Difference:
 
 
 def sampling_standard_error_pp(first_pct: float, second_pct: float, num_test: int) -> float:
-    """Compute the binomial standard error of a difference of two accuracies due to the finite test set.
+    """Compute the binomial standard error of a difference of two accuracies that is due to `num_test` test images.
 
     The errors of the two networks are treated as independent. Both are tested on the same images, so
     the true standard error of the difference is usually smaller.
-
-    Args:
-        first_pct, second_pct: accuracies or error rates, in percent.
-        num_test: number of test images.
-
-    Returns:
-        Percentage points.
     """
     return math.sqrt(sum(p * (100 - p) / num_test for p in (first_pct, second_pct)))
 

@@ -1,6 +1,5 @@
 """Tables that several commands print."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +79,7 @@ def _column_widths(table: "TextTable", width: int) -> dict[int, int | None]:
     """Map the columns to show to their widths; with None, rich chooses the width and wraps text."""
     from resnet_cli.analysis.tables.layout import MISSING
 
-    def total(widths: Mapping[int, int]) -> int:
+    def total() -> int:
         return sum(widths.values()) + _GAP * (len(widths) - 1)
 
     columns = table.columns
@@ -91,11 +90,11 @@ def _column_widths(table: "TextTable", width: int) -> dict[int, int | None]:
     # Columns of dashes are hidden first.
     is_empty = [bool(table.rows) and all(row[i] == MISSING for row in table.rows) for i in range(len(columns))]
     for i in sorted(widths, key=lambda i: (not is_empty[i], -columns[i].rank)):
-        if total(widths) > width and (columns[i].rank > 0 or is_empty[i]):
+        if total() > width and (columns[i].rank > 0 or is_empty[i]):
             del widths[i]
-    if total(widths) > width or any(column.is_text for column in columns):
+    if total() > width or any(column.is_text for column in columns):
         return dict.fromkeys(widths)
     # The remaining width keeps headers on one line, starting from the left.
     for i, least in list(widths.items()):
-        widths[i] = least + min(max(0, cell_len(columns[i].header) - least), width - total(widths))
+        widths[i] = least + min(max(0, cell_len(columns[i].header) - least), width - total())
     return dict(widths)

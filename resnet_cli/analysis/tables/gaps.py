@@ -87,11 +87,20 @@ def amplification_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
     by_shortcut: dict[str, list[Pair]] = {}
     for residual, plain in _twins(networks):
         by_shortcut.setdefault(residual.family[1], []).append((residual, plain))
-    return [
-        _amplification_row(deep, shallow)
-        for _, (shallow, *deeper) in sorted(by_shortcut.items())
-        for deep in deeper
-    ]  # fmt: skip
+    rows = []
+    for shortcut, (shallow, *deeper) in sorted(by_shortcut.items()):
+        for deep in deeper:
+            ratio = amplification(_accuracies(deep), _accuracies(shallow))
+            low, high = ratio.interval or (None, None)
+            above, below = _published_difference(*deep), _published_difference(*shallow)
+            rows.append({
+                "shortcut": shortcut, "deep_depth": deep[0].depth, "shallow_depth": shallow[0].depth,
+                "ratio": ratio.value, "low": low, "high": high,
+                "width": None if low is None or high is None else high - low,
+                "n": ratio.n, "is_unbounded": ratio.is_unbounded,
+                "published_ratio": above / below if above is not None and below else None,
+            })  # fmt: skip
+    return rows
 
 
 def _twins(networks: Sequence[NetworkRuns]) -> Iterator[Pair]:
@@ -119,19 +128,6 @@ def _difference_rows(first: NetworkRuns, second: NetworkRuns) -> Iterator[Row]:
             row["sampling_standard_error_pp"] = sampling_standard_error_pp(a, b, first.rows[0]["num_test"])
             row["published_difference_pp"] = _published_difference(first, second)
         yield row
-
-
-def _amplification_row(deep: Pair, shallow: Pair) -> Row:
-    ratio = amplification(_accuracies(deep), _accuracies(shallow))
-    low, high = ratio.interval or (None, None)
-    above, below = _published_difference(*deep), _published_difference(*shallow)
-    return {
-        "shortcut": deep[0].family[1], "deep_depth": deep[0].depth, "shallow_depth": shallow[0].depth,
-        "ratio": ratio.value, "low": low, "high": high,
-        "width": None if low is None or high is None else high - low,
-        "n": ratio.n, "is_unbounded": ratio.is_unbounded,
-        "published_ratio": above / below if above is not None and below else None,
-    }  # fmt: skip
 
 
 def _accuracies(pair: Pair) -> tuple[Sample, Sample]:

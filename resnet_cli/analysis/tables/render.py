@@ -26,12 +26,10 @@ _LATEX = str.maketrans({
 
 
 def render(document: Mapping[str, Any], format: Format) -> str:
-    """Convert a document of `study_document`, which may have additional keys, to text that ends with a line break.
+    """Convert a document of `study_document` to text that ends with a line break.
 
-    Args:
-        document: the comparison.
-        format: `markdown` (GitHub tables), `latex` (booktabs tables), `csv` (one row per network) or
-            `json` (the whole document).
+    The formats are Markdown with GitHub tables, LaTeX with booktabs tables, CSV with one row per network, and JSON
+    with the whole document.
     """
     writers: Mapping[Format, Callable[[Mapping[str, Any]], str]] = {
         "markdown": _markdown, "latex": _latex, "csv": _csv, "json": json_text,
