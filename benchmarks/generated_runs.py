@@ -116,7 +116,7 @@ def _write(run: RunDir, config: RunConfig, *, gradflow: bool, predictions: bool)
 
 def _epochs(config: RunConfig, rng: np.random.Generator) -> list[EpochMetrics]:
     """The rows of metrics.csv."""
-    reference = published(config.recipe, config.dataset, config.arch, config.depth)
+    reference = published(config)
     assert reference is not None
     assert config.epochs is not None
     drops = sum((np.arange(1, config.epochs + 1) > milestone).astype(int) for milestone in config.milestones)

@@ -27,7 +27,7 @@ class Job(NamedTuple):
         return f"{self.config.network}, seed {self.config.seed}"
 
 
-def launch(job: Job, *, data_dir: Path | None = None, save_every: str | None = None, quiet: bool = False) -> None:
+def launch(job: Job, *, data_dir: Path | None = None, quiet: bool = False) -> None:
     """Run `resnet train` for a job in a child process, which shows its progress on stderr.
 
     The child starts or resumes the run, or only verifies the configuration of a finished one.
@@ -35,7 +35,6 @@ def launch(job: Job, *, data_dir: Path | None = None, save_every: str | None = N
     Args:
         job: the run; its state is not used.
         data_dir: folder of the dataset, as in `--data-dir`.
-        save_every: checkpoint interval, as in `--save-every`.
         quiet: hide progress.
 
     Raises:
@@ -45,8 +44,6 @@ def launch(job: Job, *, data_dir: Path | None = None, save_every: str | None = N
     """
     arguments = train_arguments(job.config, data_dir=str(data_dir) if data_dir else None)
     command = [sys.executable, "-m", "resnet_cli", *arguments, "--out", str(job.out)]
-    if save_every:
-        command += ["--save-every", save_every]
     if quiet:
         command.append("--quiet")
     code = _wait(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))  # noqa: S603

@@ -36,24 +36,13 @@ class StudyResults(NamedTuple):
     skipped_figures: "list[SkippedFigure]"
 
 
-def run_status(path: Path) -> str:
-    """Return the status of the run directory at `path`."""
-    return RunDir(path).status()
-
-
-def plan(configs: Iterable[RunConfig], folder: Path, status: Callable[[Path], str] = run_status) -> list[Job]:
-    """Plan one job per configuration; writes nothing.
-
-    Args:
-        configs: the grid.
-        folder: parent of the run directories.
-        status: returns the status of a run directory.
-    """
+def plan(configs: Iterable[RunConfig], folder: Path) -> list[Job]:
+    """Plan one job per configuration, with a run directory in `folder`; writes nothing."""
     states: dict[str, State] = {"complete": "done", "diverged": "diverged", "empty": "todo"}
     jobs = []
     for config in configs:
         out = folder / f"{config.network}-seed{config.seed}"
-        jobs.append(Job(config, out, states.get(status(out), "resume")))
+        jobs.append(Job(config, out, states.get(RunDir(out).status(), "resume")))
     return jobs
 
 
@@ -95,9 +84,7 @@ def run_study(
 def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) -> StudyResults:
     """Write `table1.md` and `figures/` in `folder` from all complete runs in `folder/runs`.
 
-    Args:
-        folder: the study.
-        warn: called with one line for each flaw of a figure.
+    `warn` is called with one line for each flaw of a figure.
 
     Raises:
         InputError: there is no complete run.

@@ -56,10 +56,10 @@ def child(tmp_path, monkeypatch):
 
 def test_a_job_is_launched_as_resnet_train_with_its_configuration_and_directory(job, child):
     folder = child("exit 0")
-    launch(job, data_dir=Path("my data"), save_every="10min", quiet=True)
+    launch(job, data_dir=Path("my data"), quiet=True)
     assert (folder / "arguments").read_text().splitlines() == [
         "-m", "resnet_cli", "train", "--recipe", "demo", "--arch", "plain", "--depth", "8", "--data-dir", "my data",
-        "--out", "study/runs/plain-8-seed0", "--save-every", "10min", "--quiet",
+        "--out", "study/runs/plain-8-seed0", "--quiet",
     ]  # fmt: skip
 
 

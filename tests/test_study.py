@@ -7,6 +7,7 @@ import pytest
 
 from resnet_cli.errors import DivergedError, InputError, StoppedError
 from resnet_cli.recipes import make_config
+from resnet_cli.rundir import RunDir
 from resnet_cli.study import plan, run_study, write_results
 
 GRID = [
@@ -18,27 +19,21 @@ GRID = [
 
 
 def test_every_configuration_has_its_own_directory():
-    jobs = plan(GRID, Path("study"), lambda _: "empty")
+    jobs = plan(GRID, Path("study"))
     assert [job.config for job in jobs] == GRID
     assert jobs[0].out == Path("study/plain-8-seed0")
     assert jobs[-1].out == Path("study/resnet-14-seed1")
     both = [make_config("demo", arch="resnet", depth=8, shortcut=shortcut) for shortcut in "AB"]
-    assert [job.out.name for job in plan(both, Path(), lambda _: "empty")] == ["resnet-8-seed0", "resnet-8-B-seed0"]
-
-
-def test_the_state_of_a_job_follows_from_the_status_of_its_directory():
-    expected = {
-        "complete": "done", "diverged": "diverged", "empty": "todo", "incomplete": "resume", "running": "resume",
-    }  # fmt: skip
-    assert {status: plan(GRID[:1], Path(), lambda _, status=status: status)[0].state for status in expected} == expected
+    assert [job.out.name for job in plan(both, Path("study"))] == ["resnet-8-seed0", "resnet-8-B-seed0"]
 
 
 def test_planning_reads_the_status_of_directories_and_writes_nothing(make_run, tmp_path):
     made = {"complete": "plain-8-seed0", "incomplete": "resnet-8-seed0", "diverged": "plain-14-seed0"}
     for status, name in made.items():
         make_run(tmp_path / name, recipe="demo", dataset="digits", depth=8, epochs=2, status=status)
-    jobs = plan(GRID[:4], tmp_path)
-    assert [job.state for job in jobs] == ["done", "resume", "diverged", "todo"]
+    with RunDir(tmp_path / made["incomplete"]).lock():
+        assert [job.state for job in plan(GRID[:4], tmp_path)] == ["done", "resume", "diverged", "todo"]
+    assert [job.state for job in plan(GRID[:4], tmp_path)] == ["done", "resume", "diverged", "todo"]
     assert sorted(os.listdir(tmp_path)) == sorted(made.values())
 
 
@@ -50,7 +45,7 @@ def test_a_diverged_run_does_not_stop_the_others(monkeypatch):
 
     monkeypatch.setattr("resnet_cli.study.launch", launch)
     started = []
-    jobs = plan(GRID[:4], Path("study"), lambda _: "empty")
+    jobs = plan(GRID[:4], Path("study"))
     finished = run_study(jobs, data_dir=Path("data"), quiet=True, on_start=started.append)
     assert started == jobs
     assert [job.state for job in finished] == ["diverged", "done", "diverged", "done"]
@@ -65,7 +60,7 @@ def test_a_stopped_run_stops_the_study(monkeypatch):
 
     monkeypatch.setattr("resnet_cli.study.launch", launch)
     with pytest.raises(StoppedError):
-        run_study(plan(GRID, Path("study"), lambda _: "empty"))
+        run_study(plan(GRID, Path("study")))
     assert len(launched) == 1
 
 

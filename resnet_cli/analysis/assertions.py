@@ -5,6 +5,7 @@ import difflib
 import math
 import operator
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,7 +34,7 @@ _MAX_OPERATIONS = 100  # evaluation is recursive
 _EXAMPLE = 'write it like "resnet-56.test_accuracy_pct > plain-56.test_accuracy_pct + 1"'
 
 
-class AssertionResult(msgspec.Struct, frozen=True, kw_only=True):
+class AssertionResult(msgspec.Struct, frozen=True):
     """Outcome of one assertion."""
 
     assertion: str
@@ -65,7 +66,8 @@ class Assertion(msgspec.Struct, frozen=True):
             UsageError: a network or column is unknown, a column is not numeric, or several groups
                 contain the network.
         """
-        values = {name: self._value(name, rows) for name in _names(self.comparison)}
+        constants = (node.value for node in ast.walk(self.comparison) if isinstance(node, ast.Constant))
+        values = {name: self._value(name, rows) for name in constants if isinstance(name, str)}
         sides: list[float | None] = []
         reasons = []
         for side in (self.comparison.left, self.comparison.comparators[0]):
@@ -76,13 +78,8 @@ class Assertion(msgspec.Struct, frozen=True):
                 reasons.append(str(error))
         left, right = sides
         compare = _COMPARISONS[type(self.comparison.ops[0])]
-        return AssertionResult(
-            assertion=self.text,
-            holds=left is not None and right is not None and compare(left, right),
-            left=left,
-            right=right,
-            reason=reasons[0] if reasons else None,
-        )
+        holds = left is not None and right is not None and compare(left, right)
+        return AssertionResult(self.text, holds, left, right, reasons[0] if reasons else None)
 
     def _value(self, name: str, rows: Sequence[Row]) -> float | None:
         network, _, column = name.partition(".")
@@ -97,13 +94,9 @@ class Assertion(msgspec.Struct, frozen=True):
             problem = f"column {column} is not numeric" if column in row else f"unknown column {column}"
             raise _error(self.text, problem, f"the closest numeric columns are {nearest}")
         if len(matching) > 1:
-            raise _error(
-                self.text,
-                f"{network} is ambiguous: {len(matching)} groups of runs (datasets or recipes) contain it",
-                "compare the runs of one dataset and recipe at a time",
-            )
-        value = row[column]
-        return None if value is None or math.isnan(value) else float(value)
+            problem = f"{network} is ambiguous: {len(matching)} groups of runs (datasets or recipes) contain it"
+            raise _error(self.text, problem, "compare the runs of one dataset and recipe at a time")
+        return None if row[column] is None else float(row[column])
 
 
 def parse_assertion(text: str) -> Assertion:
@@ -143,44 +136,30 @@ def _is_operand(value: object) -> bool:
     """Whether a constant is a `network.column` name or a number within the range of floats."""
     if isinstance(value, str):
         return _NAME.fullmatch(value) is not None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-def _names(comparison: ast.Compare) -> list[str]:
-    constants = (node.value for node in ast.walk(comparison) if isinstance(node, ast.Constant))
-    return [value for value in constants if isinstance(value, str)]
+    return isinstance(value, int | float) and not isinstance(value, bool) and value <= sys.float_info.max
 
 
 def _evaluate(node: ast.expr, values: Mapping[str, float | None]) -> float:
     match node:
         case ast.Constant(value=str() as name):
-            value = values[name]
-            if value is None:
+            if (measured := values[name]) is None:
                 raise _UndefinedError(f"{name} was not measured")
-            return value
+            return measured
         case ast.Constant(value=int() | float() as number):
             return float(number)
-        case ast.UnaryOp(op=sign, operand=operand):
+        case ast.UnaryOp(op=operation, operand=operand):
             value = _evaluate(operand, values)
-            return -value if isinstance(sign, ast.USub) else value
-        case ast.BinOp(left=first, op=operation, right=second):
-            return _apply(operation, _evaluate(first, values), _evaluate(second, values))
+            return -value if isinstance(operation, ast.USub) else value
+        case ast.BinOp(left=first, op=kind, right=second):
+            left, right = _evaluate(first, values), _evaluate(second, values)
+            sign, function = _ARITHMETIC[type(kind)]
+            if sign == "/" and right == 0:
+                raise _UndefinedError("division by zero")
+            result = function(left, right)
+            if not math.isfinite(result):
+                raise _UndefinedError(f"{left:g} {sign} {right:g} is out of range")
+            return result
     raise AssertionError(f"parse_assertion let {node} through")
-
-
-def _apply(operation: ast.operator, left: float, right: float) -> float:
-    sign, function = _ARITHMETIC[type(operation)]
-    if sign == "/" and right == 0:
-        raise _UndefinedError("division by zero")
-    result = function(left, right)
-    if not math.isfinite(result):
-        raise _UndefinedError(f"{left:g} {sign} {right:g} is out of range")
-    return result
 
 
 def _error(text: str, problem: str, hint: str) -> UsageError:

@@ -2,15 +2,16 @@
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec.structs import asdict
 
 from resnet_cli.errors import InputError, RunFileError
 from resnet_cli.recipes import recipe_label
-from resnet_cli.rundir import METRICS_COLUMNS, Divergence, RunDir, RunRecord, Status, Summary, find_runs
+from resnet_cli.rundir import METRICS_COLUMNS, Divergence, RunDir, RunRecord, Summary, find_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,32 +19,29 @@ if TYPE_CHECKING:
 Paths = Iterable[str | os.PathLike[str]]
 SkippedStatus = Literal["incomplete", "running", "diverged", "unreadable", "duplicate"]
 
-IDENTITY_COLUMNS = (
-    "run_id", "path", "arch", "depth", "shortcut", "network", "dataset", "fingerprint", "recipe", "seed",
-)  # fmt: skip
+_DECISIONS = ("device", "precision", "compile")
+
+_IDENTITY_TYPES = {
+    "run_id": "str", "path": "str", "arch": "str", "depth": "int64", "shortcut": "str", "network": "str",
+    "dataset": "str", "fingerprint": "str", "recipe": "str", "seed": "int64",
+}  # fmt: skip
+_RUN_TYPES = {
+    **_IDENTITY_TYPES, "recipe_name": "str", "dataset_name": "str", "parameters": "int64", "macs": "int64",
+    "num_train": "int64", "num_val": "int64", "num_test": "int64", "epochs": "float64", "step": "float64",
+    "test_accuracy_pct": "float64", "test_error_pct": "float64", "test_loss": "float64",
+    "best_test_accuracy_pct": "float64", "best_epoch": "float64", "best_chosen_on": "str",
+    "train_error_pct": "float64", "train_loss": "float64", "train_clean_error_pct": "float64",
+    "train_clean_loss": "float64", "val_error_pct": "float64", "val_loss": "float64", "train_seconds": "float64",
+    "eval_seconds": "float64", "images_per_second": "float64", "peak_memory_bytes": "float64", "device": "str",
+    "device_name": "str", "precision": "str", "compile": "str", "torch": "str", "python": "str", "tool_version": "str",
+    "created_at": "str", "finished_at": "str",
+}  # fmt: skip
+
+IDENTITY_COLUMNS = tuple(_IDENTITY_TYPES)
 """Columns that identify a run, in `runs_frame` and `epochs_frame`."""
 
-RUN_COLUMNS = (
-    *IDENTITY_COLUMNS, "recipe_name", "dataset_name", "parameters", "macs", "num_train", "num_val", "num_test",
-    "epochs", "step", "test_accuracy_pct", "test_error_pct", "test_loss",
-    "best_test_accuracy_pct", "best_epoch", "best_chosen_on",
-    "train_error_pct", "train_loss", "train_clean_error_pct", "train_clean_loss", "val_error_pct", "val_loss",
-    "train_seconds", "eval_seconds", "images_per_second", "peak_memory_bytes",
-    "device", "device_name", "precision", "compile", "torch", "python", "tool_version", "created_at", "finished_at",
-)  # fmt: skip
+RUN_COLUMNS = tuple(_RUN_TYPES)
 """Columns of `runs_frame`, in order."""
-
-_WHOLE = ("depth", "seed", "parameters", "macs", "num_train", "num_val", "num_test")
-_TEXT = frozenset({
-    "run_id", "path", "arch", "shortcut", "network", "dataset", "fingerprint", "recipe", "recipe_name",
-    "dataset_name", "best_chosen_on", "device", "device_name", "precision", "compile", "torch", "python",
-    "tool_version", "created_at", "finished_at",
-})  # fmt: skip
-_FROM_LAST = (
-    "test_accuracy_pct", "test_error_pct", "test_loss", "train_error_pct", "train_loss", "train_clean_error_pct",
-    "train_clean_loss", "val_error_pct", "val_loss", "images_per_second",
-)  # fmt: skip
-_DECISIONS = ("device", "precision", "compile")
 
 
 class Group(msgspec.Struct, frozen=True, order=True):
@@ -62,14 +60,12 @@ class Group(msgspec.Struct, frozen=True, order=True):
         return f"{self.dataset}, {self.recipe}"
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """Records of one readable run directory."""
+class Run(msgspec.Struct, frozen=True, dict=True):
+    """Records of one complete run."""
 
     dir: RunDir
     record: RunRecord
-    status: Status
-    summary: Summary | None = None
-    divergence: Divergence | None = None
+    summary: Summary
 
     @property
     def network(self) -> str:
@@ -141,19 +137,19 @@ def load_study(paths: Paths, *, with_metrics: bool = False) -> Study:
     study = Study([], [], {})
     first_path: dict[Any, str] = {}
     for folder in find_runs(paths):
+        path = str(folder.path)
         try:
-            run = _read(folder)
-            why = _skip_reason(run, first_path)
-            if why is None and with_metrics and run.summary is not None:
+            run = _read(folder, first_path)
+            if with_metrics and isinstance(run, Run):
                 study.metrics[run.record.run_id] = folder.read_metrics(run.summary)
         except (RunFileError, OSError) as error:
-            why = Skipped(str(folder.path), "unreadable", _reason(error, folder))
-        if why is not None:
-            study.skipped.append(why)
-            continue
-        study.runs.append(run)
-        for key in _same_run(run):
-            first_path[key] = str(folder.path)
+            # The path is shown next to the reason.
+            run = Skipped(path, "unreadable", str(error).replace(f"{path}{os.sep}", "").replace("\n", " "))
+        if isinstance(run, Skipped):
+            study.skipped.append(run)
+        else:
+            study.runs.append(run)
+            first_path |= dict.fromkeys(_same_run(run), path)
     return study
 
 
@@ -167,40 +163,21 @@ def runs_frame(study: Study) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    frame = pd.DataFrame([run_row(run) for run in study.runs], columns=list(RUN_COLUMNS))
-    kinds = {name: "str" if name in _TEXT else "int64" if name in _WHOLE else "float64" for name in RUN_COLUMNS}
-    return frame.astype(kinds)
+    return pd.DataFrame([run_row(run) for run in study.runs], columns=list(RUN_COLUMNS)).astype(_RUN_TYPES)
 
 
 def run_row(run: Run) -> dict[str, Any]:
-    """Return the values of `RUN_COLUMNS` for one complete run, None if not measured."""
+    """Return the values of `RUN_COLUMNS` for one run, None if not measured."""
     record, summary = run.record, run.summary
-    if summary is None:
-        raise ValueError(f"{run.dir.path} is {run.status}, not complete")
     values: dict[str, Any] = {
+        # The totals in the summary replace the seconds and memory of the last epoch.
+        **asdict(record.dataset), **asdict(record.model), **asdict(summary.last), **asdict(summary), **asdict(record),
         **_identity(run),
-        "recipe_name": record.config.recipe,
-        "dataset_name": record.dataset.name,
-        "parameters": record.model.parameters,
-        "macs": record.model.macs,
-        "num_train": record.dataset.num_train,
-        "num_val": record.dataset.num_val,
-        "num_test": record.dataset.num_test,
-        "epochs": summary.last.epoch,
-        "step": summary.last.step,
-        **{name: getattr(summary.last, name) for name in _FROM_LAST},
-        "best_test_accuracy_pct": summary.best.test_accuracy_pct,
-        "best_epoch": summary.best.epoch,
-        "best_chosen_on": summary.best_chosen_on,
-        "train_seconds": summary.train_seconds,
-        "eval_seconds": summary.eval_seconds,
-        "peak_memory_bytes": summary.peak_memory_bytes,
-        **{name: decided.value for name in _DECISIONS if (decided := record.decisions.get(name))},
+        "recipe_name": record.config.recipe, "dataset_name": record.dataset.name, "epochs": summary.last.epoch,
+        "best_test_accuracy_pct": summary.best.test_accuracy_pct, "best_epoch": summary.best.epoch,
         **{name: record.environment.get(name) for name in ("device_name", "torch", "python")},
-        "tool_version": record.tool_version,
-        "created_at": record.created_at,
-        "finished_at": summary.finished_at,
-    }
+        **{name: record.decisions[name].value for name in _DECISIONS if name in record.decisions},
+    }  # fmt: skip
     return {name: values.get(name) for name in RUN_COLUMNS}
 
 
@@ -222,51 +199,31 @@ def epochs_frame(study: Study) -> "pd.DataFrame":
 
 
 def load_runs(paths: Paths) -> "pd.DataFrame":
-    """Load `runs_frame` of the runs in `paths`; warn about skipped runs.
-
-    Raises:
-        InputError: a path does not exist, is a file, or contains no run directory.
-    """
-    study = load_study(paths)
-    _warn_about_skipped(study)
-    return runs_frame(study)
+    """Load `runs_frame` of the runs in `paths`; warn about skipped runs. Raises the errors of `load_study`."""
+    return runs_frame(_load_with_warnings(paths))
 
 
 def load_epochs(paths: Paths) -> "pd.DataFrame":
-    """Load `epochs_frame` of the runs in `paths`; warn about skipped runs.
-
-    Raises:
-        InputError: a path does not exist, is a file, or contains no run directory.
-    """
-    study = load_study(paths, with_metrics=True)
-    _warn_about_skipped(study)
-    return epochs_frame(study)
+    """Load `epochs_frame` of the runs in `paths`; warn about skipped runs. Raises the errors of `load_study`."""
+    return epochs_frame(_load_with_warnings(paths, with_metrics=True))
 
 
-def _read(folder: RunDir) -> Run:
-    record, status = folder.read_record(), folder.status()
-    summary = folder.read_summary() if status == "complete" else None
-    divergence = folder.read_divergence() if status == "diverged" else None
-    for name, part in (("summary.json", summary), ("diverged.json", divergence)):
-        if part is not None and part.run_id != record.run_id:
-            raise RunFileError(f"{folder.path / name} belongs to a different run than run.json")
-    return Run(dir=folder, record=record, status=status, summary=summary, divergence=divergence)
-
-
-def _skip_reason(run: Run, first_path: dict[Any, str]) -> Skipped | None:
-    path = str(run.dir.path)
-    if run.divergence is not None:
-        where = run.divergence
-        reason = f"the loss was not finite in epoch {where.epoch}, step {where.step}, at lr {where.lr:g}"
-        return Skipped(path, "diverged", reason)
-    if run.status == "running":
+def _read(folder: RunDir, first_path: Mapping[Any, str]) -> Run | Skipped:
+    path, record, status = str(folder.path), folder.read_record(), folder.status()
+    if status == "running":
         return Skipped(path, "running", "a process is training this run")
-    if run.summary is None:
+    if status not in ("complete", "diverged"):
         return Skipped(path, "incomplete", "no summary.json; run the same resnet train command to resume")
-    for key in _same_run(run):
-        if key in first_path:
-            return Skipped(path, "duplicate", f"same run as {first_path[key]}")
-    return None
+    end = folder.read_summary() if status == "complete" else folder.read_divergence()
+    if end.run_id != record.run_id:
+        file = folder.summary_path if status == "complete" else folder.diverged_path
+        raise RunFileError(f"{file} belongs to a different run than run.json")
+    if isinstance(end, Divergence):
+        reason = f"the loss was not finite in epoch {end.epoch}, step {end.step}, at lr {end.lr:g}"
+        return Skipped(path, "diverged", reason)
+    run = Run(folder, record, end)
+    same = next((first_path[key] for key in _same_run(run) if key in first_path), None)
+    return Skipped(path, "duplicate", f"same run as {same}") if same else run
 
 
 def _same_run(run: Run) -> list[Any]:
@@ -276,7 +233,7 @@ def _same_run(run: Run) -> list[Any]:
     repetition would narrow every interval.
     """
     keys: list[Any] = [run.record.run_id]
-    if run.summary and None not in (losses := (run.summary.last.train_loss, run.summary.last.test_loss)):
+    if None not in (losses := (run.summary.last.train_loss, run.summary.last.test_loss)):
         keys.append((run.group, run.network, run.seed, losses))
     return keys
 
@@ -290,11 +247,8 @@ def _identity(run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reason(error: Exception, folder: RunDir) -> str:
-    # The path is shown next to the reason.
-    return str(error).replace(f"{folder.path}{os.sep}", "").replace("\n", " ")
-
-
-def _warn_about_skipped(study: Study) -> None:
+def _load_with_warnings(paths: Paths, *, with_metrics: bool = False) -> Study:
+    study = load_study(paths, with_metrics=with_metrics)
     for skipped in study.skipped:
         warnings.warn(str(skipped), stacklevel=3)
+    return study

@@ -1,7 +1,8 @@
 """Means, differences and ratios over seeds, with intervals where the number of seeds permits them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -13,7 +14,6 @@ CONFIDENCE = 0.95
 BOOTSTRAP_RESAMPLES = 10_000
 _BOOTSTRAP_SEED = 0
 
-Method = Literal["paired", "Welch", "single"]
 Interval = tuple[float, float]
 
 
@@ -24,9 +24,9 @@ class Sample(msgspec.Struct, frozen=True):
     values: tuple[float, ...]
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[int, float | None]]) -> "Sample":
+    def of(cls, pairs: Iterable[tuple[int, float | None]]) -> "Sample":
         """Build a sample from (seed, value) pairs, without pairs whose value is missing."""
-        kept = sorted((seed, float(value)) for seed, value in pairs if value is not None and not math.isnan(value))
+        kept = sorted((seed, float(value)) for seed, value in pairs if value is not None)
         return cls(tuple(seed for seed, _ in kept), tuple(value for _, value in kept))
 
     @property
@@ -34,12 +34,15 @@ class Sample(msgspec.Struct, frozen=True):
         """Whether no seed occurs twice, as pairing requires."""
         return len(set(self.seeds)) == len(self.seeds)
 
+    def restricted_to(self, seeds: Container[int]) -> "Sample":
+        """Return the part of the sample that has `seeds`."""
+        return Sample.of(pair for pair in zip(self.seeds, self.values, strict=True) if pair[0] in seeds)
+
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A mean over `n` independent values."""
+    """A mean over independent values."""
 
     mean: float
-    n: int
     std: float | None = None
     """Sample standard deviation (divisor n − 1); None for n = 1."""
     interval: Interval | None = None
@@ -50,9 +53,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """A difference of two means, first minus second."""
 
     mean: float
-    n: tuple[int, int]
-    """Number of values used from the first and the second sample."""
-    method: Method
+    n: int
+    """Number of values used from the smaller sample."""
+    method: Literal["paired", "Welch", "single"]
     std: float | None = None
     """Standard deviation of paired differences; None for other methods."""
     interval: Interval | None = None
@@ -78,67 +81,52 @@ def estimate(values: Sequence[float]) -> Estimate:
     Source: Student 1908; the interval is mean ± t(n − 1) · std / √n.
     """
     n = len(values)
-    mean = math.fsum(values) / n
+    mean = fmean(values)
     if n == 1:
-        return Estimate(mean=mean, n=1)
+        return Estimate(mean=mean)
     std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
     half = t_quantile(n - 1) * std / math.sqrt(n)
-    return Estimate(mean=mean, n=n, std=std, interval=(mean - half, mean + half))
+    return Estimate(mean=mean, std=std, interval=(mean - half, mean + half))
 
 
-def difference(first: Sample, second: Sample) -> Difference | None:
+def difference(first: Sample, second: Sample) -> Difference:
     """Subtract the mean of `second` from the mean of `first`, with the narrowest valid interval.
 
     The method is `paired` over shared seeds, if these are at least two and at least half of the
     smaller sample: two networks with the same seed are trained on the same batches. Otherwise it is
     `Welch` over all values, which assumes neither pairs nor equal variances. With a single value
-    in either sample there is no interval (`single`).
-
-    Returns:
-        The difference in the unit of the samples; None if either sample is empty.
+    in either sample there is no interval (`single`). Neither sample may be empty.
 
     Source: Welch 1947, with the Welch-Satterthwaite degrees of freedom.
     """
-    if not first.values or not second.values:
-        return None
-    pairs = _pairs(first, second)
-    if pairs is not None:
-        differences = [a - b for a, b in zip(pairs[0].values, pairs[1].values, strict=True)]
-        paired = estimate(differences)
-        n = (paired.n, paired.n)
+    if pairs := _pairs(first, second):
+        paired = estimate([a - b for a, b in zip(pairs[0].values, pairs[1].values, strict=True)])
+        n = len(pairs[0].values)
         return Difference(mean=paired.mean, n=n, method="paired", std=paired.std, interval=paired.interval)
     a, b = estimate(first.values), estimate(second.values)
-    mean, n = a.mean - b.mean, (a.n, b.n)
+    mean, sizes = a.mean - b.mean, (len(first.values), len(second.values))
     if a.std is None or b.std is None:
-        return Difference(mean=mean, n=n, method="single")
-    variances = a.std**2 / a.n, b.std**2 / b.n
+        return Difference(mean=mean, n=min(sizes), method="single")
+    variances = a.std**2 / sizes[0], b.std**2 / sizes[1]
     total = sum(variances)
     half = 0.0
     if total > 0:
         shares = variances[0] / total, variances[1] / total
-        freedom = 1 / (shares[0] ** 2 / (a.n - 1) + shares[1] ** 2 / (b.n - 1))
+        freedom = 1 / (shares[0] ** 2 / (sizes[0] - 1) + shares[1] ** 2 / (sizes[1] - 1))
         half = t_quantile(freedom) * math.sqrt(total)
-    return Difference(mean=mean, n=n, method="Welch", interval=(mean - half, mean + half))
+    return Difference(mean=mean, n=min(sizes), method="Welch", interval=(mean - half, mean + half))
 
 
 def sampling_standard_error_pp(first_pct: float, second_pct: float, num_test: int) -> float:
-    """Compute the binomial standard error of a difference of two accuracies due to the finite test set.
+    """Compute the binomial standard error of a difference of two accuracies that is due to `num_test` test images.
 
     The errors of the two networks are treated as independent. Both are tested on the same images, so
     the true standard error of the difference is usually smaller.
-
-    Args:
-        first_pct, second_pct: accuracies or error rates, in percent.
-        num_test: number of test images.
-
-    Returns:
-        Percentage points.
     """
-    variance = sum(p * (100 - p) / num_test for p in (first_pct, second_pct))
-    return math.sqrt(max(variance, 0.0))
+    return math.sqrt(sum(p * (100 - p) / num_test for p in (first_pct, second_pct)))
 
 
-def amplification(deep: tuple[Sample, Sample], shallow: tuple[Sample, Sample]) -> Ratio | None:
+def amplification(deep: tuple[Sample, Sample], shallow: tuple[Sample, Sample]) -> Ratio:
     """Divide the gap between a deep pair of networks by the gap between a shallow pair.
 
     Each gap is computed by `difference`. The interval is a percentile bootstrap over seeds with a
@@ -147,18 +135,13 @@ def amplification(deep: tuple[Sample, Sample], shallow: tuple[Sample, Sample]) -
     shallow gap includes zero, the ratio can take any value and is reported as unbounded.
 
     Args:
-        deep: (residual, plain) at the greater depth.
-        shallow: (residual, plain) at the smaller depth.
-
-    Returns:
-        None if a sample is empty.
+        deep: (residual, plain) at the greater depth; neither is empty.
+        shallow: (residual, plain) at the smaller depth; neither is empty.
 
     Source: Efron 1979; unbounded ratios: Fieller 1954.
     """
     above, below = difference(*deep), difference(*shallow)
-    if above is None or below is None:
-        return None
-    n = min(*above.n, *below.n)
+    n = min(above.n, below.n)
     value = above.mean / below.mean if below.mean else None
     if below.interval is None or n < 2:
         return Ratio(value=value, n=n)
@@ -202,11 +185,8 @@ def _resampled_gaps(*pairs: tuple[Sample, Sample]) -> list["np.ndarray[Any, np.d
 
 def _pairs(first: Sample, second: Sample) -> tuple[Sample, Sample] | None:
     """Restrict both samples to their shared seeds; None if too few seeds are shared."""
-    shared = tuple(sorted(set(first.seeds) & set(second.seeds)))
+    shared = set(first.seeds) & set(second.seeds)
     is_enough = len(shared) >= 2 and 2 * len(shared) >= min(len(first.values), len(second.values))
     if not (is_enough and first.has_distinct_seeds and second.has_distinct_seeds):
         return None
-    first_at, second_at = (dict(zip(sample.seeds, sample.values, strict=True)) for sample in (first, second))
-    return Sample.of([(seed, first_at[seed]) for seed in shared]), Sample.of(
-        [(seed, second_at[seed]) for seed in shared]
-    )
+    return first.restricted_to(shared), second.restricted_to(shared)

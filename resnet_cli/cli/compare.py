@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
@@ -54,18 +54,15 @@ def command(
         OutFormat | None,
         typer.Option(
             help="Output format; csv has one row per network, json contains everything. "
-            "Default: from the suffix of --out, else table.",
-            show_default=False,
-            rich_help_panel="Output",
+            "Default: from the suffix of --out, else table.", show_default=False, rich_help_panel="Output",
         ),
     ] = None,
     sort: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMN",
+            metavar="COLUMN", show_default=False,
             help="Sort networks by a column of the csv format; -COLUMN sorts in descending order. "
             "Default: by depth, plain before residual.",
-            show_default=False,
         ),
     ] = None,
     out: Annotated[
@@ -78,11 +75,9 @@ def command(
     assertions: Annotated[
         list[str] | None,
         typer.Option(
-            "--assert",
-            metavar="COMPARISON",
+            "--assert", metavar="COMPARISON", show_default=False,
             help="Exit with code 3 unless this comparison holds: NETWORK.COLUMN and numbers with + - * / ( ), compared "
             "by > >= < <= == or !=. Can be given several times.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,
@@ -91,7 +86,7 @@ def command(
     """See `HELP`."""
     from resnet_cli.analysis.assertions import parse_assertion
     from resnet_cli.analysis.frames import load_study
-    from resnet_cli.analysis.tables import check_sort_column, study_document
+    from resnet_cli.analysis.tables import check_sort_column, layout, render, study_document
     from resnet_cli.util.files import write_atomic
 
     # Errors in options are reported before any run is read.
@@ -102,18 +97,23 @@ def command(
     output = Output(json=shown == "json", quiet=quiet)
     study = load_study(runs)
     document = study_document(study, sort=sort)
+    view = ReportView(layout(document))
     if not study.runs:
         if shown in ("json", "table"):
-            _print(output, document, shown)
+            output.result(document, view)
         else:
-            output.stderr.print(_view(document))
+            output.stderr.print(view)
         study.require_runs()
     results = [assertion.evaluate(document["networks"]) for assertion in parsed]
     document["assertions"] = msgspec.to_builtins(results)
     if out is not None and written is not None:
-        write_atomic(out, _file_text(document, written).encode())
+        text = _plain_text(view) if written == "table" else render(document, written)
+        write_atomic(out, text.encode())
         output.note(f"wrote {out}")
-    _print(output, document, shown)
+    if shown == "json" or shown == "table":  # noqa: PLR1714 - mypy narrows this one
+        output.result(document, view)
+    elif shown is not None:
+        output.raw(render(document, shown))
     if "csv" in (shown, written) and study.skipped:
         output.warn(f"excluded runs: {len(study.skipped)}; --format table lists them with the reason")
     _report_assertions(output, results, shown)
@@ -135,31 +135,12 @@ def _formats(format: OutFormat | None, out: Path | None, as_json: bool) -> tuple
     return ("json" if as_json else None), written
 
 
-def _print(output: Output, document: Mapping[str, Any], shown: OutFormat | None) -> None:
-    from resnet_cli.analysis.tables import render
-
-    if shown == "json" or shown == "table":  # noqa: PLR1714 - mypy narrows this one
-        output.result(document, _view(document))
-    elif shown is not None:
-        output.raw(render(document, shown))
-
-
-def _file_text(document: Mapping[str, Any], written: OutFormat) -> str:
+def _plain_text(view: ReportView) -> str:
     from rich.console import Console
 
-    from resnet_cli.analysis.tables import render
-
-    if written != "table":
-        return render(document, written)
     text = StringIO()
-    Console(file=text, width=_FILE_WIDTH, highlight=False, color_system=None).print(_view(document))
+    Console(file=text, width=_FILE_WIDTH, highlight=False, color_system=None).print(view)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
-
-
-def _view(document: Mapping[str, Any]) -> ReportView:
-    from resnet_cli.analysis.tables import layout
-
-    return ReportView(layout(document))
 
 
 def _report_assertions(output: Output, results: Sequence["AssertionResult"], shown: OutFormat | None) -> None:

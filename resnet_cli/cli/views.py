@@ -1,6 +1,5 @@
 """Tables that several commands print."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,20 +21,15 @@ _GAP = 2  # blanks between two columns
 
 def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
     """Table of the last and best results of a run."""
-    table = Table(
-        title=f"{record.config.network} on {printable(record.dataset.display_name)}", title_justify="left", box=None
-    )
+    title = f"{record.config.network} on {printable(record.dataset.display_name)}"
+    table = Table(title=title, title_justify="left", box=None)
     table.add_column("measure")
     table.add_column(f"last (epoch {summary.last.epoch})", justify="right")
     table.add_column(f"best (epoch {summary.best.epoch})*", justify="right")
-    rows = [
-        ("test accuracy", "test_accuracy_pct"),
-        ("test error", "test_error_pct"),
-        ("validation error", "val_error_pct"),
-        ("training error", "train_error_pct"),
-        ("clean training error", "train_clean_error_pct"),
-    ]
-    for label, name in rows:
+    for label, name in {
+        "test accuracy": "test_accuracy_pct", "test error": "test_error_pct", "validation error": "val_error_pct",
+        "training error": "train_error_pct", "clean training error": "train_clean_error_pct",
+    }.items():  # fmt: skip
         values = [getattr(source, name) for source in (summary.last, summary.best)]
         if any(value is not None for value in values):
             table.add_row(label, *("—" if value is None else f"{value:.2f} %" for value in values))
@@ -72,38 +66,35 @@ def _table_parts(table: "TextTable", width: int) -> list[RenderableType]:
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     for index, column_width in widths.items():
         column = table.columns[index]
-        grid.add_column(
-            Text(column.header), justify=column.align, vertical="top", overflow="fold", width=column_width,
-        )  # fmt: skip
+        grid.add_column(Text(column.header), justify=column.align, overflow="fold", width=column_width)
     for row in table.rows:
         grid.add_row(*(Text(printable(row[index])) for index in widths))
-    parts: list[RenderableType] = [Text(printable(table.title), style="bold"), grid]
-    hidden = [column.header for index, column in enumerate(table.columns) if index not in widths]
     notes = list(table.footnotes)
-    if hidden:
+    if hidden := [column.header for index, column in enumerate(table.columns) if index not in widths]:
         notes.append(f"Columns hidden at this width: {', '.join(hidden)}.")
-    return parts + [Text(printable(note), style="dim") for note in notes]
+    return [Text(printable(table.title), style="bold"), grid, *(Text(printable(note), style="dim") for note in notes)]
 
 
 def _column_widths(table: "TextTable", width: int) -> dict[int, int | None]:
     """Map the columns to show to their widths; with None, rich chooses the width and wraps text."""
     from resnet_cli.analysis.tables.layout import MISSING
 
-    def total(widths: Mapping[int, int]) -> int:
+    def total() -> int:
         return sum(widths.values()) + _GAP * (len(widths) - 1)
 
     columns = table.columns
-    cells = [max((cell_len(printable(row[i])) for row in table.rows), default=0) for i in range(len(columns))]
-    words = [max(cell_len(word) for word in column.header.split()) for column in columns]
-    widths = {i: max(cells[i], words[i]) for i in range(len(columns))}
+    widths = {
+        i: max(cell_len(text) for text in (*column.header.split(), *(printable(row[i]) for row in table.rows)))
+        for i, column in enumerate(columns)
+    }
     # Columns of dashes are hidden first.
     is_empty = [bool(table.rows) and all(row[i] == MISSING for row in table.rows) for i in range(len(columns))]
     for i in sorted(widths, key=lambda i: (not is_empty[i], -columns[i].rank)):
-        if total(widths) > width and (columns[i].rank > 0 or is_empty[i]):
+        if total() > width and (columns[i].rank > 0 or is_empty[i]):
             del widths[i]
-    if total(widths) > width or any(column.is_text for column in columns):
+    if total() > width or any(column.is_text for column in columns):
         return dict.fromkeys(widths)
     # The remaining width keeps headers on one line, starting from the left.
     for i, least in list(widths.items()):
-        widths[i] = least + min(max(0, cell_len(columns[i].header) - least), width - total(widths))
+        widths[i] = least + min(max(0, cell_len(columns[i].header) - least), width - total())
     return dict(widths)

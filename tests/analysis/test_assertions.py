@@ -1,7 +1,5 @@
 """The language of `--assert`."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,10 +8,10 @@ from resnet_cli.analysis.assertions import AssertionResult, parse_assertion
 from resnet_cli.errors import UsageError
 
 ROWS = [
-    {"network": "plain-20", "arch": "plain", "seeds": [0], "acc": 90.84, "error": 4.0, "val": None, "nan": math.nan},
-    {"network": "plain-56", "arch": "plain", "seeds": [0], "acc": 86.71, "error": 6.0, "val": 9.0, "nan": 1.0},
-    {"network": "resnet-56", "arch": "resnet", "seeds": [0], "acc": 93.25, "error": 0.5, "val": 7.0, "nan": 1.0},
-    {"network": "resnet-56-B", "arch": "resnet", "seeds": [0], "acc": 93.5, "error": 0.4, "val": 7.0, "nan": 1.0},
+    {"network": "plain-20", "arch": "plain", "seeds": [0], "acc": 90.84, "error": 4.0, "val": None},
+    {"network": "plain-56", "arch": "plain", "seeds": [0], "acc": 86.71, "error": 6.0, "val": 9.0},
+    {"network": "resnet-56", "arch": "resnet", "seeds": [0], "acc": 93.25, "error": 0.5, "val": 7.0},
+    {"network": "resnet-56-B", "arch": "resnet", "seeds": [0], "acc": 93.5, "error": 0.4, "val": 7.0},
 ]
 
 
@@ -49,16 +47,14 @@ def test_an_assertion_is_arithmetic_with_the_usual_precedence(text, expected):
 
 
 def test_the_result_contains_the_values_on_both_sides():
-    assert evaluate("plain-56.error > plain-20.error * 2") == AssertionResult(
-        assertion="plain-56.error > plain-20.error * 2", holds=False, left=6.0, right=8.0
-    )
+    text = "plain-56.error > plain-20.error * 2"
+    assert evaluate(text) == AssertionResult(text, holds=False, left=6.0, right=8.0)
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         *((f"plain-20.val {sign} 1", "plain-20.val was not measured") for sign in (">", "<", "==", "!=")),
-        ("plain-20.nan != 1", "plain-20.nan was not measured"),
         ("1 / (plain-20.error - 4) > 0", "division by zero"),
         ("1e308 * 10 > 1", "1e+308 * 10 is out of range"),
     ],
@@ -123,6 +119,7 @@ def test_a_network_in_several_groups_of_runs_is_ambiguous():
         ("(" * 400 + "1" + ")" * 400 + " > 0", "not a comparison"),
         ("-" * 900 + "1 > 0", "more than 100 operations"),
         ("+".join("1" * 200) + " > 0", "more than 100 operations"),
+        ("1 > 0" + " " * 1000, "longer than 1000 characters"),
     ],
 )
 def test_any_other_text_is_wrong_usage(text, message):
@@ -130,11 +127,6 @@ def test_any_other_text_is_wrong_usage(text, message):
         parse_assertion(text)
     assert message in error.value.message
     assert error.value.hint
-
-
-def test_a_text_of_more_than_a_thousand_characters_is_refused_before_it_is_parsed():
-    with pytest.raises(UsageError, match="longer than 1000 characters"):
-        parse_assertion("1 > 0" + " " * 1000)
 
 
 words = st.sampled_from(

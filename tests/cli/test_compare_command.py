@@ -66,17 +66,18 @@ def test_runs_of_two_recipes_have_separate_tables_and_a_note(runs, make_run, tmp
 
 
 def test_json_and_format_json_print_the_same_single_document(runs, capsys):
-    assert run(["compare", runs, "--json", "--assert", HOLDS]) == ExitCode.DONE
+    options = ["--sort=-test_accuracy_pct", "--assert", HOLDS]
+    assert run(["compare", runs, "--json", *options]) == ExitCode.DONE
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert err == ""
     assert document["schema_version"] == 1
-    assert [row["network"] for row in document["networks"]] == ["plain-20", "resnet-20", "plain-56", "resnet-56"]
+    assert [row["network"] for row in document["networks"]] == ["resnet-56", "resnet-20", "plain-20", "plain-56"]
     assert [row["status"] for row in document["skipped"]] == ["diverged"]
     (assertion,) = document["assertions"]
     assert (assertion["assertion"], assertion["holds"]) == (HOLDS, True)
     assert (assertion["left"], assertion["right"]) == pytest.approx((93.2, 86.66))
-    run(["compare", runs, "--format", "json", "--assert", HOLDS])
+    run(["compare", runs, "--format", "json", *options])
     assert capsys.readouterr().out == out
 
 
@@ -98,12 +99,6 @@ def test_markdown_and_latex_can_be_printed(runs, capsys, format, start):
     assert err == ""
 
 
-def test_sort_orders_networks_by_a_column(runs, capsys):
-    run(["compare", runs, "--sort=-test_accuracy_pct", "--json"])
-    rows = json.loads(capsys.readouterr().out)["networks"]
-    assert [row["network"] for row in rows] == ["resnet-56", "resnet-20", "plain-20", "plain-56"]
-
-
 @pytest.mark.parametrize(
     ("name", "start"),
     [
@@ -114,9 +109,13 @@ def test_sort_orders_networks_by_a_column(runs, capsys):
 def test_out_writes_a_file_in_the_format_of_its_suffix(runs, tmp_path, capsys, name, start):
     assert run(["compare", runs, "--out", str(tmp_path / name)]) == ExitCode.DONE
     out, err = capsys.readouterr()
-    assert (tmp_path / name).read_text().startswith(start)
+    text = (tmp_path / name).read_text()
+    assert text.startswith(start)
     assert out == ""
     assert err.splitlines()[0] == f"wrote {tmp_path / name}"
+    if name == "t.txt":
+        assert "\x1b" not in text
+        assert all(line == line.rstrip() and len(line) <= 120 for line in text.splitlines())
 
 
 def test_format_overrides_the_suffix_of_out(runs, tmp_path, capsys):
@@ -134,13 +133,6 @@ def test_out_with_json_writes_the_file_and_prints_the_document(runs, tmp_path, c
     out = capsys.readouterr().out
     _, end = decoder.raw_decode(out)
     assert decoder.raw_decode(out[end:].lstrip())[0]["networks"]
-
-
-def test_a_text_file_has_no_terminal_codes_and_no_trailing_blanks(runs, tmp_path):
-    run(["compare", runs, "--out", str(tmp_path / "t.txt")])
-    text = (tmp_path / "t.txt").read_text()
-    assert "\x1b" not in text
-    assert all(line == line.rstrip() and len(line) <= 120 for line in text.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -194,23 +186,11 @@ def test_a_failing_assertion_does_not_prevent_writing_the_file(runs, tmp_path, c
     assert capsys.readouterr().out.startswith("does not hold")
 
 
-@pytest.mark.parametrize(
-    ("assertion", "message"),
-    [
-        ("resnet-110.test_accuracy_pct > 1", "no completed run of resnet-110"),
-        ("resnet-56.accuracy > 1", "unknown column accuracy"),
-        (HOLDS, "resnet-56 is ambiguous"),
-    ],
-)
-def test_an_assertion_about_an_unknown_or_ambiguous_value_is_wrong_usage(
-    runs, make_run, tmp_path, capsys, assertion, message
-):
-    make_run(tmp_path / "runs" / "other", depth=56, lr=0.05)
-    make_run(tmp_path / "runs" / "another", arch="plain", depth=56, lr=0.05)
-    assert run(["compare", runs, "--assert", assertion]) == ExitCode.USAGE
+def test_an_assertion_about_an_unknown_value_is_wrong_usage_and_nothing_is_printed(runs, capsys):
+    assert run(["compare", runs, "--assert", "resnet-110.test_accuracy_pct > 1"]) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert out == ""
-    assert message in err
+    assert "no completed run of resnet-110" in err
 
 
 def test_a_study_without_complete_runs_lists_them_and_exits_with_2(make_run, tmp_path, capsys):

@@ -1,11 +1,14 @@
 """The comparison of runs as plain data: one row per network, the gaps between networks, and notes."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from resnet_cli.analysis.frames import Group, Run, Study, run_row
-from resnet_cli.analysis.paper import Published, published
+from resnet_cli.analysis.paper import published
 from resnet_cli.analysis.stats import estimate
 from resnet_cli.analysis.tables.gaps import NetworkRuns, amplification_rows, depth_gap_rows, gap_rows
 from resnet_cli.analysis.tables.provenance import provenance_notes
@@ -21,22 +24,17 @@ _MEASURES = (
     "train_seconds", "eval_seconds", "images_per_second",
 )  # fmt: skip
 _WITH_INTERVAL = ("test_accuracy_pct", "best_test_accuracy_pct", "train_clean_error_pct")
-_FIRST = (
+
+NETWORK_COLUMNS = tuple(dict.fromkeys((
     "arch", "depth", "shortcut", "dataset", "recipe", "n", "parameters",
     "test_accuracy_pct", "test_accuracy_pct_std", "best_test_accuracy_pct", "train_clean_error_pct",
-)  # fmt: skip
-_SECOND = (
     "network", "dataset_name", "fingerprint", "seeds", "macs", "num_train", "num_test", "epochs", "best_chosen_on",
     "published_accuracy_pct", "published_accuracy_pct_std", "published_source", "difference_from_published_pp",
     "peak_memory_bytes",
-)  # fmt: skip
-_DERIVED = (
     *_MEASURES,
     *(f"{measure}_std" for measure in _MEASURES),
     *(f"{measure}_{end}" for measure in _WITH_INTERVAL for end in ("low", "high")),
-)
-
-NETWORK_COLUMNS = (*_FIRST, *_SECOND, *(name for name in _DERIVED if name not in _FIRST))
+)))  # fmt: skip
 """Keys of a row of `networks`, in order: the names in `--sort` and `--assert` and the columns of the CSV format."""
 
 
@@ -62,22 +60,19 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
     key = check_sort_column(sort)
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "networks": [], "gaps": [], "depth_gaps": [], "amplification": [],
-        "skipped": [{"path": s.path, "status": s.status, "reason": s.reason} for s in study.skipped],
-        "notes": [], "assertions": [],
+        "skipped": msgspec.to_builtins(study.skipped), "notes": [], "assertions": [],
     }  # fmt: skip
     groups = study.groups()
-    names = group_names(groups)
+    names = group_names(list(groups))
     if len(groups) > 1:
         document["notes"].append(f"runs of {len(groups)} different datasets or recipes have separate tables")
     for group, runs in groups.items():
         networks = _networks(runs)
-        rows = [_network_row(network) for network in networks]
-        document["networks"] += _sorted(rows, *key)
+        document["networks"] += _sorted([_network_row(network) for network in networks], *key)
         place = {"dataset": group.dataset, "recipe": group.recipe, "fingerprint": group.fingerprint}
-        for name, make in (
-            ("gaps", gap_rows), ("depth_gaps", depth_gap_rows), ("amplification", amplification_rows),
-        ):  # fmt: skip
-            document[name] += [{**place, **row} for row in make(networks)]
+        document["gaps"] += [{**place, **row} for row in gap_rows(networks)]
+        document["depth_gaps"] += [{**place, **row} for row in depth_gap_rows(networks)]
+        document["amplification"] += [{**place, **row} for row in amplification_rows(networks)]
         document["notes"] += [f"{names[group]}: {note}" for note in (*provenance_notes(runs), *_notes(networks))]
     return document
 
@@ -93,56 +88,38 @@ def check_sort_column(sort: str | None) -> tuple[str | None, bool]:
     return column, sort.startswith("-")
 
 
-def group_names(groups: Iterable[Group]) -> dict[Group, str]:
+def group_names(groups: Sequence[Group]) -> dict[Group, str]:
     """Map each group to its name in headings: its label, with the start of the fingerprint if labels coincide."""
-    groups = list(groups)
-    labels = [group.label for group in groups]
+    count = Counter(group.label for group in groups)
     return {
-        group: f"{group.label} [{group.fingerprint[:8]}]" if labels.count(group.label) > 1 else group.label
+        group: group.label if count[group.label] == 1 else f"{group.label} [{group.fingerprint[:8]}]"
         for group in groups
-    }
+    }  # fmt: skip
 
 
 def _networks(runs: Sequence[Run]) -> list[NetworkRuns]:
-    found: dict[tuple[int, str, str], list[Row]] = {}
-    published_of: dict[tuple[int, str, str], Published | None] = {}
+    found: dict[tuple[int, str, str], NetworkRuns] = {}
     for run in runs:
         config = run.record.config
-        key = (config.depth, config.arch, config.shortcut)
-        found.setdefault(key, []).append(run_row(run))
-        is_whole = config.limit_train is None and config.limit_test is None
-        value = published(
-            config.recipe, run.record.dataset.name, config.arch, config.depth, shortcut=config.shortcut
-        )  # fmt: skip
-        published_of[key] = value if is_whole else None
-    return [NetworkRuns(rows=rows, published=published_of[key]) for key, rows in sorted(found.items())]
+        key = config.depth, config.arch, config.shortcut
+        found.setdefault(key, NetworkRuns(rows=[], published=published(config))).rows.append(run_row(run))
+    return [network for _, network in sorted(found.items())]
 
 
 def _network_row(network: NetworkRuns) -> Row:
     rows, reference = network.rows, network.published
-    first = rows[0]
-    same = (
-        "arch", "depth", "shortcut", "network", "dataset", "dataset_name", "fingerprint", "recipe", "parameters",
-        "macs", "num_train", "num_test",
-    )  # fmt: skip
-    row: Row = {name: first[name] for name in same}
-    row["n"] = len(rows)
-    row["seeds"] = sorted(r["seed"] for r in rows)
-    row["best_chosen_on"] = "test" if any(r["best_chosen_on"] == "test" for r in rows) else "val"
+    row = {**rows[0], "n": len(rows), "seeds": sorted(r["seed"] for r in rows)}
     for name in ("epochs", "peak_memory_bytes"):
         row[name] = max((r[name] for r in rows if r[name] is not None), default=None)
     for measure in _MEASURES:
         values = network.sample(measure).values
         value = estimate(values) if values else None
         row[measure], row[f"{measure}_std"] = (value.mean, value.std) if value else (None, None)
-        if measure in _WITH_INTERVAL:
-            row[f"{measure}_low"], row[f"{measure}_high"] = (value and value.interval) or (None, None)
-    row["published_accuracy_pct"] = reference.accuracy_pct if reference else None
-    row["published_accuracy_pct_std"] = reference.std if reference else None
-    row["published_source"] = reference.source if reference else None
-    row["difference_from_published_pp"] = None
-    if reference and row["test_accuracy_pct"] is not None:
-        row["difference_from_published_pp"] = row["test_accuracy_pct"] - reference.accuracy_pct
+        row[f"{measure}_low"], row[f"{measure}_high"] = (value and value.interval) or (None, None)
+    row["published_accuracy_pct"] = reference and reference.accuracy_pct
+    row["published_accuracy_pct_std"] = reference and reference.std
+    row["published_source"] = reference and reference.source
+    row["difference_from_published_pp"] = reference and row["test_accuracy_pct"] - reference.accuracy_pct
     return {name: row[name] for name in NETWORK_COLUMNS}
 
 
@@ -157,13 +134,12 @@ def _sorted(rows: list[Row], column: str | None, is_descending: bool) -> list[Ro
 def _notes(networks: Sequence[NetworkRuns]) -> list[str]:
     notes = []
     for network in networks:
-        seeds = [row["seed"] for row in network.rows]
-        repeated = [str(seed) for seed in sorted(set(seeds)) if seeds.count(seed) > 1]
-        if repeated:
-            seeds_text = ", ".join(repeated)
-            notes.append(f"several runs of {network.name} have seed {seeds_text}; each counts, but none is paired")
+        n, name = len(network.rows), network.name
+        seeds = sorted(Counter(row["seed"] for row in network.rows).items())
+        if repeated := ", ".join(str(seed) for seed, count in seeds if count > 1):
+            notes.append(f"several runs of {name} have seed {repeated}; each counts, but none is paired")
         for measure in _MEASURES:
-            measured, n = len(network.sample(measure).values), len(network.rows)
+            measured = len(network.sample(measure).values)
             if 0 < measured < n:
-                notes.append(f"only {measured} of {n} runs of {network.name} measured {measure}; the mean covers those")
+                notes.append(f"only {measured} of {n} runs of {name} measured {measure}; the mean covers those")
     return notes

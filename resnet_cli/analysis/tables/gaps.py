@@ -1,12 +1,13 @@
 """Differences between networks of one group: residual − plain, deep − shallow, and amplification with depth."""
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
 import msgspec
 
 from resnet_cli.analysis.paper import Published
-from resnet_cli.analysis.stats import Sample, amplification, difference, estimate, sampling_standard_error_pp
+from resnet_cli.analysis.stats import Sample, amplification, difference, sampling_standard_error_pp
 
 Row = dict[str, Any]
 
@@ -38,7 +39,11 @@ class NetworkRuns(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def sample(self, measure: str) -> Sample:
         """Values of one measure over the seeds; runs without the measure are excluded."""
-        return Sample.of([(row["seed"], row[measure]) for row in self.rows])
+        return Sample.of((row["seed"], row[measure]) for row in self.rows)
+
+
+# The functions below take the networks of one group, in order of depth.
+Pair = tuple[NetworkRuns, NetworkRuns]
 
 
 def gap_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
@@ -51,8 +56,8 @@ def gap_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
     `published_difference_pp`.
     """
     return [
-        {"depth": plain.depth, "shortcut": residual.family[1], **row}
-        for plain, residual in _twins(networks)
+        {"depth": residual.depth, "shortcut": residual.family[1], **row}
+        for residual, plain in _twins(networks)
         for row in _difference_rows(residual, plain)
     ]
 
@@ -63,11 +68,11 @@ def depth_gap_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
     Keys: `arch`, `shortcut`, `deep_depth`, `shallow_depth`, and those of `gap_rows` from `first` on.
     """
     families: dict[tuple[str, str], list[NetworkRuns]] = {}
-    for network in sorted(networks, key=lambda network: network.depth):
+    for network in networks:
         families.setdefault(network.family, []).append(network)
     return [
-        {"arch": family[0], "shortcut": family[1], "deep_depth": deep.depth, "shallow_depth": shallow.depth, **row}
-        for family, (shallow, *deeper) in sorted(families.items())
+        {"arch": arch, "shortcut": shortcut, "deep_depth": deep.depth, "shallow_depth": shallow.depth, **row}
+        for (arch, shortcut), (shallow, *deeper) in sorted(families.items())
         for deep in deeper
         for row in _difference_rows(deep, shallow)
     ]
@@ -79,15 +84,13 @@ def amplification_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
     Keys: `shortcut`, `deep_depth`, `shallow_depth`, `ratio`, `low`, `high` (95 % bootstrap
     interval), `width` (high − low), `n`, `is_unbounded`, `published_ratio`.
     """
-    by_shortcut: dict[str, list[tuple[NetworkRuns, NetworkRuns]]] = {}
-    for plain, residual in _twins(networks):
+    by_shortcut: dict[str, list[Pair]] = {}
+    for residual, plain in _twins(networks):
         by_shortcut.setdefault(residual.family[1], []).append((residual, plain))
     rows = []
     for shortcut, (shallow, *deeper) in sorted(by_shortcut.items()):
         for deep in deeper:
             ratio = amplification(_accuracies(deep), _accuracies(shallow))
-            if ratio is None:
-                continue
             low, high = ratio.interval or (None, None)
             above, below = _published_difference(*deep), _published_difference(*shallow)
             rows.append({
@@ -100,35 +103,35 @@ def amplification_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
     return rows
 
 
-def _twins(networks: Sequence[NetworkRuns]) -> Iterator[tuple[NetworkRuns, NetworkRuns]]:
-    """Yield pairs (plain, residual) of equal depth, by depth."""
+def _twins(networks: Sequence[NetworkRuns]) -> Iterator[Pair]:
+    """Yield pairs (residual, plain) of equal depth, by depth."""
     plain = {network.depth: network for network in networks if network.family[0] == "plain"}
-    for network in sorted(networks, key=lambda network: network.depth):
+    for network in networks:
         if network.family[0] != "plain" and network.depth in plain:
-            yield plain[network.depth], network
-
-
-def _accuracies(pair: tuple[NetworkRuns, NetworkRuns]) -> tuple[Sample, Sample]:
-    return pair[0].sample("test_accuracy_pct"), pair[1].sample("test_accuracy_pct")
+            yield network, plain[network.depth]
 
 
 def _difference_rows(first: NetworkRuns, second: NetworkRuns) -> Iterator[Row]:
     for measure in GAP_MEASURES:
         samples = first.sample(measure), second.sample(measure)
-        gap = difference(*samples)
-        if gap is None:
+        if not all(sample.values for sample in samples):
             continue
+        gap = difference(*samples)
         low, high = gap.interval or (None, None)
         row: Row = {
             "first": first.name, "second": second.name, "measure": measure, "difference_pp": gap.mean,
-            "std_pp": gap.std, "low_pp": low, "high_pp": high, "n": min(gap.n), "method": gap.method,
+            "std_pp": gap.std, "low_pp": low, "high_pp": high, "n": gap.n, "method": gap.method,
             "sampling_standard_error_pp": None, "published_difference_pp": None,
         }  # fmt: skip
         if measure == "test_accuracy_pct":
-            a, b = (estimate(sample.values).mean for sample in samples)
+            a, b = (fmean(sample.values) for sample in samples)
             row["sampling_standard_error_pp"] = sampling_standard_error_pp(a, b, first.rows[0]["num_test"])
             row["published_difference_pp"] = _published_difference(first, second)
         yield row
+
+
+def _accuracies(pair: Pair) -> tuple[Sample, Sample]:
+    return pair[0].sample("test_accuracy_pct"), pair[1].sample("test_accuracy_pct")
 
 
 def _published_difference(first: NetworkRuns, second: NetworkRuns) -> float | None:

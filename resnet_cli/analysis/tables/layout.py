@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from resnet_cli.analysis.frames import Group
-from resnet_cli.analysis.paper import best_on_test
+from resnet_cli.analysis.paper import BEST_ON_TEST_PCT, BEST_ON_TEST_SOURCE
 from resnet_cli.analysis.tables.document import group_names
 from resnet_cli.util.text import duration
 
@@ -15,6 +15,7 @@ Row = Mapping[str, Any]
 MISSING = "—"
 CHOSEN_ON_TEST = "*"
 RECIPE_CHANGED = "†"
+NO_INTERVAL = "No interval with one seed."
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -55,7 +56,7 @@ def layout(document: Mapping[str, Any]) -> Report:
     for row in document["networks"]:
         grouped.setdefault(_group(row), []).append(row)
     tables = []
-    for group, name in group_names(grouped).items():
+    for group, name in group_names(list(grouped)).items():
         gaps, depth_gaps, amplified = (
             [row for row in document[part] if _group(row) == group] for part in ("gaps", "depth_gaps", "amplification")
         )
@@ -75,65 +76,48 @@ def _group(row: Row) -> Group:
 
 def _table_1(name: str, rows: Sequence[Row]) -> Table:
     is_changed = " " in rows[0]["recipe"] and any(row["published_accuracy_pct"] is not None for row in rows)
-    columns: list[tuple[Column, Callable[[Row], str]]] = [
-        (Column("network", "left"), lambda row: str(row["network"])),
-        (Column("layers", rank=6), lambda row: str(row["depth"])),
-        (Column("parameters", rank=3), lambda row: _millions(row["parameters"])),
-        (Column("n"), lambda row: str(row["n"])),
-        (Column("test accuracy %"), lambda row: _mean(row, "test_accuracy_pct")),
-        (Column("best %", rank=2), _best),
+    columns = (
+        Column("network", "left"), Column("layers", rank=6), Column("parameters", rank=3), Column("n"),
+        Column("test accuracy %"), Column("best %", rank=2), Column("published %" + RECIPE_CHANGED * is_changed),
+        Column("diff. pp", rank=1), Column("clean training error %", rank=1), Column("training time", rank=5),
+    )  # fmt: skip
+    cells = tuple(
         (
-            Column("published %" + RECIPE_CHANGED * is_changed),
-            lambda row: plus_minus(row["published_accuracy_pct"], row["published_accuracy_pct_std"]),
-        ),
-        (Column("diff. pp", rank=1), lambda row: signed(row["difference_from_published_pp"])),
-        (Column("clean training error %", rank=1), lambda row: _mean(row, "train_clean_error_pct")),
-        (Column("training time", rank=5), _training_time),
-    ]
-    return Table(
-        title=f"Table 1: {name}",
-        columns=tuple(column for column, _ in columns),
-        rows=tuple(tuple(cell(row) for _, cell in columns) for row in rows),
-        footnotes=tuple(_table_1_footnotes(rows, is_changed)),
-    )
-
-
-def _table_1_footnotes(rows: Sequence[Row], is_changed: bool) -> list[str]:
-    notes = []
-    if any(row["n"] > 1 for row in rows):
-        notes.append("Mean ± standard deviation over n seeds at the last epoch; training time is the mean per run.")
-    else:
-        notes.append("One run per network, last epoch; the deviation between seeds was not measured.")
-    if any(row["best_chosen_on"] == "test" for row in rows):
-        notes.append(f"{CHOSEN_ON_TEST} best epoch selected on the test set, so optimistically biased.")
-    sources = dict.fromkeys(row["published_source"] for row in rows if row["published_source"])
-    recipe, _, overrides = rows[0]["recipe"].partition(" ")
-    if sources:
-        notes.append(f"Published: {'; '.join(sources)}.")
-    elif rows[0]["dataset_name"] != "cifar10":
-        notes.append(f"Published values are for CIFAR-10 and are not comparable with {rows[0]['dataset']}.")
-    elif "limit_" in overrides:
-        notes.append("Published values are for all of CIFAR-10 and are not comparable with a subset of it.")
-    else:
-        notes.append(f"No values have been published for these networks with recipe {recipe}.")
-    if is_changed:
-        notes.append(f"{RECIPE_CHANGED} published for the unmodified recipe {recipe}; these runs use {overrides}.")
-    if sources:
-        notes += _other_implementation(rows)
-    return notes
-
-
-def _other_implementation(rows: Sequence[Row]) -> list[str]:
-    found = {
-        row["network"]: other
+            row["network"], str(row["depth"]), f"{row['parameters'] / 1e6:.2f}M", str(row["n"]),
+            plus_minus(row, "test_accuracy_pct"),
+            plus_minus(row, "best_test_accuracy_pct") + CHOSEN_ON_TEST * (row["best_chosen_on"] == "test"),
+            plus_minus(row, "published_accuracy_pct"), signed(row["difference_from_published_pp"]),
+            plus_minus(row, "train_clean_error_pct"), duration(row["train_seconds"]),
+        )
         for row in rows
-        if (other := best_on_test(row["dataset_name"], row["arch"], row["depth"], shortcut=row["shortcut"]))
-    }
-    if not found:
-        return []
-    values = ", ".join(f"{network} {other.accuracy_pct:.2f}" for network, other in found.items())
-    source = next(iter(found.values())).source
-    return [f"Best test accuracy of another implementation with another schedule ({source}): {values}."]
+    )  # fmt: skip
+    return Table(f"Table 1: {name}", columns, cells, _table_1_footnotes(rows, is_changed))
+
+
+def _table_1_footnotes(rows: Sequence[Row], is_changed: bool) -> tuple[str, ...]:
+    recipe, _, overrides = rows[0]["recipe"].partition(" ")
+    sources = "; ".join(dict.fromkeys(row["published_source"] for row in rows if row["published_source"]))
+    if sources:
+        published = f"Published: {sources}."
+    elif rows[0]["dataset_name"] != "cifar10":
+        published = f"Published values are for CIFAR-10 and are not comparable with {rows[0]['dataset']}."
+    elif "limit_" in overrides:
+        published = "Published values are for all of CIFAR-10 and are not comparable with a subset of it."
+    else:
+        published = f"No values have been published for these networks with recipe {recipe}."
+    networks = [row["network"] for row in rows if sources and row["network"] in BEST_ON_TEST_PCT]
+    others = ", ".join(f"{network} {BEST_ON_TEST_PCT[network]:.2f}" for network in networks)
+    has_seeds = any(row["n"] > 1 for row in rows)
+    return _applicable({
+        "Mean ± standard deviation over n seeds at the last epoch; training time is the mean per run.": has_seeds,
+        "One run per network, last epoch; the deviation between seeds was not measured.": not has_seeds,
+        f"{CHOSEN_ON_TEST} best epoch selected on the test set, so optimistically biased.":
+            any(row["best_chosen_on"] == "test" for row in rows),
+        published: True,
+        f"{RECIPE_CHANGED} published for the unmodified recipe {recipe}; these runs use {overrides}.": is_changed,
+        f"Best test accuracy of another implementation with another schedule ({BEST_ON_TEST_SOURCE}): {others}.":
+            bool(others),
+    })  # fmt: skip
 
 
 def _differences(name: str, rows: Sequence[Row]) -> Table:
@@ -147,22 +131,20 @@ def _differences(name: str, rows: Sequence[Row]) -> Table:
     )  # fmt: skip
     cells = []
     for (first, second), measures in pairs.items():
-        accuracy, error = measures.get("test_accuracy_pct", {}), measures.get("train_clean_error_pct", {})
-        either = accuracy or error
+        accuracy, error = measures["test_accuracy_pct"], measures.get("train_clean_error_pct", {})
         cells.append((
-            f"{first} − {second}", signed(accuracy.get("difference_pp")), _gap_interval(accuracy), str(either["n"]),
-            either["method"], _number(accuracy.get("sampling_standard_error_pp")),
-            signed(accuracy.get("published_difference_pp")), signed(error.get("difference_pp")), _gap_interval(error),
+            f"{first} − {second}", signed(accuracy["difference_pp"]), _gap_interval(accuracy), str(accuracy["n"]),
+            accuracy["method"], _number(accuracy["sampling_standard_error_pp"]),
+            signed(accuracy["published_difference_pp"]), signed(error.get("difference_pp")), _gap_interval(error),
         ))  # fmt: skip
-    notes = [
+    notes = _applicable({
+        "Intervals: Student's t on differences paired by seed, or Welch's t where seeds differ.":
+            any(row["low_pp"] is not None for row in rows),
         "Test-set sampling: binomial standard error due to the finite number of test images; "
-        "the errors of the two networks are treated as independent."
-    ]
-    if any(row["low_pp"] is not None for row in rows):
-        notes.insert(0, "Intervals: Student's t on differences paired by seed, or Welch's t where seeds differ.")
-    if any(row["method"] == "single" for row in rows):
-        notes.append("No interval with one seed.")
-    return Table(f"Differences in percentage points: {name}", columns, tuple(cells), tuple(notes))
+        "the errors of the two networks are treated as independent.": True,
+        NO_INTERVAL: any(row["method"] == "single" for row in rows),
+    })  # fmt: skip
+    return Table(f"Differences in percentage points: {name}", columns, tuple(cells), notes)
 
 
 def _amplification(name: str, rows: Sequence[Row]) -> Table:
@@ -178,14 +160,14 @@ def _amplification(name: str, rows: Sequence[Row]) -> Table:
             f"{row['deep_depth']} ÷ {row['shallow_depth']} layers{of}", _number(row["ratio"]), interval,
             _number(row["width"]), str(row["n"]), _number(row["published_ratio"]),
         ))  # fmt: skip
-    notes = []
-    if any(row["low"] is not None for row in rows):
-        notes.append("Intervals: percentile bootstrap over seeds, which is too narrow with few seeds.")
-    if any(row["is_unbounded"] for row in rows):
-        notes.append("unbounded: the interval of the shallow gap includes zero, so the ratio can take any value.")
-    if any(row["n"] == 1 for row in rows):
-        notes.append("No interval with one seed.")
-    return Table(f"Amplification of the residual gap: {name}", columns, tuple(cells), tuple(notes))
+    notes = _applicable({
+        "Intervals: percentile bootstrap over seeds, which is too narrow with few seeds.":
+            any(row["low"] is not None for row in rows),
+        "unbounded: the interval of the shallow gap includes zero, so the ratio can take any value.":
+            any(row["is_unbounded"] for row in rows),
+        NO_INTERVAL: any(row["n"] == 1 for row in rows),
+    })  # fmt: skip
+    return Table(f"Amplification of the residual gap: {name}", columns, tuple(cells), notes)
 
 
 def _excluded(skipped: Sequence[Row]) -> Table:
@@ -194,8 +176,13 @@ def _excluded(skipped: Sequence[Row]) -> Table:
     return Table(f"Excluded runs: {len(rows)}", columns, rows)
 
 
-def plus_minus(mean: float | None, std: float | None) -> str:
+def _applicable(notes: Mapping[str, bool]) -> tuple[str, ...]:
+    return tuple(note for note, is_applicable in notes.items() if is_applicable)
+
+
+def plus_minus(row: Row, measure: str) -> str:
     """Format a mean as `93.25 ± 0.14`, as `93.25` without a deviation, or as a dash if missing."""
+    mean, std = row[measure], row[f"{measure}_std"]
     if mean is None:
         return MISSING
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
@@ -207,24 +194,6 @@ def signed(value: float | None) -> str:
         return MISSING
     text = f"{value:+.2f}"
     return "0.00" if float(text) == 0 else text.replace("-", "−")
-
-
-def _training_time(row: Row) -> str:
-    seconds = row["train_seconds"]
-    return MISSING if seconds is None else duration(seconds)
-
-
-def _mean(row: Row, measure: str) -> str:
-    return plus_minus(row[measure], row[f"{measure}_std"])
-
-
-def _best(row: Row) -> str:
-    mark = CHOSEN_ON_TEST if row["best_chosen_on"] == "test" and row["best_test_accuracy_pct"] is not None else ""
-    return _mean(row, "best_test_accuracy_pct") + mark
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.2f}M"
 
 
 def _number(value: float | None) -> str:

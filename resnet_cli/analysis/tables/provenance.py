@@ -1,6 +1,7 @@
 """Differences between runs of a group other than their configuration: machine, versions and numerical settings."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 
 from resnet_cli.analysis.frames import Run
 from resnet_cli.errors import RunFileError
@@ -33,7 +34,11 @@ def provenance_notes(runs: Sequence[Run]) -> list[str]:
         except RunFileError as error:
             notes.append(f"{error}; it is unknown whether {run.dir.path} was resumed with other settings")
     for name, words in _MUST_AGREE.items():
-        histories = [_history(_setting(source, name) for source in sources) for sources in sources_of]
+        # A history consists of the values in order, each unlike the one before it.
+        histories = [
+            tuple(value for value, _ in groupby(_setting(source, name) for source in sources))
+            for sources in sources_of
+        ]  # fmt: skip
         counts = {history: histories.count(history) for history in sorted(set(histories))}
         if len(counts) > 1 or any(len(history) > 1 for history in counts):
             found = ", ".join(f"{_shown(history)} ({n} run{'s' if n > 1 else ''})" for history, n in counts.items())
@@ -49,15 +54,6 @@ def _setting(source: RunRecord | Attempt, name: str) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return "not recorded" if value is None else shorten(str(value), _MAX_LENGTH)
-
-
-def _history(values: Iterable[str]) -> tuple[str, ...]:
-    """Remove values that equal the value before them."""
-    changes: list[str] = []
-    for value in values:
-        if changes[-1:] != [value]:
-            changes.append(value)
-    return tuple(changes)
 
 
 def _shown(history: tuple[str, ...]) -> str:

@@ -13,23 +13,23 @@ from resnet_cli.util.text import json_text, printable
 
 Format = Literal["markdown", "latex", "csv", "json"]
 
-_MARKDOWN = {"|": "\\|", "\\": "\\\\", "`": "\\`", "*": "\\*", "_": "\\_", "~": "\\~", "<": "&lt;", "&": "&amp;"}
-_LATEX = {
+_MARKDOWN = str.maketrans(
+    {"|": "\\|", "\\": "\\\\", "`": "\\`", "*": "\\*", "_": "\\_", "~": "\\~", "<": "&lt;", "&": "&amp;"}
+)
+_LATEX = str.maketrans({
     "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "$": "\\$", "&": "\\&", "#": "\\#", "%": "\\%", "_": "\\_",
     "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "<": "\\textless{}", ">": "\\textgreater{}",
     "|": "\\textbar{}", '"': "''", "`": "\\textasciigrave{}",
     "[": "{[}",  # at the start of a row or an item it would be read as an option
     "−": "$-$", "±": "$\\pm$", "×": "$\\times$", "÷": "$\\div$", "†": "$\\dagger$", "—": "\\textemdash{}",
-}  # fmt: skip
+})  # fmt: skip
 
 
 def render(document: Mapping[str, Any], format: Format) -> str:
-    """Convert a document of `study_document`, which may have additional keys, to text that ends with a line break.
+    """Convert a document of `study_document` to text that ends with a line break.
 
-    Args:
-        document: the comparison.
-        format: `markdown` (GitHub tables), `latex` (booktabs tables), `csv` (one row per network) or
-            `json` (the whole document).
+    The formats are Markdown with GitHub tables, LaTeX with booktabs tables, CSV with one row per network, and JSON
+    with the whole document.
     """
     writers: Mapping[Format, Callable[[Mapping[str, Any]], str]] = {
         "markdown": _markdown, "latex": _latex, "csv": _csv, "json": json_text,
@@ -39,19 +39,12 @@ def render(document: Mapping[str, Any], format: Format) -> str:
 
 def _csv(document: Mapping[str, Any]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(NETWORK_COLUMNS)
+    writer = csv.DictWriter(text, NETWORK_COLUMNS, lineterminator="\n")
+    writer.writeheader()
     for row in document["networks"]:
-        writer.writerow(_csv_cell(row[name]) for name in NETWORK_COLUMNS)
+        texts = {name: printable(value) for name, value in row.items() if isinstance(value, str)}
+        writer.writerow({**row, **texts, "seeds": " ".join(map(str, row["seeds"]))})
     return text.getvalue()
-
-
-def _csv_cell(value: Any) -> Any:
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    if isinstance(value, str):
-        return printable(value)
-    return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _markdown(document: Mapping[str, Any]) -> str:
@@ -73,7 +66,7 @@ def _markdown_table(table: Table) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    return "".join(_MARKDOWN.get(c, c) for c in printable(text)).replace("](", "]\\(")
+    return printable(text).translate(_MARKDOWN).replace("](", "]\\(")
 
 
 def _latex(document: Mapping[str, Any]) -> str:
@@ -108,11 +101,12 @@ def _latex_header(header: str, align: str) -> str:
 
 
 def _latex_text(text: str) -> str:
-    shown = "".join(c if c in _LATEX or _is_in_every_font(c) else c.encode("unicode_escape").decode() for c in text)
-    return "".join(_LATEX.get(c, c) for c in shown).replace("--", "-{}-")  # "--" would become a dash
+    shown = "".join(c if _is_in_latex(c) else c.encode("unicode_escape").decode() for c in text)
+    return shown.translate(_LATEX).replace("--", "-{}-")  # "--" would become a dash
 
 
-def _is_in_every_font(character: str) -> bool:
-    """Whether LaTeX's default fonts contain a character: ASCII, and Western European letters with an accent."""
+def _is_in_latex(character: str) -> bool:
+    """Whether a character is in `_LATEX` or the default fonts: ASCII, and Western European letters with an accent."""
     base = unicodedata.normalize("NFD", character)[0]
-    return character.isprintable() and base.isascii() and ord(character) < 0x100
+    is_in_fonts = character.isprintable() and base.isascii() and ord(character) < 0x100
+    return is_in_fonts or ord(character) in _LATEX
