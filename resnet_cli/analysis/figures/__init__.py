@@ -10,8 +10,8 @@ From Python::
         one.figure.savefig(f"{one.kind}.png")
 """
 
-import importlib
-from collections.abc import Callable, Iterator, Sequence
+import pkgutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from resnet_cli.analysis.frames import Group, Study
@@ -20,9 +20,9 @@ from resnet_cli.errors import InputError, RunFileError, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from resnet_cli.analysis.figures.figure_data import FigureData, PlotResult
-
 ALL = "all"
+SUFFIXES = (".png", ".svg", ".pdf")
+"""Suffixes of the image files that can be written."""
 
 
 class FigureSpec(NamedTuple):
@@ -30,21 +30,20 @@ class FigureSpec(NamedTuple):
 
     summary: str
     """Content of the figure, for the help."""
-    module: str
     function: str
-    """Takes `FigureData` and returns a `PlotResult`."""
+    """`module:name` in this package; takes `FigureData` and returns a `PlotResult`."""
 
 
 KINDS: dict[str, FigureSpec] = {
-    "fig1": FigureSpec("test accuracy and losses at the small depth", "curves", "small_dynamics"),
-    "fig2": FigureSpec("test accuracy at the large depth", "curves", "large_accuracy"),
+    "fig1": FigureSpec("test accuracy and losses at the small depth", "curves:small_dynamics"),
+    "fig2": FigureSpec("test accuracy at the large depth", "curves:large_accuracy"),
     "fig3": FigureSpec(
-        "accuracy, losses, training error and learning rate at the large depth", "curves", "large_dynamics"
+        "accuracy, losses, training error and learning rate at the large depth", "curves:large_dynamics"
     ),
-    "fig4": FigureSpec("confusion matrices at the small depth", "confusion", "small_confusion"),
-    "fig5": FigureSpec("confusion matrices at the large depth", "confusion", "large_confusion"),
-    "degradation": FigureSpec("errors at every depth, after He et al. 2015, figure 6", "curves", "degradation"),
-    "gradflow": FigureSpec("gradient norm of every layer, for runs that recorded it", "gradients", "gradient_flow"),
+    "fig4": FigureSpec("confusion matrices at the small depth", "confusion:small_confusion"),
+    "fig5": FigureSpec("confusion matrices at the large depth", "confusion:large_confusion"),
+    "degradation": FigureSpec("errors at every depth, after He et al. 2015, figure 6", "curves:degradation"),
+    "gradflow": FigureSpec("gradient norm of every layer, for runs that recorded it", "gradients:gradient_flow"),
 }
 """Kinds of figures by name; fig1 to fig5 are the figures of the report (Shinde 2025)."""
 
@@ -93,13 +92,29 @@ def draw(
         InputError: there is no complete run, no figure can be drawn, or no group supports a kind given by
             name; the message names what is missing.
     """
+    from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, networks_of
+    from resnet_cli.analysis.figures.style import house_style
+
     check_kinds(kinds)
     if depths is not None and not 1 <= len(set(depths)) <= 2:
         raise UsageError(f"{len(set(depths))} depths were given", hint="give a small and a large one")
     study.require_runs()
-    outcomes = list(_draw_groups(study, kinds, depths))
-    drawn = [outcome for outcome in outcomes if isinstance(outcome, DrawnFigure)]
-    skipped = [outcome for outcome in outcomes if isinstance(outcome, SkippedFigure)]
+    drawn, skipped = [], []
+    for group, runs in study.groups().items():
+        data = FigureData(group, runs, study, depths)
+        for kind in [kind for kind in KINDS if kind in kinds or ALL in kinds]:
+            if kind == "fig5" and ALL in kinds and data.small_depth == data.large_depth:
+                reason = f"{data.large_depth} is the only depth, already shown by fig4"
+                skipped.append(SkippedFigure(kind, group, reason))
+                continue
+            plot = pkgutil.resolve_name(f"{__name__}.{KINDS[kind].function}")
+            try:
+                with house_style():
+                    figure, drawn_runs, left_out = plot(data)
+            except (NotDrawableError, RunFileError) as error:
+                skipped.append(SkippedFigure(kind, group, str(error)))
+            else:
+                drawn.append(DrawnFigure(kind, group, figure, networks_of(drawn_runs), len(drawn_runs), left_out))
     drawn_kinds = {figure.kind for figure in drawn}
     for figure in skipped:
         if not drawn or (figure.kind in kinds and figure.kind not in drawn_kinds):
@@ -115,30 +130,3 @@ def check_kinds(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in (*KINDS, ALL):
             raise UsageError(f"unknown figure --kind {kind}", hint=f"use {', '.join(KINDS)} or {ALL}")
-
-
-def _draw_groups(
-    study: Study, kinds: Sequence[str], depths: Sequence[int] | None
-) -> Iterator[DrawnFigure | SkippedFigure]:
-    from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, networks_of
-    from resnet_cli.analysis.figures.style import house_style
-
-    for group, runs in study.groups().items():
-        data = FigureData(group, runs, study, depths)
-        for kind in [kind for kind in KINDS if kind in kinds or ALL in kinds]:
-            if kind == "fig5" and ALL in kinds and data.small_depth == data.large_depth:
-                yield SkippedFigure(kind, group, f"{data.large_depth} is the only depth, already shown by fig4")
-                continue
-            try:
-                with house_style():
-                    figure, drawn_runs, left_out = _function(kind)(data)
-            except (NotDrawableError, RunFileError) as error:
-                yield SkippedFigure(kind, group, str(error))
-            else:
-                yield DrawnFigure(kind, group, figure, networks_of(drawn_runs), len(drawn_runs), list(left_out))
-
-
-def _function(kind: str) -> "Callable[[FigureData], PlotResult]":
-    module = importlib.import_module(f"resnet_cli.analysis.figures.{KINDS[kind].module}")
-    function: Callable[[FigureData], PlotResult] = getattr(module, KINDS[kind].function)
-    return function

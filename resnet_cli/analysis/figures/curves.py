@@ -12,18 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from resnet_cli.analysis.figures.bands import seed_bands
 from resnet_cli.analysis.figures.figure_data import FigureData, PlotResult, networks_of, seeds_text
 from resnet_cli.analysis.figures.lines import draw_bands, from_zero, mark
-from resnet_cli.analysis.figures.style import (
-    DASHES,
-    DOUBLE_COLUMN_INCHES,
-    INK,
-    OPEN_MARKER,
-    SINGLE_COLUMN_INCHES,
-    caption,
-    legend,
-    network_style,
-    new_figure,
-    panels,
-)
+from resnet_cli.analysis.figures.style import DASHES, INK, OPEN_MARKER, caption, legend, network_style, new_figure
 from resnet_cli.analysis.frames import Run
 
 _TEST = ("test", {"linestyle": DASHES["test"]})
@@ -47,8 +36,7 @@ def small_dynamics(data: FigureData) -> PlotResult:
     """Figure 1: test accuracy (left), and training and test loss (right), at the small depth."""
     runs = data.pair(data.small_depth)
     frame = data.rows(runs)
-    figure = new_figure(DOUBLE_COLUMN_INCHES, 2.5)
-    accuracy, loss = panels(figure, 1, 2)
+    figure, (accuracy, loss) = new_figure(1, 2, 2.5)
     _draw_accuracy(accuracy, frame)
     _draw_loss(loss, frame)
     return _finish(figure, data, runs, [_TEST, _TRAIN])
@@ -58,8 +46,7 @@ def large_accuracy(data: FigureData) -> PlotResult:
     """Figure 2: test accuracy at the large depth, one column wide."""
     runs = data.pair(data.large_depth)
     frame = data.rows(runs)
-    figure = new_figure(SINGLE_COLUMN_INCHES, 2.5)
-    (axes,) = panels(figure, 1, 1)
+    figure, (axes,) = new_figure(1, 1, 2.5)
     _draw_accuracy(axes, frame)
     return _finish(figure, data, runs)
 
@@ -68,8 +55,7 @@ def large_dynamics(data: FigureData) -> PlotResult:
     """Figure 3: test accuracy, losses, running and clean training error, and learning rate at the large depth."""
     runs = data.pair(data.large_depth)
     frame = data.rows(runs)
-    figure = new_figure(DOUBLE_COLUMN_INCHES, 4.3)
-    accuracy, loss, error, rate = panels(figure, 2, 2, sharex=True)
+    figure, (accuracy, loss, error, rate) = new_figure(2, 2, 4.3, sharex=True)
     _draw_accuracy(accuracy, frame)
     _draw_loss(loss, frame)
     running = draw_bands(error, frame, "train_error_pct", DASHES["train"])
@@ -89,15 +75,13 @@ def degradation(data: FigureData) -> PlotResult:
     training error after the last epoch is marked if it was measured.
     """
     archs = sorted({run.record.config.arch for run in data.runs})
-    figure = new_figure(DOUBLE_COLUMN_INCHES if len(archs) > 1 else SINGLE_COLUMN_INCHES, 3.0)
+    figure, all_axes = new_figure(1, len(archs), 3.0, sharey=True)
     all_rows = data.rows(data.runs)
     drops = data.lr_drops(all_rows)
     drawn, has_clean_error = [], False
-    all_axes = panels(figure, 1, len(archs), sharey=True)
     for axes, arch in zip(all_axes, archs, strict=True):
         frame = all_rows[all_rows["arch"] == arch]
-        drawn.append(draw_bands(axes, frame, "train_error_pct", DASHES["train"]))
-        drawn.append(draw_bands(axes, frame, "test_error_pct", DASHES["test"]))
+        drawn += [draw_bands(axes, frame, f"{split}_error_pct", DASHES[split]) for split in ("train", "test")]
         has_clean_error |= _mark_final_clean_error(axes, frame)
         axes.set_title(_PANEL_TITLES[arch], pad=13 if drops else 4)  # leaves room for the labels of the drops
     from_zero(all_axes[0], drawn, _SHOWN_OF_DEGRADATION)
@@ -120,10 +104,7 @@ def _draw_accuracy(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _draw_loss(axes: Axes, frame: pd.DataFrame) -> None:
-    drawn = [
-        draw_bands(axes, frame, "train_loss", DASHES["train"]),
-        draw_bands(axes, frame, "test_loss", DASHES["test"]),
-    ]
+    drawn = [draw_bands(axes, frame, f"{split}_loss", DASHES[split]) for split in ("train", "test")]
     if max(float(bands["mean"].max()) for bands in drawn) > _LARGE_LOSS:
         axes.set_yscale("log")
     else:
@@ -196,4 +177,4 @@ def _finish(
     legend(figure, networks, keys, with_markers=with_markers)
     interval = "; line: mean over seeds, shaded: 95 % Student-t interval" if len(runs) > len(networks) else ""
     caption(figure, f"{data.group.label}; {seeds_text(runs)}{text}{interval}")
-    return PlotResult(figure, list(runs))
+    return PlotResult(figure, list(runs), [])

@@ -25,7 +25,7 @@ class PlotResult(NamedTuple):
 
     figure: Figure
     runs: list[Run]
-    left_out: Sequence[str] = ()
+    left_out: list[str]
     """One line for each run that is missing because its file cannot be read."""
 
 
@@ -59,6 +59,8 @@ class FigureData:
         there = {run.record.config.depth for run in runs}
         chosen = depths or (REPORT_DEPTHS if there.issuperset(REPORT_DEPTHS) else there)
         self.small_depth, self.large_depth = min(chosen), max(chosen)
+        self._counts_steps = runs[0].record.config.steps is not None
+        self.x_label = "step (thousands)" if self._counts_steps else "epoch"
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -72,20 +74,11 @@ class FigureData:
 
     def rows(self, runs: Sequence[Run]) -> pd.DataFrame:
         """Select the rows of `runs` in `frame`; raise `NotDrawableError` if a run has no rows."""
-        rows = self.frame[self.frame["path"].isin([str(run.dir.path) for run in runs])]
-        empty = [run for run in runs if str(run.dir.path) not in set(rows["path"])]
-        if empty:
-            raise NotDrawableError(f"{empty[0].dir.metrics_path} has no rows")
-        return rows
-
-    @property
-    def x_label(self) -> str:
-        """Axis label of `x`."""
-        return "step (thousands)" if self._counts_steps else "epoch"
-
-    @property
-    def _counts_steps(self) -> bool:
-        return self.runs[0].record.config.steps is not None
+        there = set(self.frame["path"])
+        for run in runs:
+            if str(run.dir.path) not in there:
+                raise NotDrawableError(f"{run.dir.metrics_path} has no rows")
+        return self.frame[self.frame["path"].isin([str(run.dir.path) for run in runs])]
 
     def lr_drops(self, frame: pd.DataFrame) -> list[LrDrop]:
         """Find drops of the learning rate in the rows of `frame`, in the unit of `x`."""
