@@ -13,11 +13,6 @@ from resnet_cli.rundir import Predictions
 from resnet_cli.util.files import write_atomic
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power failure
-
-
 @pytest.fixture
 def make_pair(tmp_path, make_run):
     """Write plain and residual runs of each depth under `tmp_path / name` and return the folder."""

@@ -25,9 +25,8 @@ BLINDNESS = {
 
 
 @pytest.fixture
-def study(tmp_path, make_run, monkeypatch):
+def study(tmp_path, make_run):
     """Plain and residual networks of 20 and 56 layers on the digits, two seeds, with everything recorded."""
-    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power failure
     for arch, depth, seed in itertools.product(("plain", "resnet"), (20, 56), (0, 1)):
         path = tmp_path / "runs" / f"{arch}-{depth}-{seed}"
         make_run(path, arch=arch, depth=depth, seed=seed, recipe="demo", dataset="digits", epochs=4, gradflow=True)

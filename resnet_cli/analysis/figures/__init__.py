@@ -12,7 +12,7 @@ From Python::
 
 import pkgutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from resnet_cli.analysis.frames import Group, Study
 from resnet_cli.errors import InputError, RunFileError, UsageError
@@ -28,22 +28,24 @@ SUFFIXES = (".png", ".svg", ".pdf")
 class FigureSpec(NamedTuple):
     """One kind of figure."""
 
+    depth: Literal["small", "large", "all"]
+    """Runs to draw: the networks of the small or large depth, or all."""
+    function: str
+    """`module:name` in this package; takes `FigureData` and these runs and returns a `PlotResult`."""
     summary: str
     """Content of the figure, for the help."""
-    function: str
-    """`module:name` in this package; takes `FigureData` and returns a `PlotResult`."""
 
 
 KINDS: dict[str, FigureSpec] = {
-    "fig1": FigureSpec("test accuracy and losses at the small depth", "curves:small_dynamics"),
-    "fig2": FigureSpec("test accuracy at the large depth", "curves:large_accuracy"),
+    "fig1": FigureSpec("small", "curves:accuracy_and_loss", "test accuracy and losses at the small depth"),
+    "fig2": FigureSpec("large", "curves:accuracy", "test accuracy at the large depth"),
     "fig3": FigureSpec(
-        "accuracy, losses, training error and learning rate at the large depth", "curves:large_dynamics"
+        "large", "curves:dynamics", "accuracy, losses, training error and learning rate at the large depth"
     ),
-    "fig4": FigureSpec("confusion matrices at the small depth", "confusion:small_confusion"),
-    "fig5": FigureSpec("confusion matrices at the large depth", "confusion:large_confusion"),
-    "degradation": FigureSpec("errors at every depth, after He et al. 2015, figure 6", "curves:degradation"),
-    "gradflow": FigureSpec("gradient norm of every layer, for runs that recorded it", "gradients:gradient_flow"),
+    "fig4": FigureSpec("small", "confusion:confusion_matrices", "confusion matrices at the small depth"),
+    "fig5": FigureSpec("large", "confusion:confusion_matrices", "confusion matrices at the large depth"),
+    "degradation": FigureSpec("all", "curves:degradation", "errors at every depth, after He et al. 2015, figure 6"),
+    "gradflow": FigureSpec("all", "gradients:gradient_flow", "gradient norm of every layer, for runs that recorded it"),
 }
 """Kinds of figures by name; fig1 to fig5 are the figures of the report (Shinde 2025)."""
 
@@ -110,7 +112,7 @@ def draw(
             plot = pkgutil.resolve_name(f"{__name__}.{KINDS[kind].function}")
             try:
                 with house_style():
-                    figure, drawn_runs, left_out = plot(data)
+                    figure, drawn_runs, left_out = plot(data, data.select(KINDS[kind].depth))
             except (NotDrawableError, RunFileError) as error:
                 skipped.append(SkippedFigure(kind, group, str(error)))
             else:

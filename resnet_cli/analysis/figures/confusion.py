@@ -25,24 +25,15 @@ _MAX_NAME_LENGTH = 12
 _MAX_CLASSES = 1000
 
 
-def small_confusion(data: FigureData) -> PlotResult:
-    """Figure 4: confusion matrices at the small depth."""
-    return _confusion(data, data.small_depth)
-
-
-def large_confusion(data: FigureData) -> PlotResult:
-    """Figure 5: confusion matrices at the large depth."""
-    return _confusion(data, data.large_depth)
-
-
 def _counts_of(run: Run) -> Labels:
     predictions = run.dir.read_predictions(len(run.record.dataset.classes))
     return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion
 
 
-def _confusion(data: FigureData, depth: int) -> PlotResult:
-    networks = networks_of(data.pair(depth))[:2]  # option B comes last, so the residual twin has option A if both exist
-    there = [run for run in data.pair(depth) if os.path.lexists(run.dir.predictions_path)]
+def confusion_matrices(data: FigureData, runs: list[Run]) -> PlotResult:
+    """Figures 4 and 5: confusion matrices of a plain network and its residual twin, with option A if there are both."""
+    networks = networks_of(runs)[:2]  # option B comes last
+    there = [run for run in runs if os.path.lexists(run.dir.predictions_path)]
     if too_many := next((run for run in there if len(run.record.dataset.classes) > _MAX_CLASSES), None):
         raise NotDrawableError(f"{len(too_many.record.dataset.classes)} classes are too many for a confusion matrix")
     counts, left_out = figure_data.read_each([run for run in there if run.network in networks], _counts_of)

@@ -86,12 +86,18 @@ class FigureData:
         milestones = [milestone / scale for milestone in self.runs[0].record.config.milestones]
         return lr_drops(frame, "x", milestones)
 
-    def pair(self, depth: int) -> list[Run]:
-        """Select the plain and residual runs of one depth; raise `NotDrawableError` if either is missing."""
+    def select(self, which: str) -> list[Run]:
+        """Select `all` runs, or those of the `small` or `large` depth, which need both architectures.
+
+        Raises:
+            NotDrawableError: an architecture is missing.
+        """
+        if which == "all":
+            return self.runs
+        depth = self.small_depth if which == "small" else self.large_depth
         runs = [run for run in self.runs if run.record.config.depth == depth]
         there = {run.record.config.arch for run in runs}
-        missing = [f"{arch}-{depth}" for arch in ("plain", "resnet") if arch not in there]
-        if missing:
+        if missing := [f"{arch}-{depth}" for arch in ("plain", "resnet") if arch not in there]:
             raise NotDrawableError(f"no completed run of {' and '.join(missing)}")
         return runs
 

@@ -24,13 +24,9 @@ _DASHES = ("solid", (0, (3.2, 1.4)), (0, (1, 1.2)), (0, (4, 1.4, 1, 1.4)))
 _MAX_LABEL_LENGTH = 30
 
 
-def gradient_flow(data: FigureData) -> PlotResult:
-    """Draw the gradient norms that runs recorded: the last epoch thick, earlier ones thin and light.
-
-    Raises:
-        NotDrawableError: no run recorded gradient norms.
-    """
-    there = [run for run in data.runs if os.path.lexists(run.dir.gradflow_path)]
+def gradient_flow(data: FigureData, runs: list[Run]) -> PlotResult:
+    """Draw the gradient norms that runs recorded: the last epoch thick, earlier ones thin and light."""
+    there = [run for run in runs if os.path.lexists(run.dir.gradflow_path)]
     found, left_out = figure_data.read_each(there, _norms_of)
     found = [(run, rows) for run, rows in found if len(rows)]
     runs = [run for run, _ in found]

@@ -45,9 +45,10 @@ DASHES: Mapping[str, Any] = {"test": "solid", "train": (0, (3.2, 1.4))}
 OPEN_MARKER: Mapping[str, Any] = {"markersize": 3.4, "markerfacecolor": "white", "markeredgewidth": 0.8}
 """Marker of clean training errors: white, so that the line below remains visible."""
 
+_TICKS = {"color": INK, "labelsize": SMALL_POINTS, "major.width": 0.6, "major.size": 2.5, "minor.size": 1.5}
 _RC: Any = {
+    **{f"{axis}tick.{name}": value for axis in "xy" for name, value in _TICKS.items()},
     "font.size": _TEXT_POINTS,
-    "axes.labelsize": _TEXT_POINTS,
     "axes.titlesize": _TEXT_POINTS,
     "axes.titlelocation": "left",
     "axes.labelpad": 2.5,
@@ -57,15 +58,6 @@ _RC: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": SMALL_POINTS,
-    "ytick.labelsize": SMALL_POINTS,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "ytick.minor.size": 1.5,
     "legend.fontsize": SMALL_POINTS,
     "legend.frameon": False,
     "legend.handlelength": 2.2,
