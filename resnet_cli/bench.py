@@ -127,7 +127,7 @@ def random_dataset(config: RunConfig) -> Dataset:
 
 
 def setup_for(config: RunConfig, dataset: Dataset) -> DeviceSetup:
-    """The device setup that a run of `config` on data of this size would choose; raises `UsageError`."""
+    """The device setup that a run of `config` on data of this size would choose."""
     # as a session counts: a partial batch is a whole one
     num_images = total_steps(config, len(dataset.train)) * config.batch_size
     return decide(config, planned_macs=num_images * _macs(config, dataset), cuda_graph=RunOptions().cuda_graph)
@@ -255,27 +255,15 @@ def estimate(config: RunConfig, dataset: Dataset, setup: DeviceSetup, timing: Ti
     train_seconds = num_train_images / images_per_second
     eval_seconds = num_eval_images * timing.eval_seconds_per_image
     return Cost(
-        network=config.network,
-        batch_size=batch_size,
-        parameters=parameters,
-        macs=macs,
-        num_epochs=num_epochs,
-        num_train_images=num_train_images,
-        num_eval_images=num_eval_images,
-        num_timed_steps=len(timing.step_seconds),
-        step_seconds=step_seconds,
-        step_seconds_min=min(timing.step_seconds),
-        step_seconds_max=max(timing.step_seconds),
-        images_per_second=images_per_second,
-        flops_per_second=3 * 2 * macs * images_per_second,
-        train_seconds=train_seconds,
-        eval_seconds=eval_seconds,
-        epoch_seconds=(train_seconds + eval_seconds) / num_epochs,
-        compile_seconds=timing.compile_seconds,
+        network=config.network, batch_size=batch_size, parameters=parameters, macs=macs, num_epochs=num_epochs,
+        num_train_images=num_train_images, num_eval_images=num_eval_images, num_timed_steps=len(timing.step_seconds),
+        step_seconds=step_seconds, step_seconds_min=min(timing.step_seconds), step_seconds_max=max(timing.step_seconds),
+        images_per_second=images_per_second, flops_per_second=3 * 2 * macs * images_per_second,
+        train_seconds=train_seconds, eval_seconds=eval_seconds,
+        epoch_seconds=(train_seconds + eval_seconds) / num_epochs, compile_seconds=timing.compile_seconds,
         total_seconds=train_seconds + eval_seconds + timing.compile_seconds,
-        peak_memory_bytes=peak_memory_bytes(setup.device),
-        decisions=setup.decisions,
-    )
+        peak_memory_bytes=peak_memory_bytes(setup.device), decisions=setup.decisions,
+    )  # fmt: skip
 
 
 def _macs(config: RunConfig, dataset: Dataset) -> int:

@@ -187,8 +187,7 @@ def _save_memory_when_compiling() -> None:
     """
     from torch._functorch import config as settings
 
-    wanted = {"ban_recompute_materialized_backward": False, "force_non_lazy_backward_lowering": True}
-    for name, value in wanted.items():
+    for name, value in (("ban_recompute_materialized_backward", False), ("force_non_lazy_backward_lowering", True)):
         if hasattr(settings, name):
             setattr(settings, name, value)
 

@@ -31,7 +31,7 @@ def gradient_trend(frame: pd.DataFrame) -> GradientTrend:
     with np.errstate(divide="ignore"):
         logs = np.log10(inner["grad_norm"].to_numpy(dtype=float))
     if not np.isfinite(logs).all():
-        return GradientTrend(float("nan"), float("nan"))
+        return GradientTrend(np.nan, np.nan)
     stage = inner["stage"].to_numpy()
     ratio = 10 ** (logs[stage == 1].mean() - logs[stage == 3].mean())
     slope = np.polyfit(inner["layer_index"].to_numpy(dtype=float), logs, 1)[0]

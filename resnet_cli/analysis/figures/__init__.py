@@ -21,19 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ALL = "all"
-SUFFIXES = (".png", ".svg", ".pdf")
-"""Suffixes of the image files that can be written."""
+SUFFIXES = (".png", ".svg", ".pdf")  # of the image files that can be written
 
 
 class FigureSpec(NamedTuple):
     """One kind of figure."""
 
-    depth: Literal["small", "large", "all"]
-    """Runs to draw: the networks of the small or large depth, or all."""
-    function: str
-    """`module:name` in this package; takes `FigureData` and these runs and returns a `PlotResult`."""
-    summary: str
-    """Content of the figure, for the help."""
+    depth: Literal["small", "large", "all"]  # whose runs are drawn
+    function: str  # `module:name` in this package; takes `FigureData` and the runs and returns a `PlotResult`
+    summary: str  # for the help
 
 
 KINDS: dict[str, FigureSpec] = {
@@ -56,12 +52,9 @@ class DrawnFigure(NamedTuple):
     kind: str
     group: Group
     figure: "Figure"
-    networks: list[str]
-    """Short names of the networks shown."""
-    n_runs: int
-    """Number of runs shown."""
-    left_out: list[str]
-    """One line for each run of the group that is missing because its file cannot be read."""
+    networks: list[str]  # short names of the networks shown
+    n_runs: int  # number of runs shown
+    left_out: list[str]  # one line for each run of the group that is missing because its file cannot be read
 
 
 class SkippedFigure(NamedTuple):
@@ -69,8 +62,7 @@ class SkippedFigure(NamedTuple):
 
     kind: str
     group: Group
-    reason: str
-    """One line."""
+    reason: str  # one line
 
     def __str__(self) -> str:
         return f"skipped {self.kind} of {self.group.label}: {self.reason}"

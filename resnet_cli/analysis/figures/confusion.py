@@ -8,7 +8,6 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 
 from resnet_cli.analysis.figures import figure_data
 from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, PlotResult, networks_of
@@ -49,7 +48,9 @@ def confusion_matrices(data: FigureData, runs: list[Run]) -> PlotResult:
         image = _draw(panel, sum(found, start=np.zeros((), np.int64)), classes)
         panel.set_title(network)
     axes[0].set_ylabel("true class")
-    _color_bar(figure, image, axes[1])
+    bar = figure.colorbar(image, cax=axes[1].inset_axes((1.03, 0, 0.045, 1)), ticks=[0, 1, 5, 20, 50, 100])
+    bar.outline.set_visible(False)
+    bar.set_label("predicted as (% of the true class)")
     text = f"{data.group.label}; {figure_data.seeds_text(drawn)}; cells: % of the true class"
     text += ", blank below 0.1" if len(classes) <= _MAX_ANNOTATED else ""
     caption(figure, text + ("; counts of all seeds summed" if len(drawn) > len(networks) else ""))
@@ -79,10 +80,3 @@ def _percent(value: float) -> str:
     if value < 0.1:
         return ""
     return f"{value:.1f}" if value < 99.95 else "100"
-
-
-def _color_bar(figure: Figure, image: QuadMesh, axes: Axes) -> None:
-    place = axes.inset_axes((1.03, 0, 0.045, 1))  # same height as the matrix
-    bar = figure.colorbar(image, cax=place, ticks=[0, 1, 5, 20, 50, 100])
-    bar.outline.set_visible(False)
-    bar.set_label("predicted as (% of the true class)")

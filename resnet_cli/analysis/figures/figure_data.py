@@ -25,8 +25,7 @@ class PlotResult(NamedTuple):
 
     figure: Figure
     runs: list[Run]
-    left_out: list[str]
-    """One line for each run that is missing because its file cannot be read."""
+    left_out: list[str]  # one line for each run that is missing because its file cannot be read
 
 
 def read_each(runs: Iterable[Run], read: Callable[[Run], T]) -> tuple[list[tuple[Run, T]], list[str]]:

@@ -135,9 +135,7 @@ def legend(
     *,
     with_markers: bool = False,
 ) -> None:
-    """Add one legend above all panels, in as few rows as fit.
-
-    Each row after the first makes the figure taller.
+    """Add one legend above all panels, in as few rows as fit; each row after the first makes the figure taller.
 
     Args:
         figure: receives the legend.
@@ -158,8 +156,8 @@ def legend(
         [every[:num_plain], every[num_plain:], keys],
         *([*_chunks(every, size), *_chunks(keys, size)] for size in (4, 3, 2, 1)),
     ]
-    rows = next((rows for rows in layouts if _width_inches(rows) <= figure.get_figwidth()), layouts[-1])
-    rows = [row for row in rows if row]
+    fitting = next((rows for rows in layouts if _width_inches(rows) <= figure.get_figwidth()), layouts[-1])
+    rows = [row for row in fitting if row]
     _grow(figure, len(rows))
     # Matplotlib fills a legend column by column.
     blank = Line2D([], [], linestyle="none", label=" ")
