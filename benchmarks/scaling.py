@@ -289,8 +289,7 @@ def _plot(seconds: Seconds, path: Path) -> None:
 
     colors = {arch: style.network_style(f"{arch}-56").color for arch in ("plain", "resnet")}
     with style.house_style():
-        figure = style.new_figure(style.DOUBLE_COLUMN_INCHES, 4.4)
-        by_depth, by_batch, by_threads, by_runs = style.panels(figure, 2, 2)
+        figure, (by_depth, by_batch, by_threads, by_runs) = style.new_figure(2, 2, 4.4)
         for arch, color in colors.items():
             line = _depth_line(seconds, arch)
             by_depth.plot((0, DEPTHS[-1]), line.at(np.array((0, DEPTHS[-1]))), color=color, linewidth=0.8)

@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+import timeit
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -27,7 +28,6 @@ TimedBatch = tuple[str, int, float]
 NUM_WARMUP_STEPS = NUM_WARMUP_CALLS + 1  # the first compiles or chooses kernels, the last records a CUDA graph
 NUM_EVAL_BATCHES = 3  # timed, after those of the warm-up
 NUM_PRODUCTS = 10  # of matrices, for the peak
-NOISY = 1.5  # ratio of slowest to median step above which the times are doubtful
 
 # training images (with those held out for validation), test images, height = width, classes
 _CIFAR10 = (50_000, 10_000, 32, 10)
@@ -42,61 +42,41 @@ SHAPES = {
 class Timing(NamedTuple):
     """Measured times of one network, in seconds."""
 
-    step_seconds: tuple[float, ...]
-    """One time per timed training step of a whole batch."""
+    step_seconds: tuple[float, ...]  # of each timed training step of a whole batch
     eval_seconds_per_image: float
-    compile_seconds: float
-    """Extra time of the first steps over the timed ones if the step is compiled, else 0."""
+    compile_seconds: float  # extra time of the first steps over the timed ones if the step is compiled, else 0
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """Cost of one run of a network, a row of the command's JSON document. Times are in seconds."""
 
     network: str
-    batch_size: int
-    """Images per step: of the configuration, or all training images where there are fewer."""
+    batch_size: int  # images per step: of the configuration, or all training images where there are fewer
     parameters: int
-    macs: int
-    """Multiply-accumulates of a forward pass of one image."""
+    macs: int  # multiply-accumulates of a forward pass of one image
     num_epochs: int
-    num_train_images: int
-    """Images of all training steps."""
-    num_eval_images: int
-    """Images of all evaluations, see `count_images`."""
+    num_train_images: int  # of all training steps
+    num_eval_images: int  # of all evaluations
     num_timed_steps: int
-    step_seconds: float
-    """Median of the timed steps."""
+    step_seconds: float  # median
     step_seconds_min: float
     step_seconds_max: float
-    images_per_second: float
-    """Training images per second."""
-    flops_per_second: float
-    """Floating-point operations per second of a step, counting forward and backward as three forward passes."""
-    train_seconds: float
-    """All training steps of the run; the partial batch of an epoch counts in proportion."""
-    eval_seconds: float
-    """All evaluations of the run."""
-    epoch_seconds: float
-    """Mean of an epoch with its evaluations."""
+    images_per_second: float  # in training
+    flops_per_second: float  # in training; forward and backward count as three forward passes
+    train_seconds: float  # all steps of the run; the partial batch of an epoch counts in proportion
+    eval_seconds: float  # all evaluations of the run
+    epoch_seconds: float  # mean of an epoch with its evaluations
     compile_seconds: float
-    total_seconds: float
-    """The whole run: training, evaluation and compilation."""
-    peak_memory_bytes: int | None
-    """Of this network on a GPU; elsewhere of the process, so of the largest network so far. None: unknown."""
+    total_seconds: float  # the whole run: training, evaluation and compilation
+    peak_memory_bytes: int | None  # of this network on a GPU; elsewhere of the process so far; None: unknown
     decisions: dict[str, Decision]
-
-    @property
-    def slowest_over_median(self) -> float:
-        """Ratio of the slowest to the median step; above `NOISY` the times are doubtful."""
-        return self.step_seconds_max / self.step_seconds
 
 
 class MatrixPeak(NamedTuple):
     """The fastest product of two square matrices, as an upper bound of this machine's speed in one precision."""
 
     flops_per_second: float
-    size: int
-    """Rows and columns."""
+    size: int  # rows and columns
     precision: str
 
 
@@ -147,23 +127,23 @@ def random_dataset(config: RunConfig) -> Dataset:
 
 
 def setup_for(config: RunConfig, dataset: Dataset) -> DeviceSetup:
-    """The device setup that a run of `config` on data of this size would choose; raises `UsageError`."""
+    """The device setup that a run of `config` on data of this size would choose."""
     # as a session counts: a partial batch is a whole one
     num_images = total_steps(config, len(dataset.train)) * config.batch_size
     return decide(config, planned_macs=num_images * _macs(config, dataset), cuda_graph=RunOptions().cuda_graph)
 
 
-def count_images(config: RunConfig, *, num_train: int, num_val: int, num_test: int) -> tuple[int, int, int]:
-    """Number of epochs, training images and evaluated images of a run of `config` on splits of these sizes.
+def count_images(config: RunConfig, dataset: Dataset) -> tuple[int, int, int]:
+    """Number of epochs, training images and evaluated images of a run of `config` on data of this size.
 
     Test and validation images are evaluated every epoch, training images where `clean_train_every` asks for it.
     """
-    per_epoch = steps_per_epoch(num_train, config.batch_size)
-    full_epochs, rest = divmod(total_steps(config, num_train), per_epoch)
+    num_train, num_val = len(dataset.train), len(dataset.val or ())
+    full_epochs, rest = divmod(total_steps(config, num_train), steps_per_epoch(num_train, config.batch_size))
     num_epochs = full_epochs + (rest > 0)
     num_clean = math.ceil(num_epochs / (config.clean_train_every or num_epochs))  # always after the last epoch
     num_train_images = full_epochs * num_train + rest * config.batch_size
-    return num_epochs, num_train_images, num_epochs * (num_test + num_val) + num_clean * num_train
+    return num_epochs, num_train_images, num_epochs * (len(dataset.test) + num_val) + num_clean * num_train
 
 
 def measure(
@@ -193,12 +173,10 @@ def measure(
     progress(f"{first} {config.network}", 0, needed, "steps")
     step_seconds: list[float] = []
     batches: list[TimedBatch] = []
-    for timed_batch in time_batches(
-        Engine(short, dataset, setup).run(), synchronize=lambda: _synchronize(setup.device)
-    ):
-        phase, num_images, seconds = timed_batch
+    synchronize = torch.get_device_module(setup.device).synchronize
+    for phase, num_images, seconds in time_batches(Engine(short, dataset, setup).run(), synchronize=synchronize):
         if phase == "evaluate":
-            batches.append(timed_batch)
+            batches.append((phase, num_images, seconds))
         elif num_images == batch and len(step_seconds) < needed:
             step_seconds.append(seconds)
             label = "timing" if len(step_seconds) >= NUM_WARMUP_STEPS else first
@@ -254,60 +232,38 @@ def matrix_peak(setup: DeviceSetup) -> MatrixPeak:
     dtype = _DTYPES.get(setup.precision, torch.float32)  # tf32 is stored as fp32
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(size, size, generator=generator).to(setup.device, dtype) for _ in range(2))
-    product = torch.mm(a, b)
-    seconds = []
-    for _ in range(NUM_PRODUCTS):
-        _synchronize(setup.device)
-        before = time.perf_counter()
+    product = torch.empty_like(a)
+
+    def multiply() -> None:
         torch.mm(a, b, out=product)
-        _synchronize(setup.device)
-        seconds.append(time.perf_counter() - before)
+        torch.get_device_module(setup.device).synchronize()
+
+    multiply()  # warm-up
+    seconds = timeit.repeat(multiply, timer=time.perf_counter, number=1, repeat=NUM_PRODUCTS)
     return MatrixPeak(2 * size**3 / min(seconds), size, setup.precision)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def estimate(config: RunConfig, dataset: Dataset, setup: DeviceSetup, timing: Timing) -> Cost:
     """Extrapolate `timing` to a whole run of `config` on data of this size."""
-    num_train, num_val, num_test = len(dataset.train), len(dataset.val) if dataset.val else 0, len(dataset.test)
-    num_epochs, num_train_images, num_eval_images = count_images(
-        config, num_train=num_train, num_val=num_val, num_test=num_test
-    )
+    num_epochs, num_train_images, num_eval_images = count_images(config, dataset)
     with torch.device("meta"):
         parameters = count_parameters(CifarNet(config.depth, config.shortcut, len(dataset.classes)))
     macs = _macs(config, dataset)
-    batch_size = min(config.batch_size, num_train)
+    batch_size = min(config.batch_size, len(dataset.train))
     step_seconds = statistics.median(timing.step_seconds)
     images_per_second = batch_size / step_seconds
     train_seconds = num_train_images / images_per_second
     eval_seconds = num_eval_images * timing.eval_seconds_per_image
     return Cost(
-        network=config.network,
-        batch_size=batch_size,
-        parameters=parameters,
-        macs=macs,
-        num_epochs=num_epochs,
-        num_train_images=num_train_images,
-        num_eval_images=num_eval_images,
-        num_timed_steps=len(timing.step_seconds),
-        step_seconds=step_seconds,
-        step_seconds_min=min(timing.step_seconds),
-        step_seconds_max=max(timing.step_seconds),
-        images_per_second=images_per_second,
-        flops_per_second=3 * 2 * macs * images_per_second,
-        train_seconds=train_seconds,
-        eval_seconds=eval_seconds,
-        epoch_seconds=(train_seconds + eval_seconds) / num_epochs,
-        compile_seconds=timing.compile_seconds,
+        network=config.network, batch_size=batch_size, parameters=parameters, macs=macs, num_epochs=num_epochs,
+        num_train_images=num_train_images, num_eval_images=num_eval_images, num_timed_steps=len(timing.step_seconds),
+        step_seconds=step_seconds, step_seconds_min=min(timing.step_seconds), step_seconds_max=max(timing.step_seconds),
+        images_per_second=images_per_second, flops_per_second=3 * 2 * macs * images_per_second,
+        train_seconds=train_seconds, eval_seconds=eval_seconds,
+        epoch_seconds=(train_seconds + eval_seconds) / num_epochs, compile_seconds=timing.compile_seconds,
         total_seconds=train_seconds + eval_seconds + timing.compile_seconds,
-        peak_memory_bytes=peak_memory_bytes(setup.device),
-        decisions=setup.decisions,
-    )
+        peak_memory_bytes=peak_memory_bytes(setup.device), decisions=setup.decisions,
+    )  # fmt: skip
 
 
 def _macs(config: RunConfig, dataset: Dataset) -> int:

@@ -1,11 +1,12 @@
 """Device, precision, compilation and determinism, decided once per run, each with its reason."""
 
+import contextlib
 import ctypes
 import logging
 import os
 import platform
+import re
 import shutil
-from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -33,15 +34,12 @@ class DeviceSetup(NamedTuple):
     """Device, precision and compilation of one run."""
 
     device: torch.device
-    precision: str
-    """`fp32`, `tf32`, `bf16` or `fp16`."""
+    precision: str  # fp32, tf32, bf16 or fp16
     compile: bool
-    cuda_graph: bool
-    """Whether a whole training step is launched as one CUDA graph."""
-    decisions: dict[str, Decision]
-    """Every choice with its reason, for run.json."""
+    cuda_graph: bool  # whether a whole training step is launched as one CUDA graph
+    decisions: dict[str, Decision]  # every choice with its reason, for run.json
 
-    def autocast(self) -> AbstractContextManager[object]:
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Context manager for forward passes."""
         dtype = _AUTOCAST.get(self.precision)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
@@ -75,7 +73,7 @@ def decide(
         # explicit values instead of `auto`: unsupported ones are refused, and no other is chosen
         explicit = {name: recorded[name].value for name in ("device", "precision", "compile")}
         setup = _decide(msgspec.structs.replace(config, **explicit), planned_macs, cuda_graph)
-        num_threads = int(recorded["threads"].value)
+        torch.set_num_threads(int(recorded["threads"].value))
     except UsageError as error:
         raise CannotContinueError(
             f"cannot resume exactly on this machine, so its numbers would change: {error.message}",
@@ -85,7 +83,6 @@ def decide(
         raise CannotContinueError(
             f"run.json does not record how this run was computed ({error})", hint="pass --accept-changes"
         ) from error
-    torch.set_num_threads(num_threads)
     kept = {name: recorded[name] for name in ("device", "precision", "compile", "threads")}
     return setup._replace(decisions={**setup.decisions, **kept})
 
@@ -104,15 +101,15 @@ def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceS
     }
     if device.value == "cuda":
         decisions["cuda_graph"] = _decide_cuda_graph(precision.value, cuda_graph)
-    is_graphed = "cuda_graph" in decisions and decisions["cuda_graph"].value == "on"
-    setup = DeviceSetup(torch.device(device.value), precision.value, compiled.value == "on", is_graphed, decisions)
+    has_graph = device.value == "cuda" and decisions["cuda_graph"].value == "on"
+    setup = DeviceSetup(torch.device(device.value), precision.value, compiled.value == "on", has_graph, decisions)
     _set_up_process(setup, deterministic=config.deterministic)
     return setup
 
 
 def _decide_device(requested: str) -> Decision:
-    available = ["cuda"] if torch.cuda.is_available() else []
-    available += ["mps", "cpu"] if torch.backends.mps.is_available() else ["cpu"]
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [name for name, is_available in found.items() if is_available]
     if requested == "auto":
         return Decision(available[0], "the fastest device of this machine")
     if requested not in available:
@@ -190,8 +187,7 @@ def _save_memory_when_compiling() -> None:
     """
     from torch._functorch import config as settings
 
-    wanted = {"ban_recompute_materialized_backward": False, "force_non_lazy_backward_lowering": True}
-    for name, value in wanted.items():
+    for name, value in (("ban_recompute_materialized_backward", False), ("force_non_lazy_backward_lowering", True)):
         if hasattr(settings, name):
             setattr(settings, name, value)
 
@@ -202,8 +198,7 @@ def _keep_freed_memory() -> Decision:
         return Decision("default", "not glibc")
     m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
     libc = ctypes.CDLL(None)
-    done = libc.mallopt(m_mmap_threshold, 1 << 30) and libc.mallopt(m_trim_threshold, (1 << 31) - 1)
-    if not done:
+    if not (libc.mallopt(m_mmap_threshold, 1 << 30) and libc.mallopt(m_trim_threshold, (1 << 31) - 1)):
         return Decision("default", "mallopt refused")
     return Decision("keep freed memory", "large activations are freed and allocated again every step")
 
@@ -240,9 +235,7 @@ def describe_environment(setup: DeviceSetup) -> dict[str, str | int | bool | Non
 
 
 def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    with contextlib.suppress(OSError):
+        if found := re.search(r"^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE):
+            return found[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,8 +1,9 @@
 """Runs a probe on the networks of runs or on fresh ones."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -17,7 +18,6 @@ from resnet_cli.util.resources import translate_errors
 if TYPE_CHECKING:
     import pandas as pd
 
-    from resnet_cli.data.batches import DeviceImages, Normalizer
     from resnet_cli.model import CifarNet
 
 # torch and pandas are imported inside functions, so that a wrong option or a missing run is reported without them.
@@ -29,22 +29,10 @@ Which = Literal["init", "last", "best"]
 class Subject(NamedTuple):
     """One network to measure."""
 
-    label: str
-    """Name in tables and figures."""
-    config: RunConfig
-    """Supplies the network, the data and the seed."""
+    label: str  # in tables and figures
+    config: RunConfig  # supplies the network, the data and the seed
     which: Which
-    run: RunDir | None = None
-    """None for a fresh network."""
-
-
-class Probe(Protocol):
-    """A measurement on one network, with its own training images."""
-
-    def __call__(
-        self, model: "CifarNet", images: "DeviceImages", normalizer: "Normalizer", *, batch_size: int, seed: int
-    ) -> "pd.DataFrame":
-        """Measure `model`, leaving it unchanged; see `resnet_cli.probes.gradflow.measure_gradflow`."""
+    run: RunDir | None = None  # None: a fresh network
 
 
 def fresh_subjects(
@@ -75,17 +63,16 @@ def run_subjects(paths: list[Path], which: Which) -> list[Subject]:
         RunFileError: a run cannot be read.
     """
     paths = list(dict.fromkeys(paths))
-    configs = [RunDir(path).read_record().config for path in paths]
+    runs = [RunDir(path) for path in paths]
+    configs = [run.read_record().config for run in runs]
     choices = ([config.network for config in configs], [path.name for path in paths], [str(path) for path in paths])
     labels = next(labels for labels in choices if len(set(labels)) == len(paths))
-    return [
-        Subject(label, config, which, RunDir(path)) for label, config, path in zip(labels, configs, paths, strict=True)
-    ]
+    return [Subject(label, config, which, run) for label, config, run in zip(labels, configs, runs, strict=True)]
 
 
 def measure(
     subjects: list[Subject],
-    probe: Probe,
+    probe: "Callable[..., pd.DataFrame]",
     *,
     batch_size: int = 128,
     data_dir: Path | None = None,
@@ -98,8 +85,9 @@ def measure(
 
     Args:
         subjects: networks to measure.
-        probe: the measurement.
-        batch_size: number of images per batch, handed to the probe.
+        probe: measures a network, with its own training images, and leaves it unchanged: takes the arguments model,
+            images, normalizer, batch_size and seed of `resnet_cli.probes.gradflow.measure_gradflow`.
+        batch_size: number of images per batch.
         data_dir: folder of the datasets; None: that of the run, else the default.
         device: as for `RunConfig`.
         progress: receives the number of networks done.
@@ -121,8 +109,8 @@ def measure(
     load = functools.lru_cache(maxsize=1)(load_source)  # the runs of a study share their data
     for number, subject in enumerate(subjects):
         progress("measuring", number, len(subjects), "networks")
-        config = msgspec.structs.replace(subject.config, device=device, precision="fp32", compile="off")
         run = subject.run
+        config = msgspec.structs.replace(subject.config, device=device, precision="fp32", compile="off")
         dataset = open_data(
             config, data_dir=data_dir, recorded=run.read_record().dataset if run else None,
             run=run.path if run else None, progress=progress, load=load,

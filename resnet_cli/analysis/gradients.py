@@ -14,10 +14,8 @@ _MAX_EARLIER = 5
 class GradientTrend(NamedTuple):
     """How gradient norms change over depth."""
 
-    early_late_ratio: float
-    """Geometric mean of the norms in stage 1 over that in stage 3: below 1, gradients vanish towards the input."""
-    log10_slope_per_layer: float
-    """Least-squares slope of log10(norm) over the layer index, in decades per layer towards the output."""
+    early_late_ratio: float  # geometric mean of the norms in stage 1 over that in stage 3; below 1: vanishing
+    log10_slope_per_layer: float  # least squares, in decades per layer towards the output
 
 
 def gradient_trend(frame: pd.DataFrame) -> GradientTrend:
@@ -33,7 +31,7 @@ def gradient_trend(frame: pd.DataFrame) -> GradientTrend:
     with np.errstate(divide="ignore"):
         logs = np.log10(inner["grad_norm"].to_numpy(dtype=float))
     if not np.isfinite(logs).all():
-        return GradientTrend(float("nan"), float("nan"))
+        return GradientTrend(np.nan, np.nan)
     stage = inner["stage"].to_numpy()
     ratio = 10 ** (logs[stage == 1].mean() - logs[stage == 3].mean())
     slope = np.polyfit(inner["layer_index"].to_numpy(dtype=float), logs, 1)[0]

@@ -30,8 +30,7 @@ HELP = "\n\n".join(
     )
 )
 
-STUDY_ARCHS = ("plain", "resnet")
-STUDY_DEPTHS = (20, 56)  # as reproduce trains them
+NOISY = 1.5  # ratio of slowest to median step above which the times are doubtful
 
 
 @config_options(
@@ -53,16 +52,14 @@ def command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Parse the options of `resnet bench` and run it; see HELP."""
-    archs = [given.pop("arch")] if "arch" in given else STUDY_ARCHS
-    depths = [given.pop("depth")] if "depth" in given else STUDY_DEPTHS
-    shortcut = {"shortcut": given.pop("shortcut")} if "shortcut" in given else {}
+    """See `HELP`."""
+    archs = [given.pop("arch")] if "arch" in given else ["plain", "resnet"]
+    depths = [given.pop("depth")] if "depth" in given else [20, 56]  # as reproduce trains them
     if "epochs" in given:
         given["milestones"] = ()  # they do not affect the cost
+    plain = {name: value for name, value in given.items() if name != "shortcut" or len(archs) == 1}
     configs = [
-        make_config(
-            recipe, arch=arch, depth=depth, **given, **(shortcut if arch == "resnet" or len(archs) == 1 else {})
-        )
+        make_config(recipe, arch=arch, depth=depth, **(plain if arch == "plain" else given))
         for depth in depths
         for arch in archs
     ]
@@ -70,14 +67,14 @@ def command(
 
 
 def _bench(configs: list[RunConfig], num_steps: int, output: Output) -> None:
-    from resnet_cli.bench import NOISY, bench
+    from resnet_cli.bench import bench
 
     with output.progress() as progress:
         costs, peak = bench(configs, num_steps=num_steps, progress=progress)
     for cost in costs:
-        if cost.slowest_over_median > NOISY:
+        if (ratio := cost.step_seconds_max / cost.step_seconds) > NOISY:
             output.warn(
-                f"{cost.network}: the slowest step took {cost.slowest_over_median:.1f} times the median "
+                f"{cost.network}: the slowest step took {ratio:.1f} times the median "
                 f"(more than {NOISY}): something else may be using this machine"
             )
     document = {
@@ -144,9 +141,8 @@ def _decisions(costs: list["Cost"]) -> list[str]:
     """One line per decision, or one per network where they differ."""
     lines = []
     for name in ("device", "precision", "compile", "threads"):
-        made = {cost.network: cost.decisions[name] for cost in costs}
+        made = {f" for {cost.network}": cost.decisions[name] for cost in costs}
         if len(set(made.values())) == 1:
             made = {"": costs[0].decisions[name]}
-        for network, decision in made.items():
-            lines.append(f"{name} {decision.value}{f' for {network}' if network else ''}: {decision.reason}")
+        lines += [f"{name} {decision.value}{network}: {decision.reason}" for network, decision in made.items()]
     return lines

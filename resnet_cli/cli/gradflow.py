@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from resnet_cli.analysis.figures import SUFFIXES
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import UsageError
@@ -35,8 +36,6 @@ Which = Literal["init", "last", "best"]
 Format = Literal["table", "csv", "json"]
 _IDENTITY = ["label", "network", "which", "dataset", "seed"]
 _BAR_WIDTH = 14
-_SHORTEST_BAR = 1 / (8 * _BAR_WIDTH)  # an eighth of a character
-_PICTURES = (".png", ".svg", ".pdf")
 
 
 @config_options(
@@ -71,15 +70,12 @@ def command(
     device = given.pop("device", "auto")
     if runs:
         for name, value in given.items():
-            raise UsageError(
-                f"--{name} {value} cannot be combined with run directories, which record their own network and data"
-            )
+            clash = f"--{name} {value} cannot be combined with run directories"
+            raise UsageError(f"{clash}, which record their own network and data")
     elif which not in (None, "init"):
         raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
-    if plot and plot.suffix.lower() not in _PICTURES:
-        raise UsageError(
-            f"--plot {plot}: unsupported format", hint=f"use {', '.join(_PICTURES[:-1])} or {_PICTURES[-1]}"
-        )
+    if plot and plot.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--plot {plot}: unsupported format", hint="use .png, .svg or .pdf")
     from resnet_cli.measure import fresh_subjects, measure, run_subjects
 
     subjects = run_subjects(runs, which or "last") if runs else fresh_subjects(**given)
@@ -126,28 +122,26 @@ def _table(frame: "pd.DataFrame") -> "Group":
 
     logs = np.log10(frame["grad_norm"].where(frame["grad_norm"] > 0)).replace(np.inf, np.nan)
     shares = (logs - logs.min()) / (logs.max() - logs.min())
-    frame = frame.assign(share=shares.clip(lower=_SHORTEST_BAR).fillna(0.0))
-    networks = {str(label): rows for label, rows in frame.groupby("label", sort=False)}
-    which = {"init": "initial", "last": "last", "best": "best"}[frame["which"].iloc[0]]
-    title = f"gradient norm ‖∂L/∂W‖, {which} weights, {frame['dataset'].iloc[0]} (bars: log scale)"
+    shortest = 1 / (8 * _BAR_WIDTH)  # an eighth of a character
+    frame = frame.assign(share=shares.clip(lower=shortest).fillna(0.0))
+    networks = [(printable(str(label)), rows) for label, rows in frame.groupby("label", sort=False)]
+    dataset, which = frame[["dataset", "which"]].iloc[0]
+    title = f"gradient norm ‖∂L/∂W‖, {which.replace('init', 'initial')} weights, {dataset} (bars: log scale)"
     table = Table(box=None, pad_edge=False)
     table.add_column("layer", no_wrap=True)
-    for label in networks:
-        table.add_column(printable(label), justify="right", no_wrap=True)
+    cells = []  # by layer, for each network
+    for label, rows in networks:
+        table.add_column(label, justify="right", no_wrap=True)
         table.add_column("", width=_BAR_WIDTH, no_wrap=True)
-    cells = {
-        label: {
-            layer: (f"{norm:.2e}", Bar(1, 0, share, color="cyan"))
-            for layer, norm, share in rows[["layer", "grad_norm", "share"]].itertuples(index=False)
-        }
-        for label, rows in networks.items()
-    }
-    for layer in max(cells.values(), key=len):  # the deepest network has all layers of the others
-        table.add_row(layer, *(cell for of_network in cells.values() for cell in of_network.get(layer, ("", ""))))
-    trends = {label: gradient_trend(rows) for label, rows in networks.items()}
-    lines = [
-        f"{printable(label)}: stage 1 / stage 3 ratio {trend.early_late_ratio:.3g}, "
-        f"slope {trend.log10_slope_per_layer:+.4f} decades per layer towards the output"
-        for label, trend in trends.items()
-    ]
+        values = zip(rows["layer"], rows["grad_norm"], rows["share"], strict=True)
+        cells.append({layer: (f"{norm:.2e}", Bar(1, 0, share, color="cyan")) for layer, norm, share in values})
+    for layer in max(cells, key=len):  # the deepest network has all layers of the others
+        table.add_row(layer, *(cell for of_network in cells for cell in of_network.get(layer, ("", ""))))
+    lines = []
+    for label, rows in networks:
+        trend = gradient_trend(rows)
+        lines.append(
+            f"{label}: stage 1 / stage 3 ratio {trend.early_late_ratio:.3g}, "
+            f"slope {trend.log10_slope_per_layer:+.4f} decades per layer towards the output"
+        )
     return Group(Text(printable(title)), table, Text("\n".join(lines)))

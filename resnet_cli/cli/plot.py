@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from resnet_cli.analysis.figures import ALL, KINDS, check_kinds
+from resnet_cli.analysis.figures import ALL, KINDS, SUFFIXES, check_kinds
 from resnet_cli.cli.options import Json, Quiet, RunPaths
 from resnet_cli.cli.output import Output
 from resnet_cli.config import check_depth
@@ -16,8 +16,6 @@ from resnet_cli.errors import ConfigError, UsageError
 from resnet_cli.util.text import printable
 
 Format = Literal["png", "svg", "pdf"]
-_DEFAULT_FORMAT: Format = "png"
-_FORMATS = (".png", ".svg", ".pdf")
 # --out with one of these suffixes names an image file, not a folder.
 _OTHER_PICTURES = (".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".eps", ".ps", ".bmp", ".webp")
 
@@ -99,19 +97,14 @@ def command(
     paths = write_figures(drawn, out, suffix, study.groups(), warn=output.warn)
     document = {
         "figures": [
-            {
-                "kind": figure.kind,
-                "group": figure.group.label,
-                "path": str(path),
-                "networks": figure.networks,
-                "n_runs": figure.n_runs,
-            }
-            for figure, path in zip(drawn, paths, strict=True)
+            {"kind": one.kind, "group": one.group.label, "path": str(path), "networks": one.networks,
+             "n_runs": one.n_runs}
+            for one, path in zip(drawn, paths, strict=True)
         ],
         "skipped": [{"kind": one.kind, "group": one.group.label, "reason": one.reason} for one in skipped],
         "left_out": left_out,
-        "skipped_runs": [{"path": run.path, "status": run.status, "reason": run.reason} for run in study.skipped],
-    }
+        "skipped_runs": study.skipped,
+    }  # fmt: skip
     output.result(document, None)
     if not json:
         output.raw("\n".join(printable(str(path)) for path in paths))
@@ -120,8 +113,8 @@ def command(
 def _read_depths(text: str | None) -> list[int] | None:
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",")]
-    if not 1 <= len(parts) <= 2 or not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
+    parts = text.split(",")
+    if len(parts) > 2 or not all(re.fullmatch(r"\s*[0-9]{1,9}\s*", part) for part in parts):
         raise UsageError(f"--depths must be one or two depths (got {text})", hint="use --depths 20,56")
     try:
         return sorted(check_depth(int(part)) for part in parts)
@@ -134,10 +127,10 @@ def _suffix(out: Path, image_format: Format | None, kinds: Sequence[str]) -> str
     ending = out.suffix.lower()
     if ending in _OTHER_PICTURES:
         raise UsageError(f"unsupported format --out {out}", hint="use .png, .svg or .pdf")
-    if os.path.isfile(out) and ending not in _FORMATS:
+    if os.path.isfile(out) and ending not in SUFFIXES:
         raise UsageError(f"--out {out} is a file, not a folder", hint="name a folder, or a .png, .svg or .pdf file")
-    if ending not in _FORMATS or os.path.isdir(out):
-        return f".{image_format or _DEFAULT_FORMAT}"
+    if ending not in SUFFIXES or os.path.isdir(out):
+        return f".{image_format or 'png'}"
     if len(set(kinds)) != 1 or ALL in kinds:
         raise UsageError(
             f"--out {out} names one file, but several figures were requested",

@@ -14,14 +14,10 @@ class BlockTensors(NamedTuple):
     """Input, parts and output of one block; all but `input` are (N, C, H, W) of the same shape."""
 
     block: Block
-    input: Tensor
-    """x, (N, C_in, H_in, W_in)."""
-    branch: Tensor
-    """F(x), before the addition."""
-    skip: Tensor | None
-    """S(x); None in a plain network, and `input` itself where the block keeps the shape."""
-    output: Tensor
-    """relu(F(x) + S(x)), or relu(F(x)) in a plain network."""
+    input: Tensor  # x, (N, C_in, H_in, W_in)
+    branch: Tensor  # F(x), before the addition
+    skip: Tensor | None  # S(x); None in a plain network, and `input` itself where the block keeps the shape
+    output: Tensor  # relu(F(x) + S(x)), or relu(F(x)) in a plain network
 
 
 def capture_blocks(model: CifarNet, images: Tensor) -> tuple[Tensor, list[BlockTensors]]:

@@ -25,9 +25,8 @@ BLINDNESS = {
 
 
 @pytest.fixture
-def study(tmp_path, make_run, monkeypatch):
+def study(tmp_path, make_run):
     """Plain and residual networks of 20 and 56 layers on the digits, two seeds, with everything recorded."""
-    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power failure
     for arch, depth, seed in itertools.product(("plain", "resnet"), (20, 56), (0, 1)):
         path = tmp_path / "runs" / f"{arch}-{depth}-{seed}"
         make_run(path, arch=arch, depth=depth, seed=seed, recipe="demo", dataset="digits", epochs=4, gradflow=True)
@@ -70,8 +69,7 @@ def test_text_has_7_points_or_more_inside_the_figure_and_the_legend_covers_no_pa
     for text in shown:
         assert text.get_fontsize() >= 7
         box = text.get_window_extent()
-        assert box.x0 >= -1, text
-        assert box.y0 >= -1, text
+        assert min(box.x0, box.y0) >= -1, text
         assert box.x1 <= width + 1, text
         assert box.y1 <= height + 1, text
     for legend_ in figure.legends:
@@ -94,8 +92,7 @@ def test_a_legend_of_any_size_fits_the_width_and_names_every_network_once(num_de
     networks = [f"{arch}-{depth}" for arch in ("plain", "resnet") for depth in DEPTHS[:num_depths]]
     keys = [("test", {}), ("training", {"linestyle": "--"}), ("clean training", {"linestyle": "none"})]
     with house_style():
-        figure = new_figure(3.35, 2.5)
-        figure.subplots()
+        figure, _ = new_figure(1, 1, 2.5)
         legend(figure, networks, keys, with_markers=True)
         figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
@@ -143,7 +140,7 @@ def test_equal_runs_give_files_with_equal_bytes_whatever_the_settings_of_matplot
     assert len(contents[0]) > 5_000
 
 
-def test_png_files_have_300_dots_per_inch(study, tmp_path):
+def test_png_files_have_300_dots_per_inch_and_svg_files_keep_text_as_text(study, tmp_path):
     from PIL import Image
 
     figure = draw_one(study, "fig2").figure
@@ -151,19 +148,10 @@ def test_png_files_have_300_dots_per_inch(study, tmp_path):
     with Image.open(tmp_path / "a.png") as image:
         assert image.width == round(3.35 * 300)
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
-
-
-def test_svg_files_keep_text_as_text(study, tmp_path):
-    figure = draw_one(study, "fig2").figure
     save(figure, tmp_path / "a.svg")
     root = ET.fromstring((tmp_path / "a.svg").read_bytes())  # noqa: S314  # our own file
     texts = {"".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"plain-56", "resnet-56", "test accuracy (%)", "epoch"} <= texts
-
-
-def test_saving_with_an_unsupported_suffix_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.jpg is not a \.png, \.svg or \.pdf"):
-        save(new_figure(1, 1), tmp_path / "a.jpg")
 
 
 def test_drawing_does_not_change_the_settings_of_matplotlib(study):

@@ -77,10 +77,10 @@ def test_only_an_exploding_loss_is_drawn_on_a_log_axis(tmp_path, make_run):
     assert draw_one(load_study([tmp_path], with_metrics=True), "fig1").figure.axes[1].get_yscale() == "log"
 
 
-def test_a_single_run_has_a_mean_but_no_interval():
-    frame = pd.DataFrame({"network": "plain-20", "path": "a", "x": [1.0, 2.0], "loss": [3.0, 2.0]})
+def test_a_single_run_has_a_mean_of_its_finite_values_but_no_interval():
+    frame = pd.DataFrame({"network": "plain-20", "path": "a", "x": [1.0, 2.0, 3.0], "loss": [np.inf, 3.0, 2.0]})
     bands = seed_bands(frame, "x", "loss")
-    assert bands["mean"].tolist() == [3.0, 2.0]
+    assert bands[["x", "mean"]].to_numpy().tolist() == [[2.0, 3.0], [3.0, 2.0]]
     assert bands[["low", "high"]].isna().all(axis=None)
 
 
@@ -94,11 +94,6 @@ def test_a_point_missing_for_one_seed_is_excluded_from_the_mean():
     assert bands[["x", "mean", "n"]].to_numpy().tolist() == [[2.0, 3.0, 2.0]]
 
 
-def test_an_infinite_value_is_treated_as_not_measured():
-    frame = pd.DataFrame({"network": "plain-20", "path": "a", "x": [1.0, 2.0], "loss": [np.inf, 2.0]})
-    assert seed_bands(frame, "x", "loss")["x"].tolist() == [2.0]
-
-
 def test_the_geometric_mean_ignores_values_of_zero():
     frame = pd.DataFrame(
         {"network": "plain-20", "path": ["a", "b"] * 2, "x": [1.0, 1.0, 2.0, 2.0], "norm": [1e-3, 10.0, 0.0, 0.0]}
@@ -109,20 +104,18 @@ def test_the_geometric_mean_ignores_values_of_zero():
     assert bands["high"][0] / bands["mean"][0] == pytest.approx(bands["mean"][0] / bands["low"][0])
 
 
-def test_a_learning_rate_drop_is_located_at_the_last_epoch_with_the_old_rate():
-    frame = pd.DataFrame({"path": "a", "epoch": range(1, 7), "lr": RATES, "x": np.arange(1.0, 7)})
+@pytest.mark.parametrize(
+    ("rates", "ends", "milestones", "drops"),
+    [
+        (RATES, range(1, 7), (), [LrDrop(2.0, 10.0), LrDrop(4.0, 10.0)]),
+        ([0.1, 0.01, 0.01], [31.68, 32.03, 32.38], (32.0, 48.0), [LrDrop(32.0, 10.0)]),
+        ([0.01, 0.1], [1, 2], (), []),  # the end of the warm-up
+    ],
+)
+def test_a_learning_rate_drop_is_at_the_milestone_or_the_last_epoch_with_the_old_rate(rates, ends, milestones, drops):
+    frame = pd.DataFrame({"path": "a", "epoch": range(len(rates)), "lr": rates, "x": [float(end) for end in ends]})
     twice = pd.concat([frame, frame.assign(path="b")])
-    assert lr_drops(twice, "x") == [LrDrop(2.0, 10.0), LrDrop(4.0, 10.0)]
-
-
-def test_a_learning_rate_drop_within_an_epoch_is_located_at_the_milestone():
-    frame = pd.DataFrame({"path": "a", "epoch": [90, 91, 92], "lr": [0.1, 0.01, 0.01], "x": [31.68, 32.03, 32.38]})
-    assert lr_drops(frame, "x", [32.0, 48.0]) == [LrDrop(32.0, 10.0)]
-
-
-def test_the_end_of_the_warm_up_is_not_a_learning_rate_drop():
-    frame = pd.DataFrame({"path": "a", "epoch": [1, 2], "lr": [0.01, 0.1], "x": [1.0, 2.0]})
-    assert lr_drops(frame, "x") == []
+    assert lr_drops(twice, "x", milestones) == drops
 
 
 def test_earlier_epochs_are_thinned_evenly_from_the_first_one():
@@ -143,10 +136,6 @@ def test_lines_are_means_over_seeds_solid_for_test_and_dashed_for_training_with_
         corners = pd.DataFrame(band.get_paths()[0].vertices, columns=["x", "y"]).groupby("x")["y"]
         assert corners.min().to_numpy() == pytest.approx(low)
         assert corners.max().to_numpy() == pytest.approx(high)
-
-
-def test_a_single_seed_is_drawn_without_a_band(make_study):
-    assert not [band for axes in draw_one(make_study(), "fig1").figure.axes for band in axes.collections]
 
 
 def test_a_network_has_one_colour_and_one_width_in_every_figure(make_study):
@@ -181,6 +170,7 @@ def test_axes_are_labelled_with_units(make_study):
 @pytest.mark.parametrize(("kind", "labelled"), [("fig1", 2), ("fig2", 1), ("fig3", 2), ("degradation", 2)])
 def test_every_panel_marks_learning_rate_drops_and_the_top_row_labels_them(make_study, kind, labelled):
     figure = draw_one(make_study(), kind).figure
+    assert not any(axes.collections for axes in figure.axes if not axes.containers)  # one seed has no interval
     assert [rules(axes) for axes in figure.axes] == [[2.0, 4.0]] * len(figure.axes)
     named = [[text.get_text() for text in axes.texts] for axes in figure.axes]
     assert named == [["lr ÷10", "lr ÷10"]] * labelled + [[]] * (len(figure.axes) - labelled)
@@ -258,10 +248,9 @@ def test_a_run_of_one_epoch_is_drawn_as_a_marker(make_study):
     assert [line.get_marker() for line in axes.lines] == ["o", "o"]
 
 
-def test_a_panel_whose_measure_is_missing_in_all_runs_has_no_lines(make_study):
-    accuracy, loss = draw_one(make_study(change=lambda *_: {"test_accuracy_pct": None}), "fig1").figure.axes
-    assert not curves(accuracy, "plain-20", "-")
-    assert curves(loss, "plain-20", "-")
+def test_a_measure_that_is_missing_in_all_runs_has_no_lines(make_study):
+    accuracy, loss = draw_one(make_study(change=lambda *_: {"test_loss": None}), "fig1").figure.axes
+    assert [len(curves(axes, "plain-20", "-")) for axes in (accuracy, loss)] == [1, 0]
 
 
 def test_networks_with_both_shortcuts_are_drawn_next_to_the_plain_network(make_study):
@@ -339,7 +328,7 @@ def test_gradflow_of_several_seeds_shows_their_geometric_mean_after_the_last_epo
     folder.truncate_to_epoch(-1)  # the metrics are in memory already
     steeper = rows.assign(grad_norm=rows["grad_norm"] * 4).to_dict("records")
     folder.append_gradflow([GradflowRow(**row) for row in steeper])
-    (axes,) = draw_one(study, "gradflow").axes
+    (axes,) = draw_one(study, "gradflow").figure.axes
     (line,) = curves(axes, "resnet-20", "-")
     assert np.asarray(line.get_ydata()) == pytest.approx(2 * rows[rows["epoch"] == 6]["grad_norm"].to_numpy())
     bottom, top = axes.get_ylim()

@@ -11,18 +11,32 @@ from resnet_cli.cli.app import run
 from resnet_cli.util.files import write_atomic
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch, tmp_path):
-    monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power failure
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def make_pair(tmp_path, make_run):
+    """Write runs of Plain-20 and ResNet-20 into `tmp_path / "runs"`; by default on the digits."""
+
+    def build(prefix="", **fields):
+        digits = {"recipe": "demo", "dataset": "digits"}
+        return [
+            make_run(tmp_path / "runs" / f"{prefix}{arch}", arch=arch, **{**digits, **fields})
+            for arch in ("plain", "resnet")
+        ]
+
+    return build
 
 
 @pytest.fixture
-def runs(tmp_path, make_run):
-    """A folder with one run each of Plain-20 and ResNet-20 on the digits, gradient norms recorded."""
-    for arch in ("plain", "resnet"):
-        make_run(tmp_path / "runs" / arch, arch=arch, recipe="demo", dataset="digits", gradflow=True)
+def runs(tmp_path, make_pair, monkeypatch):
+    """A folder with a pair of runs that recorded gradient norms, inside the current folder."""
+    monkeypatch.chdir(tmp_path)
+    make_pair(gradflow=True)
     return tmp_path / "runs"
+
+
+def edit_records(runs, old, new):
+    """Replace text in run.json of both runs."""
+    for path in (runs / "plain" / "run.json", runs / "resnet" / "run.json"):
+        path.write_text(path.read_text().replace(old, new))
 
 
 def plot(capsys, *args):
@@ -58,9 +72,9 @@ def test_json_is_one_document_with_drawn_and_skipped_figures(runs, make_run, cap
     assert document["skipped"] == [
         {"kind": "fig1", "group": "CIFAR-10, report2025", "reason": "no completed run of resnet-20"}
     ]
-    assert [(skipped["path"], skipped["status"]) for skipped in document["skipped_runs"]] == [
-        (str(runs / "half"), "incomplete")
-    ]
+    (skipped,) = document["skipped_runs"]
+    assert (skipped["path"], skipped["status"]) == (str(runs / "half"), "incomplete")
+    assert skipped["reason"].startswith("no summary.json")
     assert "warning" in err
 
 
@@ -94,27 +108,16 @@ def test_an_existing_folder_with_the_suffix_of_an_image_is_used_as_a_folder(runs
     assert plot(capsys, runs, "--kind", "fig2", "--out", "my.png")[:2] == (0, "my.png/fig2.png\n")
 
 
-def test_drawing_twice_gives_equal_files(runs, capsys, tmp_path):
-    contents = []
-    for _ in range(2):
-        assert plot(capsys, runs, "--kind", "degradation", "--format", "svg")[0] == 0
-        contents.append((tmp_path / "figures" / "degradation.svg").read_bytes())
-    assert contents[0] == contents[1]
-
-
-def test_every_dataset_and_recipe_has_its_own_folder(runs, make_run, capsys, tmp_path):
-    for arch in ("plain", "resnet"):
-        path = tmp_path / "runs" / f"jpeg-{arch}"
-        make_run(path, arch=arch, dataset="imagefolder", predictions=False)
+def test_every_dataset_and_recipe_has_its_own_folder(runs, make_pair, capsys):
+    make_pair("jpeg-", recipe="report2025", dataset="imagefolder", predictions=False)
     code, out, _ = plot(capsys, runs, "--kind", "fig1")
     assert code == 0
     assert out.splitlines() == ["figures/cifar-10-jpeg-report2025/fig1.png", "figures/digits-16-16-demo/fig1.png"]
     assert all(os.path.getsize(path) > 1000 for path in out.splitlines())
 
 
-def test_two_datasets_of_one_name_have_separate_folders(runs, make_run, capsys, tmp_path):
-    for arch in ("plain", "resnet"):
-        folder = make_run(tmp_path / "runs" / f"other-{arch}", arch=arch, recipe="demo", dataset="digits", seed=1)
+def test_two_datasets_of_one_name_have_separate_folders(runs, make_pair, capsys):
+    for folder in make_pair("other-", seed=1):
         record = folder.read_record()
         dataset = msgspec.structs.replace(record.dataset, fingerprint="f" * 64)
         write_atomic(folder.record_path, msgspec.json.encode(msgspec.structs.replace(record, dataset=dataset)))
@@ -127,15 +130,11 @@ def test_two_datasets_of_one_name_have_separate_folders(runs, make_run, capsys, 
     assert os.path.exists(second)
 
 
-def test_a_single_file_for_the_figures_of_two_recipes_is_wrong_usage(runs, make_run, capsys, tmp_path):
-    for arch in ("plain", "resnet"):
-        make_run(runs / f"slow-{arch}", arch=arch, recipe="demo", dataset="digits", lr=0.01)
+def test_a_single_file_for_the_figures_of_two_recipes_is_wrong_usage(runs, make_pair, capsys, tmp_path):
+    make_pair("slow-", lr=0.01)
     code, out, err = plot(capsys, runs, "--kind", "fig1", "--out", "a.png")
     assert (code, out) == (2, "")
-    assert (
-        "--out a.png names one file, but there are several figures: digits (16×16), demo and digits (16×16), demo lr"
-        in err
-    )
+    assert "--out a.png names one file, but there are several figures: digits (16×16), demo and digits (16×16)" in err
     assert not (tmp_path / "a.png").exists()
 
 
@@ -178,9 +177,7 @@ def test_a_missing_path_or_unfinished_runs_are_unusable_input(make_run, capsys, 
 
 
 def test_a_class_name_missing_from_the_font_causes_one_warning(runs, capsys):
-    for arch in ("plain", "resnet"):
-        path = runs / arch / "run.json"
-        path.write_text(path.read_text().replace('"class 3"', '"猫"'))
+    edit_records(runs, '"class 3"', '"猫"')
     code, _, err = plot(capsys, runs, "--kind", "fig4")
     assert code == 0
     assert err.splitlines() == [
@@ -190,9 +187,7 @@ def test_a_class_name_missing_from_the_font_causes_one_warning(runs, capsys):
 
 
 def test_a_terminal_escape_in_the_name_of_a_recipe_is_not_printed(runs, capsys):
-    for arch in ("plain", "resnet"):
-        path = runs / arch / "run.json"
-        path.write_text(path.read_text().replace('"recipe": "demo"', '"recipe": "\\u001b[31mred"'))
+    edit_records(runs, '"recipe": "demo"', '"recipe": "\\u001b[31mred"')
     code, out, err = plot(capsys, runs, "--kind", "fig1", "--depths", "44")
     assert (code, out) == (2, "")
     assert "\x1b" not in err

@@ -69,8 +69,8 @@ def test_the_recorded_update_is_the_distance_that_a_step_moves_the_weights(data,
     rows = gradflow_rows(model, step_norms(model, optimizer, config.lr), epoch=3)
     for row, layer, old in zip(rows, weighted_layers(model), before, strict=True):
         moved = (layer.module.weight - old).norm() / layer.module.weight.norm()
-        assert row["update_to_weight_ratio"] == pytest.approx(moved.item(), rel=1e-3)
-        assert (row["epoch"], row["layer"], row["stage"]) == (3, layer.name, layer.stage)
+        assert row.update_to_weight_ratio == pytest.approx(moved.item(), rel=1e-3)
+        assert (row.epoch, row.layer, row.stage) == (3, layer.name, layer.stage)
 
 
 def test_at_initialisation_gradients_explode_towards_the_input_in_a_plain_network_but_not_in_a_residual_one():

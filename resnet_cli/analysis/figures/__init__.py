@@ -10,9 +10,9 @@ From Python::
         one.figure.savefig(f"{one.kind}.png")
 """
 
-import importlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+import pkgutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from resnet_cli.analysis.frames import Group, Study
 from resnet_cli.errors import InputError, RunFileError, UsageError
@@ -20,31 +20,28 @@ from resnet_cli.errors import InputError, RunFileError, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from resnet_cli.analysis.figures.figure_data import FigureData, PlotResult
-
 ALL = "all"
+SUFFIXES = (".png", ".svg", ".pdf")  # of the image files that can be written
 
 
 class FigureSpec(NamedTuple):
     """One kind of figure."""
 
-    summary: str
-    """Content of the figure, for the help."""
-    module: str
-    function: str
-    """Takes `FigureData` and returns a `PlotResult`."""
+    depth: Literal["small", "large", "all"]  # whose runs are drawn
+    function: str  # `module:name` in this package; takes `FigureData` and the runs and returns a `PlotResult`
+    summary: str  # for the help
 
 
 KINDS: dict[str, FigureSpec] = {
-    "fig1": FigureSpec("test accuracy and losses at the small depth", "curves", "small_dynamics"),
-    "fig2": FigureSpec("test accuracy at the large depth", "curves", "large_accuracy"),
+    "fig1": FigureSpec("small", "curves:accuracy_and_loss", "test accuracy and losses at the small depth"),
+    "fig2": FigureSpec("large", "curves:accuracy", "test accuracy at the large depth"),
     "fig3": FigureSpec(
-        "accuracy, losses, training error and learning rate at the large depth", "curves", "large_dynamics"
+        "large", "curves:dynamics", "accuracy, losses, training error and learning rate at the large depth"
     ),
-    "fig4": FigureSpec("confusion matrices at the small depth", "confusion", "small_confusion"),
-    "fig5": FigureSpec("confusion matrices at the large depth", "confusion", "large_confusion"),
-    "degradation": FigureSpec("errors at every depth, after He et al. 2015, figure 6", "curves", "degradation"),
-    "gradflow": FigureSpec("gradient norm of every layer, for runs that recorded it", "gradients", "gradient_flow"),
+    "fig4": FigureSpec("small", "confusion:confusion_matrices", "confusion matrices at the small depth"),
+    "fig5": FigureSpec("large", "confusion:confusion_matrices", "confusion matrices at the large depth"),
+    "degradation": FigureSpec("all", "curves:degradation", "errors at every depth, after He et al. 2015, figure 6"),
+    "gradflow": FigureSpec("all", "gradients:gradient_flow", "gradient norm of every layer, for runs that recorded it"),
 }
 """Kinds of figures by name; fig1 to fig5 are the figures of the report (Shinde 2025)."""
 
@@ -55,12 +52,9 @@ class DrawnFigure(NamedTuple):
     kind: str
     group: Group
     figure: "Figure"
-    networks: list[str]
-    """Short names of the networks shown."""
-    n_runs: int
-    """Number of runs shown."""
-    left_out: list[str]
-    """One line for each run of the group that is missing because its file cannot be read."""
+    networks: list[str]  # short names of the networks shown
+    n_runs: int  # number of runs shown
+    left_out: list[str]  # one line for each run of the group that is missing because its file cannot be read
 
 
 class SkippedFigure(NamedTuple):
@@ -68,8 +62,7 @@ class SkippedFigure(NamedTuple):
 
     kind: str
     group: Group
-    reason: str
-    """One line."""
+    reason: str  # one line
 
     def __str__(self) -> str:
         return f"skipped {self.kind} of {self.group.label}: {self.reason}"
@@ -93,13 +86,29 @@ def draw(
         InputError: there is no complete run, no figure can be drawn, or no group supports a kind given by
             name; the message names what is missing.
     """
+    from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, networks_of
+    from resnet_cli.analysis.figures.style import house_style
+
     check_kinds(kinds)
     if depths is not None and not 1 <= len(set(depths)) <= 2:
         raise UsageError(f"{len(set(depths))} depths were given", hint="give a small and a large one")
     study.require_runs()
-    outcomes = list(_draw_groups(study, kinds, depths))
-    drawn = [outcome for outcome in outcomes if isinstance(outcome, DrawnFigure)]
-    skipped = [outcome for outcome in outcomes if isinstance(outcome, SkippedFigure)]
+    drawn, skipped = [], []
+    for group, runs in study.groups().items():
+        data = FigureData(group, runs, study, depths)
+        for kind in [kind for kind in KINDS if kind in kinds or ALL in kinds]:
+            if kind == "fig5" and ALL in kinds and data.small_depth == data.large_depth:
+                reason = f"{data.large_depth} is the only depth, already shown by fig4"
+                skipped.append(SkippedFigure(kind, group, reason))
+                continue
+            plot = pkgutil.resolve_name(f"{__name__}.{KINDS[kind].function}")
+            try:
+                with house_style():
+                    figure, drawn_runs, left_out = plot(data, data.select(KINDS[kind].depth))
+            except (NotDrawableError, RunFileError) as error:
+                skipped.append(SkippedFigure(kind, group, str(error)))
+            else:
+                drawn.append(DrawnFigure(kind, group, figure, networks_of(drawn_runs), len(drawn_runs), left_out))
     drawn_kinds = {figure.kind for figure in drawn}
     for figure in skipped:
         if not drawn or (figure.kind in kinds and figure.kind not in drawn_kinds):
@@ -115,30 +124,3 @@ def check_kinds(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in (*KINDS, ALL):
             raise UsageError(f"unknown figure --kind {kind}", hint=f"use {', '.join(KINDS)} or {ALL}")
-
-
-def _draw_groups(
-    study: Study, kinds: Sequence[str], depths: Sequence[int] | None
-) -> Iterator[DrawnFigure | SkippedFigure]:
-    from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, networks_of
-    from resnet_cli.analysis.figures.style import house_style
-
-    for group, runs in study.groups().items():
-        data = FigureData(group, runs, study, depths)
-        for kind in [kind for kind in KINDS if kind in kinds or ALL in kinds]:
-            if kind == "fig5" and ALL in kinds and data.small_depth == data.large_depth:
-                yield SkippedFigure(kind, group, f"{data.large_depth} is the only depth, already shown by fig4")
-                continue
-            try:
-                with house_style():
-                    figure, drawn_runs, left_out = _function(kind)(data)
-            except (NotDrawableError, RunFileError) as error:
-                yield SkippedFigure(kind, group, str(error))
-            else:
-                yield DrawnFigure(kind, group, figure, networks_of(drawn_runs), len(drawn_runs), list(left_out))
-
-
-def _function(kind: str) -> "Callable[[FigureData], PlotResult]":
-    module = importlib.import_module(f"resnet_cli.analysis.figures.{KINDS[kind].module}")
-    function: Callable[[FigureData], PlotResult] = getattr(module, KINDS[kind].function)
-    return function

@@ -42,10 +42,8 @@ def seed_bands(frame: pd.DataFrame, x: str, measure: str, *, log: bool = False) 
 class LrDrop(NamedTuple):
     """A drop of the learning rate."""
 
-    x: float
-    """The milestone if known, else the last epoch (or step) that ended with the old rate."""
-    factor: float
-    """Old rate / new rate, to three digits."""
+    x: float  # the milestone if known, else the last epoch (or step) that ended with the old rate
+    factor: float  # old rate / new rate, to three digits
 
 
 def lr_drops(frame: pd.DataFrame, x: str, milestones: Sequence[float] = ()) -> list[LrDrop]:

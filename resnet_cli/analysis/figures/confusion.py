@@ -8,17 +8,10 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 
-from resnet_cli.analysis.figures.figure_data import (
-    FigureData,
-    NotDrawableError,
-    PlotResult,
-    networks_of,
-    read_each,
-    seeds_text,
-)
-from resnet_cli.analysis.figures.style import DOUBLE_COLUMN_INCHES, SMALL_POINTS, caption, new_figure, panels
+from resnet_cli.analysis.figures import figure_data
+from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, PlotResult, networks_of
+from resnet_cli.analysis.figures.style import SMALL_POINTS, caption, new_figure
 from resnet_cli.analysis.frames import Run
 from resnet_cli.analysis.metrics import Labels, evaluate_predictions
 from resnet_cli.util.text import printable, shorten
@@ -31,27 +24,18 @@ _MAX_NAME_LENGTH = 12
 _MAX_CLASSES = 1000
 
 
-def small_confusion(data: FigureData) -> PlotResult:
-    """Figure 4: confusion matrices at the small depth."""
-    return _confusion(data, data.small_depth)
-
-
-def large_confusion(data: FigureData) -> PlotResult:
-    """Figure 5: confusion matrices at the large depth."""
-    return _confusion(data, data.large_depth)
-
-
 def _counts_of(run: Run) -> Labels:
     predictions = run.dir.read_predictions(len(run.record.dataset.classes))
     return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion
 
 
-def _confusion(data: FigureData, depth: int) -> PlotResult:
-    networks = networks_of(data.pair(depth))[:2]  # option B comes last, so the residual twin has option A if both exist
-    there = [run for run in data.pair(depth) if os.path.lexists(run.dir.predictions_path)]
+def confusion_matrices(data: FigureData, runs: list[Run]) -> PlotResult:
+    """Figures 4 and 5: confusion matrices of a plain network and its residual twin, with option A if there are both."""
+    networks = networks_of(runs)[:2]  # option B comes last
+    there = [run for run in runs if os.path.lexists(run.dir.predictions_path)]
     if too_many := next((run for run in there if len(run.record.dataset.classes) > _MAX_CLASSES), None):
         raise NotDrawableError(f"{len(too_many.record.dataset.classes)} classes are too many for a confusion matrix")
-    counts, left_out = read_each([run for run in there if run.network in networks], _counts_of)
+    counts, left_out = figure_data.read_each([run for run in there if run.network in networks], _counts_of)
     counts_of = {network: [count for run, count in counts if run.network == network] for network in networks}
     if missing := [name for name, found in counts_of.items() if not found]:
         why = f" ({left_out[0]})" if left_out else ""
@@ -59,14 +43,15 @@ def _confusion(data: FigureData, depth: int) -> PlotResult:
 
     drawn = sorted((run for run, _ in counts), key=lambda run: networks.index(run.network))
     classes = [shorten(printable(name), _MAX_NAME_LENGTH) for name in drawn[0].record.dataset.classes]
-    figure = new_figure(DOUBLE_COLUMN_INCHES, 3.6)
-    axes = panels(figure, 1, 2, sharey=True)
+    figure, axes = new_figure(1, 2, 3.6, sharey=True)
     for panel, (network, found) in zip(axes, counts_of.items(), strict=True):
         image = _draw(panel, sum(found, start=np.zeros((), np.int64)), classes)
         panel.set_title(network)
     axes[0].set_ylabel("true class")
-    _color_bar(figure, image, axes[1])
-    text = f"{data.group.label}; {seeds_text(drawn)}; cells: % of the true class"
+    bar = figure.colorbar(image, cax=axes[1].inset_axes((1.03, 0, 0.045, 1)), ticks=[0, 1, 5, 20, 50, 100])
+    bar.outline.set_visible(False)
+    bar.set_label("predicted as (% of the true class)")
+    text = f"{data.group.label}; {figure_data.seeds_text(drawn)}; cells: % of the true class"
     text += ", blank below 0.1" if len(classes) <= _MAX_ANNOTATED else ""
     caption(figure, text + ("; counts of all seeds summed" if len(drawn) > len(networks) else ""))
     return PlotResult(figure, drawn, left_out)
@@ -95,10 +80,3 @@ def _percent(value: float) -> str:
     if value < 0.1:
         return ""
     return f"{value:.1f}" if value < 99.95 else "100"
-
-
-def _color_bar(figure: Figure, image: QuadMesh, axes: Axes) -> None:
-    place = axes.inset_axes((1.03, 0, 0.045, 1))  # same height as the matrix
-    bar = figure.colorbar(image, cax=place, ticks=[0, 1, 5, 20, 50, 100])
-    bar.outline.set_visible(False)
-    bar.set_label("predicted as (% of the true class)")

@@ -12,18 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from resnet_cli.analysis.figures.bands import seed_bands
 from resnet_cli.analysis.figures.figure_data import FigureData, PlotResult, networks_of, seeds_text
 from resnet_cli.analysis.figures.lines import draw_bands, from_zero, mark
-from resnet_cli.analysis.figures.style import (
-    DASHES,
-    DOUBLE_COLUMN_INCHES,
-    INK,
-    OPEN_MARKER,
-    SINGLE_COLUMN_INCHES,
-    caption,
-    legend,
-    network_style,
-    new_figure,
-    panels,
-)
+from resnet_cli.analysis.figures.style import DASHES, INK, OPEN_MARKER, caption, legend, network_style, new_figure
 from resnet_cli.analysis.frames import Run
 
 _TEST = ("test", {"linestyle": DASHES["test"]})
@@ -43,34 +32,27 @@ _MAX_LEVELS = 8
 _LARGE_LOSS = 10.0
 
 
-def small_dynamics(data: FigureData) -> PlotResult:
+def accuracy_and_loss(data: FigureData, runs: list[Run]) -> PlotResult:
     """Figure 1: test accuracy (left), and training and test loss (right), at the small depth."""
-    runs = data.pair(data.small_depth)
     frame = data.rows(runs)
-    figure = new_figure(DOUBLE_COLUMN_INCHES, 2.5)
-    accuracy, loss = panels(figure, 1, 2)
-    _draw_accuracy(accuracy, frame)
-    _draw_loss(loss, frame)
+    figure, (left, right) = new_figure(1, 2, 2.5)
+    _draw_accuracy(left, frame)
+    _draw_loss(right, frame)
     return _finish(figure, data, runs, [_TEST, _TRAIN])
 
 
-def large_accuracy(data: FigureData) -> PlotResult:
+def accuracy(data: FigureData, runs: list[Run]) -> PlotResult:
     """Figure 2: test accuracy at the large depth, one column wide."""
-    runs = data.pair(data.large_depth)
-    frame = data.rows(runs)
-    figure = new_figure(SINGLE_COLUMN_INCHES, 2.5)
-    (axes,) = panels(figure, 1, 1)
-    _draw_accuracy(axes, frame)
+    figure, (axes,) = new_figure(1, 1, 2.5)
+    _draw_accuracy(axes, data.rows(runs))
     return _finish(figure, data, runs)
 
 
-def large_dynamics(data: FigureData) -> PlotResult:
+def dynamics(data: FigureData, runs: list[Run]) -> PlotResult:
     """Figure 3: test accuracy, losses, running and clean training error, and learning rate at the large depth."""
-    runs = data.pair(data.large_depth)
     frame = data.rows(runs)
-    figure = new_figure(DOUBLE_COLUMN_INCHES, 4.3)
-    accuracy, loss, error, rate = panels(figure, 2, 2, sharex=True)
-    _draw_accuracy(accuracy, frame)
+    figure, (test, loss, error, rate) = new_figure(2, 2, 4.3, sharex=True)
+    _draw_accuracy(test, frame)
     _draw_loss(loss, frame)
     running = draw_bands(error, frame, "train_error_pct", DASHES["train"])
     clean = draw_bands(error, frame, "train_clean_error_pct", **_CLEAN)
@@ -82,48 +64,42 @@ def large_dynamics(data: FigureData) -> PlotResult:
     return _finish(figure, data, runs, [*keys, ("training, clean", _CLEAN)] if len(clean) else keys)
 
 
-def degradation(data: FigureData) -> PlotResult:
+def degradation(data: FigureData, runs: list[Run]) -> PlotResult:
     """Training error (dashed) and test error (solid) of every depth, plain networks left and residual ones right.
 
     After He et al. 2015, figure 6. Degradation is a statement about training error, so the clean
     training error after the last epoch is marked if it was measured.
     """
-    archs = sorted({run.record.config.arch for run in data.runs})
-    figure = new_figure(DOUBLE_COLUMN_INCHES if len(archs) > 1 else SINGLE_COLUMN_INCHES, 3.0)
-    all_rows = data.rows(data.runs)
+    archs = sorted({run.record.config.arch for run in runs})
+    figure, all_axes = new_figure(1, len(archs), 3.0, sharey=True)
+    all_rows = data.rows(runs)
     drops = data.lr_drops(all_rows)
     drawn, has_clean_error = [], False
-    all_axes = panels(figure, 1, len(archs), sharey=True)
     for axes, arch in zip(all_axes, archs, strict=True):
         frame = all_rows[all_rows["arch"] == arch]
-        drawn.append(draw_bands(axes, frame, "train_error_pct", DASHES["train"]))
-        drawn.append(draw_bands(axes, frame, "test_error_pct", DASHES["test"]))
+        drawn += [draw_bands(axes, frame, f"{split}_error_pct", DASHES[split]) for split in ("train", "test")]
         has_clean_error |= _mark_final_clean_error(axes, frame)
         axes.set_title(_PANEL_TITLES[arch], pad=13 if drops else 4)  # leaves room for the labels of the drops
     from_zero(all_axes[0], drawn, _SHOWN_OF_DEGRADATION)
     all_axes[0].set_ylabel("error (%)")
     if not has_clean_error:
-        return _finish(figure, data, data.runs, [_TEST, _TRAIN])
+        return _finish(figure, data, runs, [_TEST, _TRAIN])
     keys = [_TEST, _TRAIN, ("clean training", {**_CLEAN, "linestyle": "none"})]
     text = "; marker: clean training error after the last epoch"
-    return _finish(figure, data, data.runs, keys, text=text, with_markers=True)
+    return _finish(figure, data, runs, keys, text=text, with_markers=True)
 
 
 def _draw_accuracy(axes: Axes, frame: pd.DataFrame) -> None:
     """Draw test accuracy; the axis cuts off first epochs that are far below the rest."""
     bands = draw_bands(axes, frame, "test_accuracy_pct", DASHES["test"])
-    if len(bands):
-        low = bands.groupby("network")["mean"].quantile(1 - _SHOWN, interpolation="lower").min()
-        margin = max(0.05 * (bands["mean"].max() - low), 0.5)
-        axes.set_ylim(max(low - margin, 0), min(bands["mean"].max() + margin, 101))
+    low = bands.groupby("network")["mean"].quantile(1 - _SHOWN, interpolation="lower").min()
+    margin = max(0.05 * (bands["mean"].max() - low), 0.5)
+    axes.set_ylim(max(low - margin, 0), min(bands["mean"].max() + margin, 101))
     axes.set_ylabel("test accuracy (%)")
 
 
 def _draw_loss(axes: Axes, frame: pd.DataFrame) -> None:
-    drawn = [
-        draw_bands(axes, frame, "train_loss", DASHES["train"]),
-        draw_bands(axes, frame, "test_loss", DASHES["test"]),
-    ]
+    drawn = [draw_bands(axes, frame, f"{split}_loss", DASHES[split]) for split in ("train", "test")]
     if max(float(bands["mean"].max()) for bands in drawn) > _LARGE_LOSS:
         axes.set_yscale("log")
     else:
@@ -133,16 +109,14 @@ def _draw_loss(axes: Axes, frame: pd.DataFrame) -> None:
 
 def _draw_rate(axes: Axes, frame: pd.DataFrame) -> None:
     rates = frame.groupby(["network", "x"])["lr"].first().unstack("network")
-    # A schedule shared by all networks is one line.
-    same = bool((rates.nunique(axis=1) <= 1).all())
-    for network in list(rates)[:1] if same else list(rates):
-        line: dict[str, Any] = {"color": INK, "linewidth": 1.0, "label": "all networks"}
-        if not same:
-            style = network_style(str(network))
-            line = {"color": style.color, "linewidth": style.line_width, "label": str(network)}
+    is_shared = bool((rates.nunique(axis=1) <= 1).all())
+    for network in list(rates)[:1] if is_shared else list(rates):
+        style = network_style(str(network))
+        color, width, label = (INK, 1.0, "all networks") if is_shared else (style.color, style.line_width, network)
+        line: dict[str, Any] = {"color": color, "linewidth": width, "label": label, "drawstyle": "steps-pre"}
         # A row contains the rate of the epoch that ends at x; the first epoch begins at 0.
         rate = rates[network].dropna()
-        axes.plot([0, *rate.index], [*rate[:1], *rate], drawstyle="steps-pre", **line)
+        axes.plot([0, *rate.index], [*rate[:1], *rate], **line)
     axes.set_ylabel("learning rate")
     levels = np.unique(rates.to_numpy()[rates.to_numpy() > 0])
     if len(levels):
@@ -172,7 +146,7 @@ def _mark_final_clean_error(axes: Axes, frame: pd.DataFrame) -> bool:
 def _finish(
     figure: Figure,
     data: FigureData,
-    runs: Sequence[Run],
+    runs: list[Run],
     keys: Sequence[tuple[str, Mapping[str, Any]]] = (),
     *,
     text: str = "",
@@ -196,4 +170,4 @@ def _finish(
     legend(figure, networks, keys, with_markers=with_markers)
     interval = "; line: mean over seeds, shaded: 95 % Student-t interval" if len(runs) > len(networks) else ""
     caption(figure, f"{data.group.label}; {seeds_text(runs)}{text}{interval}")
-    return PlotResult(figure, list(runs))
+    return PlotResult(figure, runs, [])

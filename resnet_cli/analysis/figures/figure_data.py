@@ -25,8 +25,7 @@ class PlotResult(NamedTuple):
 
     figure: Figure
     runs: list[Run]
-    left_out: Sequence[str] = ()
-    """One line for each run that is missing because its file cannot be read."""
+    left_out: list[str]  # one line for each run that is missing because its file cannot be read
 
 
 def read_each(runs: Iterable[Run], read: Callable[[Run], T]) -> tuple[list[tuple[Run, T]], list[str]]:
@@ -59,6 +58,8 @@ class FigureData:
         there = {run.record.config.depth for run in runs}
         chosen = depths or (REPORT_DEPTHS if there.issuperset(REPORT_DEPTHS) else there)
         self.small_depth, self.large_depth = min(chosen), max(chosen)
+        self._counts_steps = runs[0].record.config.steps is not None
+        self.x_label = "step (thousands)" if self._counts_steps else "epoch"
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -72,20 +73,11 @@ class FigureData:
 
     def rows(self, runs: Sequence[Run]) -> pd.DataFrame:
         """Select the rows of `runs` in `frame`; raise `NotDrawableError` if a run has no rows."""
-        rows = self.frame[self.frame["path"].isin([str(run.dir.path) for run in runs])]
-        empty = [run for run in runs if str(run.dir.path) not in set(rows["path"])]
-        if empty:
-            raise NotDrawableError(f"{empty[0].dir.metrics_path} has no rows")
-        return rows
-
-    @property
-    def x_label(self) -> str:
-        """Axis label of `x`."""
-        return "step (thousands)" if self._counts_steps else "epoch"
-
-    @property
-    def _counts_steps(self) -> bool:
-        return self.runs[0].record.config.steps is not None
+        there = set(self.frame["path"])
+        for run in runs:
+            if str(run.dir.path) not in there:
+                raise NotDrawableError(f"{run.dir.metrics_path} has no rows")
+        return self.frame[self.frame["path"].isin([str(run.dir.path) for run in runs])]
 
     def lr_drops(self, frame: pd.DataFrame) -> list[LrDrop]:
         """Find drops of the learning rate in the rows of `frame`, in the unit of `x`."""
@@ -93,12 +85,18 @@ class FigureData:
         milestones = [milestone / scale for milestone in self.runs[0].record.config.milestones]
         return lr_drops(frame, "x", milestones)
 
-    def pair(self, depth: int) -> list[Run]:
-        """Select the plain and residual runs of one depth; raise `NotDrawableError` if either is missing."""
+    def select(self, which: str) -> list[Run]:
+        """Select `all` runs, or those of the `small` or `large` depth, which need both architectures.
+
+        Raises:
+            NotDrawableError: an architecture is missing.
+        """
+        if which == "all":
+            return self.runs
+        depth = self.small_depth if which == "small" else self.large_depth
         runs = [run for run in self.runs if run.record.config.depth == depth]
         there = {run.record.config.arch for run in runs}
-        missing = [f"{arch}-{depth}" for arch in ("plain", "resnet") if arch not in there]
-        if missing:
+        if missing := [f"{arch}-{depth}" for arch in ("plain", "resnet") if arch not in there]:
             raise NotDrawableError(f"no completed run of {' and '.join(missing)}")
         return runs
 

@@ -26,7 +26,7 @@ def write_figures(
     Args:
         figures: result of `resnet_cli.analysis.figures.draw`.
         out: folder, created if missing; or a file that ends in `suffix`, for a single figure.
-        suffix: `.png`, `.svg` or `.pdf`.
+        suffix: one of `SUFFIXES`.
         groups: all groups of the study.
         warn: called with one line if the font lacks characters in a figure.
 
@@ -35,7 +35,6 @@ def write_figures(
 
     Raises:
         UsageError: `out` is a file, but there are several figures; nothing is written.
-        OSError: a file cannot be written.
     """
     paths = _paths(figures, out, suffix, list(groups))
     for drawn, path in zip(figures, paths, strict=True):

@@ -9,25 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resnet_cli.analysis.figures.figure_data import (
-    FigureData,
-    NotDrawableError,
-    PlotResult,
-    networks_of,
-    read_each,
-    seeds_text,
-)
+from resnet_cli.analysis.figures import figure_data
+from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, PlotResult, networks_of
 from resnet_cli.analysis.figures.lines import mark
-from resnet_cli.analysis.figures.style import (
-    DOUBLE_COLUMN_INCHES,
-    SINGLE_COLUMN_INCHES,
-    caption,
-    house_style,
-    legend,
-    network_style,
-    new_figure,
-    panels,
-)
+from resnet_cli.analysis.figures.style import caption, house_style, legend, network_style, new_figure
 from resnet_cli.analysis.frames import Run
 from resnet_cli.analysis.gradients import measured_profiles, recorded_profiles
 from resnet_cli.util.text import printable, shorten
@@ -39,28 +24,21 @@ _DASHES = ("solid", (0, (3.2, 1.4)), (0, (1, 1.2)), (0, (4, 1.4, 1, 1.4)))
 _MAX_LABEL_LENGTH = 30
 
 
-def gradient_flow(data: FigureData) -> PlotResult:
-    """Draw the gradient norms that runs recorded: the last epoch thick, earlier ones thin and light.
-
-    Raises:
-        NotDrawableError: no run recorded gradient norms.
-    """
-    there = [run for run in data.runs if os.path.lexists(run.dir.gradflow_path)]
-    found, left_out = read_each(there, _norms_of)
+def gradient_flow(data: FigureData, runs: list[Run]) -> PlotResult:
+    """Draw the gradient norms that runs recorded: the last epoch thick, earlier ones thin and light."""
+    there = [run for run in runs if os.path.lexists(run.dir.gradflow_path)]
+    found, left_out = figure_data.read_each(there, _norms_of)
     found = [(run, rows) for run, rows in found if len(rows)]
     runs = [run for run, _ in found]
     if not runs:
         raise NotDrawableError(left_out[0] if left_out else _NOT_RECORDED)
     networks = networks_of(runs)
-    frame = pd.concat(
-        [
-            rows.assign(path=str(run.dir.path), network=run.network, depth=run.record.config.depth)
-            for run, rows in sorted(found, key=lambda pair: networks.index(pair[0].network))
-        ],
-        ignore_index=True,
-    )
+    found.sort(key=lambda pair: networks.index(pair[0].network))
+    frame = pd.concat([
+        rows.assign(path=str(run.dir.path), network=run.network, depth=run.record.config.depth) for run, rows in found
+    ], ignore_index=True)  # fmt: skip
     last = sorted({int(epoch) for epoch in frame.groupby("path")["epoch"].max()})
-    text = f"{data.group.label}; {seeds_text(runs)}; epoch {' or '.join(map(str, last))}"
+    text = f"{data.group.label}; {figure_data.seeds_text(runs)}; epoch {' or '.join(map(str, last))}"
     if len(runs) > len(networks):
         text += "; geometric mean over seeds, shaded: 95 % Student-t interval"
     elif frame["epoch"].min() < last[0]:
@@ -89,8 +67,7 @@ def _figure(profiles: pd.DataFrame, text: str) -> Figure:
     depths = sorted(profiles["depth"].unique())
     columns = min(len(depths), 2)
     num_rows = -(-len(depths) // columns)
-    figure = new_figure(DOUBLE_COLUMN_INCHES if columns > 1 else SINGLE_COLUMN_INCHES, 0.6 + 2.1 * num_rows)
-    all_axes = panels(figure, num_rows, columns, sharey=True)
+    figure, all_axes = new_figure(num_rows, columns, 0.6 + 2.1 * num_rows, sharey=True)
     styles = _line_styles(profiles)
     for axes, depth in zip(all_axes, depths, strict=False):
         _draw(axes, profiles[profiles["depth"] == depth], styles)

@@ -20,8 +20,7 @@ from resnet_cli.util.text import printable
 
 # Column and text width of a two-column conference page, inches. Figures have their final size,
 # so font sizes are those on paper.
-SINGLE_COLUMN_INCHES = 3.35
-DOUBLE_COLUMN_INCHES = 6.9
+_COLUMN_INCHES, _TEXT_INCHES = 3.35, 6.9
 SMALL_POINTS = 7.0
 _TEXT_POINTS = 7.5
 PNG_DPI = 300
@@ -46,9 +45,10 @@ DASHES: Mapping[str, Any] = {"test": "solid", "train": (0, (3.2, 1.4))}
 OPEN_MARKER: Mapping[str, Any] = {"markersize": 3.4, "markerfacecolor": "white", "markeredgewidth": 0.8}
 """Marker of clean training errors: white, so that the line below remains visible."""
 
-_RC: Mapping[str, Any] = {
+_TICKS = {"color": INK, "labelsize": SMALL_POINTS, "major.width": 0.6, "major.size": 2.5, "minor.size": 1.5}
+_RC: Any = {
+    **{f"{axis}tick.{name}": value for axis in "xy" for name, value in _TICKS.items()},
     "font.size": _TEXT_POINTS,
-    "axes.labelsize": _TEXT_POINTS,
     "axes.titlesize": _TEXT_POINTS,
     "axes.titlelocation": "left",
     "axes.labelpad": 2.5,
@@ -58,15 +58,6 @@ _RC: Mapping[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": SMALL_POINTS,
-    "ytick.labelsize": SMALL_POINTS,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "ytick.minor.size": 1.5,
     "legend.fontsize": SMALL_POINTS,
     "legend.frameon": False,
     "legend.handlelength": 2.2,
@@ -81,21 +72,16 @@ _RC: Mapping[str, Any] = {
 }
 # Without these settings matplotlib writes the time, so that no two files are equal.
 _METADATA: dict[str, dict[str, Any]] = {
-    ".png": {"Software": None},
-    ".svg": {"Date": None},
-    ".pdf": {"CreationDate": None},
-}
+    ".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None},
+}  # fmt: skip
 
 
 class NetworkStyle(NamedTuple):
     """Line style of one network, the same in every figure."""
 
-    color: str
-    """#rrggbb: the hue identifies the architecture, the tone the depth."""
-    line_width: float
-    """Points; deeper networks have thicker lines."""
-    marker: str
-    """Matplotlib marker; distinguishes depths with similar tones."""
+    color: str  # #rrggbb: the hue identifies the architecture, the tone the depth
+    line_width: float  # points; deeper networks have thicker lines
+    marker: str  # distinguishes depths with similar tones
 
 
 def network_style(network: str) -> NetworkStyle:
@@ -111,21 +97,26 @@ def network_style(network: str) -> NetworkStyle:
 @contextlib.contextmanager
 def house_style() -> Iterator[None]:
     """Apply the style of this project to matplotlib's defaults, ignoring the user's matplotlibrc."""
-    kept = ("backend", "interactive")  # settings of the caller without effect on files
-    defaults = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith(kept)}
-    settings: Any = {**defaults, **_RC}
-    with mpl.rc_context(settings):
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)
         yield
 
 
-def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """Create an empty figure without a window or global state."""
-    return Figure(figsize=(width_inches, height_inches), layout="constrained")
+def new_figure(rows: int, columns: int, height_inches: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """Create a figure without a window or global state, and its panels in reading order.
 
+    One column of panels has the width of a page's column, several have that of its text.
 
-def panels(figure: Figure, rows: int, columns: int, **options: Any) -> list[Axes]:
-    """Add axes in reading order; `options` as for `Figure.subplots`."""
-    return list(np.ravel(figure.subplots(rows, columns, squeeze=False, **options)))
+    Args:
+        rows: number of rows of panels.
+        columns: number of columns of panels.
+        height_inches: height of the figure before legend and caption add to it.
+        options: as for `Figure.subplots`.
+    """
+    width_inches = _COLUMN_INCHES if columns == 1 else _TEXT_INCHES
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
+    return figure, list(np.ravel(figure.subplots(rows, columns, squeeze=False, **options)))
 
 
 def caption(figure: Figure, text: str) -> None:
@@ -144,9 +135,7 @@ def legend(
     *,
     with_markers: bool = False,
 ) -> None:
-    """Add one legend above all panels, in as few rows as fit.
-
-    Each row after the first makes the figure taller.
+    """Add one legend above all panels, in as few rows as fit; each row after the first makes the figure taller.
 
     Args:
         figure: receives the legend.
@@ -154,23 +143,21 @@ def legend(
         others: label and line properties of further entries, drawn in grey.
         with_markers: show the marker of each network.
     """
-    families: dict[str, list[Line2D]] = {}
+    every = []
     for network in networks:
         style = network_style(network)
-        line = Line2D([], [], color=style.color, linewidth=style.line_width, label=network)
-        if with_markers:
-            line.set(marker=style.marker, **OPEN_MARKER)
-        families.setdefault(network.partition("-")[0], []).append(line)
+        marker = {"marker": style.marker, **OPEN_MARKER} if with_markers else {}
+        every.append(Line2D([], [], color=style.color, linewidth=style.line_width, label=network, **marker))
     keys = [Line2D([], [], **{"color": INK, "linewidth": 1.0, **line}, label=label) for label, line in others]
-    every = [line for family in families.values() for line in family]
+    num_plain = sum(network.startswith("plain") for network in networks)  # they come first
     layouts: list[list[Sequence[Line2D]]] = [
         [[*every, *keys]],
         [every, keys],
-        [*families.values(), keys],
+        [every[:num_plain], every[num_plain:], keys],
         *([*_chunks(every, size), *_chunks(keys, size)] for size in (4, 3, 2, 1)),
     ]
-    rows = next((rows for rows in layouts if _width_inches(rows) <= figure.get_figwidth()), layouts[-1])
-    rows = [row for row in rows if row]
+    fitting = next((rows for rows in layouts if _width_inches(rows) <= figure.get_figwidth()), layouts[-1])
+    rows = [row for row in fitting if row]
     _grow(figure, len(rows))
     # Matplotlib fills a legend column by column.
     blank = Line2D([], [], linestyle="none", label=" ")
@@ -193,17 +180,11 @@ def _chunks(lines: Sequence[Line2D], size: int) -> list[Sequence[Line2D]]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `figure` atomically to `path` in the format of its suffix: .png (300 dpi), .svg (text stays text) or .pdf.
+    """Write `figure` atomically to `path`, whose suffix is one of `SUFFIXES`; svg keeps text as text.
 
     Equal figures give equal bytes with the same versions of matplotlib and its fonts.
-
-    Raises:
-        ValueError: another suffix.
-        OSError: the file cannot be written.
     """
     suffix = path.suffix.lower()
-    if suffix not in _METADATA:
-        raise ValueError(f"{path} is not a .png, .svg or .pdf")
     buffer = io.BytesIO()
     with house_style():
         figure.savefig(buffer, format=suffix[1:], dpi=PNG_DPI, metadata=_METADATA[suffix])
