@@ -22,7 +22,7 @@ from resnet_cli.bench import (
 from resnet_cli.data.digits import load_digits
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine, EpochRecord, StepEvent
-from resnet_cli.errors import OutOfMemoryError
+from resnet_cli.errors import ResnetError
 from resnet_cli.recipes import make_config
 from resnet_cli.session import train
 
@@ -211,7 +211,7 @@ class TestMeasuring:
             raise error
 
         monkeypatch.setattr(bench, "measure", fail)
-        with pytest.raises(OutOfMemoryError, match=r"plain-8 with a batch size of 64; use a smaller --batch-size"):
+        with pytest.raises(ResnetError, match=r"plain-8 with a batch size of 64; use a smaller --batch-size"):
             bench.bench([digits(batch_size=64)])
 
     def test_any_other_failure_is_passed_on(self, monkeypatch):

@@ -14,9 +14,8 @@ import pandas as pd
 import pytest
 from msgspec.structs import asdict
 
-from resnet_cli.errors import RunLockedError
+from resnet_cli.errors import UsageError
 from resnet_cli.rundir import (
-    GRADFLOW_COLUMNS,
     METRICS_COLUMNS,
     SCHEMA_VERSION,
     Attempt,
@@ -167,7 +166,7 @@ class TestRoundTrip:
 
     def test_gradient_norms_have_one_row_per_layer_and_epoch(self, run):
         frame = run.read_gradflow()
-        assert tuple(frame.columns) == GRADFLOW_COLUMNS
+        assert tuple(frame.columns) == GradflowRow.__struct_fields__
         assert len(frame) == 4 * 8
         assert frame["layer"].iloc[[0, -1]].tolist() == ["conv1", "fc"]
         assert frame["layer_index"].tolist() == list(range(8)) * 4
@@ -253,14 +252,14 @@ class TestStatus:
 class TestLock:
     def test_the_lock_excludes_another_process_and_names_its_holder(self, unfinished, holder):
         process = holder(unfinished)
-        with pytest.raises(RunLockedError) as caught:
+        with pytest.raises(UsageError) as caught:
             unfinished.lock()
         said = str(caught.value)
         assert said.startswith(f"{unfinished.path} is being trained by another process (pid {process.pid}, host ")
         assert said.endswith("); wait for it or choose another --out")
 
     def test_the_lock_excludes_a_second_training_in_this_process(self, unfinished):
-        with unfinished.lock(), pytest.raises(RunLockedError, match=f"pid {os.getpid()}"):
+        with unfinished.lock(), pytest.raises(UsageError, match=f"pid {os.getpid()}"):
             unfinished.lock()
 
     @pytest.mark.parametrize("note", [None, b"", b"[]", b"\xff", b'{"pid":'])
@@ -271,7 +270,7 @@ class TestLock:
         if note is not None:
             unfinished.holder_path.write_bytes(note)
         monkeypatch.setattr(filelock.FileLock, "acquire", held)
-        with pytest.raises(RunLockedError, match="is being trained by another process; wait"):
+        with pytest.raises(UsageError, match="is being trained by another process; wait"):
             unfinished.lock()
 
     def test_reading_the_status_does_not_keep_a_training_out(self, unfinished):
