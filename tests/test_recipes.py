@@ -9,7 +9,7 @@ from resnet_cli.cli import train
 from resnet_cli.cli.app import run
 from resnet_cli.config import RunConfig
 from resnet_cli.errors import ConfigError
-from resnet_cli.recipes import RECIPES, make_config, recipe_label, recipe_values, train_arguments
+from resnet_cli.recipes import RECIPES, make_config, recipe_label, train_arguments
 
 
 def make(recipe="report2025", arch="plain", depth=20, **overrides):
@@ -122,7 +122,7 @@ class TestMakingConfigurations:
 
     def test_an_unknown_recipe_is_rejected_with_the_known_ones(self):
         with pytest.raises(ConfigError) as caught:
-            recipe_values("he2016", depth=20)
+            make("he2016")
         assert str(caught.value) == "unknown recipe 'he2016'; use --recipe report2025, he2015 or demo"
 
     def test_unknown_fields_are_rejected_by_name(self):
@@ -134,9 +134,9 @@ class TestMakingConfigurations:
             make("no such recipe", depth=55)
 
     def test_recipes_are_not_changed_by_configurations_made_from_them(self):
-        before = recipe_values("he2015", depth=110)
+        before = make("he2015", depth=110)
         make("he2015", depth=110, epochs=5, milestones=(3,), lr=1.0)
-        assert recipe_values("he2015", depth=110) == before
+        assert make("he2015", depth=110) == before
 
 
 class TestLabels:
