@@ -32,17 +32,16 @@ class TrainReporter(Reporter):
         self._speed = Speedometer()
 
     def __enter__(self) -> Self:
-        self._data_reporter = self._data.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._live is not None:
             self._live.stop()
-        self._data_reporter.close()
+        self._data.close()
 
     def progress(self, label: str, done: int, total: int, unit: str = "") -> None:
         """Show how much of the data is fetched or decoded."""
-        self._data_reporter(label, done, total, unit)
+        self._data(label, done, total, unit)
 
     def note(self, text: str) -> None:
         """Print a status line."""
@@ -50,7 +49,7 @@ class TrainReporter(Reporter):
 
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
         """Show the network, the data, the run directory and the automatic decisions."""
-        self._data_reporter.close()
+        self._data.close()
         self._num_epochs = num_epochs
         config, data, decisions = record.config, record.dataset, record.decisions
         verb = f"resuming after epoch {epochs_done} of {num_epochs}:" if epochs_done else "training"

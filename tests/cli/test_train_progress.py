@@ -89,7 +89,7 @@ class TestLines:
         ],
     )
     def test_a_run_that_ends_before_its_first_milestone_gives_a_note(self, made, capsys, fields, note):
-        config = make_config(**{"arch": "plain", "depth": 8, **fields})
+        config = make_config(**{"arch": "plain", "depth": 56, **fields})
         with TrainReporter(Output()) as reporter:
             reporter.started(msgspec.structs.replace(made[0], config=config), OUT, 80, 0)
         lines = capsys.readouterr().err.splitlines()
