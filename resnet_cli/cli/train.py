@@ -18,7 +18,6 @@ def _recipe_help(recipe: Recipe) -> str:
     source = f"Source: {recipe.source}. Expected: {recipe.expected}. Cost: {recipe.cost}."
     differences = f" Differences: {recipe.differences}." if recipe.differences else ""
     return f"{recipe.name}: {recipe.summary}. {source}{differences}"
-    return f"{text} Differences: {recipe.differences}." if recipe.differences else text
 
 
 # One string per paragraph: in this markup mode a line break in the source is a line break on the screen.
