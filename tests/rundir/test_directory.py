@@ -18,22 +18,12 @@ from resnet_cli.errors import UsageError
 from resnet_cli.rundir import (
     METRICS_COLUMNS,
     SCHEMA_VERSION,
-    Attempt,
-    Decision,
     EpochMetrics,
     GradflowRow,
     Predictions,
     RunDir,
     now,
 )
-
-
-@pytest.fixture
-def run(make_run, tmp_path):
-    """A complete run of three epochs in one attempt, with gradient norms, on few test images."""
-    run = make_run(tmp_path / "run", arch="plain", depth=8, limit_test=40, gradflow=True)
-    run.append_attempt(attempt(0))
-    return run
 
 
 @pytest.fixture
@@ -85,13 +75,6 @@ def epoch(number, **fields):
         "train_seconds": 30.0, "eval_seconds": 3.0, "peak_memory_bytes": None,
     }  # fmt: skip
     return EpochMetrics(**{**standard, **fields})
-
-
-def attempt(step):
-    return Attempt(
-        started_at="2026-01-02T03:04:05+00:00", argv=("resnet", "train"), tool_version="0.1.0", step=step,
-        environment={"torch": "2.10.0", "git_dirty": None}, decisions={"device": Decision("cpu", "no GPU")},
-    )  # fmt: skip
 
 
 class TestRoundTrip:
@@ -160,9 +143,8 @@ class TestRoundTrip:
         assert run.read_epochs()[-1].val_loss is None
 
     def test_whole_numbers_stay_whole(self, run):
-        assert [type(value) for value in (run.read_epochs()[0].step, run.read_epochs()[0].peak_memory_bytes)] == [
-            int
-        ] * 2
+        first = run.read_epochs()[0]
+        assert type(first.step) is type(first.peak_memory_bytes) is int
 
     def test_gradient_norms_have_one_row_per_layer_and_epoch(self, run):
         frame = run.read_gradflow()
@@ -185,7 +167,7 @@ class TestRoundTrip:
         np.testing.assert_array_equal(read.logits, logits)
         assert (read.labels.dtype, read.logits.dtype) == (np.int64, np.float32)
 
-    def test_attempts_are_read_in_the_order_in_which_they_began(self, run):
+    def test_attempts_are_read_in_the_order_in_which_they_began(self, run, attempt):
         assert run.read_attempts() == [attempt(0)]
         run.append_attempt(attempt(391))
         assert run.read_attempts() == [attempt(0), attempt(391)]
@@ -194,10 +176,12 @@ class TestRoundTrip:
         run.attempts_path.unlink()
         assert run.read_attempts() == []
 
-    def test_the_torn_line_of_an_attempt_that_crashed_is_skipped(self, run):
+    def test_the_torn_line_of_an_attempt_that_crashed_is_skipped_and_replaced(self, run, attempt):
         whole = run.attempts_path.read_bytes()
         run.attempts_path.write_bytes(whole + whole[:50])
         assert run.read_attempts() == [attempt(0)]
+        run.append_attempt(attempt(391))
+        assert run.read_attempts() == [attempt(0), attempt(391)]
 
     def test_binary_files_are_replaced_whole(self, run):
         run.write_bytes(run.last_weights_path, b"one")
