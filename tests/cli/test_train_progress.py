@@ -1,5 +1,6 @@
 """Progress of `resnet train`: plain lines off a terminal, a live line on one."""
 
+import contextlib
 import io
 import re
 import sys
@@ -192,15 +193,10 @@ class TestLive:
 
     def test_an_exception_restores_the_terminal(self, made, terminal, clock):
         terminal(120)
-
-        def interrupted():
-            with TrainReporter(Output()) as reporter:
-                reporter.started(made[0], OUT, 2, 0)
-                reporter.tick(step())
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
+        with contextlib.suppress(KeyboardInterrupt), TrainReporter(Output()) as reporter:
+            reporter.started(made[0], OUT, 2, 0)
+            reporter.tick(step())
+            raise KeyboardInterrupt
         assert "\x1b[?25h" in sys.stderr.getvalue()  # the cursor is shown again
 
 
