@@ -50,12 +50,10 @@ class TestPublishedValues:
             # the report, section 2.2
             ("report2025", {"val_size": 0, "normalization": "channel", "epochs": 200, "milestones": (80, 120)}),
             # arXiv 1512.03385, section 4.2
-            (
-                "he2015",
-                {"val_size": 5_000, "normalization": "pixel-mean", "steps": 64_000, "milestones": (32_000, 48_000)},
-            ),
+            ("he2015", {"val_size": 5_000, "normalization": "pixel-mean", "steps": 64_000,
+                        "milestones": (32_000, 48_000)}),
         ],
-    )
+    )  # fmt: skip
     def test_both_experiments_have_the_published_settings(self, recipe, published):
         common = {
             "dataset": "cifar10", "augment": "crop-flip", "lr": 0.1, "lr_decay": 0.1, "momentum": 0.9,
@@ -147,6 +145,8 @@ class TestLabels:
             (make(epochs=5, lr=0.05), "report2025 epochs=5 lr=0.05"),
             (make(milestones=(5, 8)), "report2025 milestones=5,8"),
             (make(steps=90, milestones=(30,)), "report2025 steps=90 milestones=30"),
+            (make(steps=200, milestones=(80, 120)), "report2025 steps=200 milestones=80,120"),
+            (make("demo", steps=30), "demo steps=30"),
             (make("he2015", depth=110), "he2015"),
             (make("he2015", depth=110, warmup_steps=0), "he2015 warmup_steps=0"),
             (make(precision="bf16"), "report2025 precision=bf16"),
@@ -185,18 +185,13 @@ class TestRepeating:
     def test_the_command_line_parses_to_the_same_configuration(self, config):
         assert parsed(train_arguments(config))[0] == config
 
-    @pytest.mark.parametrize(
-        "config",
-        [
+    def test_milestones_in_the_other_unit_and_the_folder_of_the_data_are_written_out(self):
+        for ours in (
             make("report2025", steps=200, milestones=(80, 120)),
             make("he2015", epochs=64_000, milestones=(32_000, 48_000)),
-        ],
-    )
-    def test_milestones_in_the_other_unit_are_written_out(self, config):
-        assert parsed(train_arguments(config))[0] == config
-
-    def test_the_folder_of_the_data_is_passed_on(self):
-        assert parsed(train_arguments(make(), data_dir="my data"))[1].data_dir == "my data"
+        ):
+            config, options = parsed(train_arguments(ours, data_dir="my data"))
+            assert (config, options.data_dir) == (ours, "my data")
 
     def test_the_values_of_an_unknown_recipe_are_written_out_in_full(self):
         arguments = train_arguments(RunConfig.from_dict({**make().to_dict(), "recipe": "he2026"}))
