@@ -92,7 +92,7 @@ def bench(
 
     Raises:
         UsageError: this machine lacks the requested device or precision.
-        OutOfMemoryError: a batch does not fit into memory.
+        ResnetError: a batch does not fit into memory.
     """
     dataset = random_dataset(configs[0])
     costs = []

@@ -33,17 +33,22 @@ def dump_state(engine: Engine) -> bytes:
     if engine.gradflow_values is not None:
         tensors["gradflow"] = engine.gradflow_values
     primitives = {
-        "version": VERSION,
-        "config": engine.config.fingerprint(),
-        "step": engine.step,
-        "epochs_done": engine.epochs_done,
-        "train_seconds": engine.train_seconds,
-        "num_seen": engine.sums.num_seen,
+        "version": VERSION, "config": engine.config.fingerprint(), "step": engine.step,
+        "epochs_done": engine.epochs_done, "train_seconds": engine.train_seconds, "num_seen": engine.sums.num_seen,
         "scaler": engine.scaler.state_dict(),
-    }
+    }  # fmt: skip
+    return _dump(tensors, {"format": FORMAT, "state": json.dumps(primitives)})
+
+
+def dump_weights(engine: Engine, metadata: dict[str, str]) -> bytes:
+    """Serialise the network's weights as a safetensors file with `metadata` and a checksum."""
+    return _dump(engine.model.state_dict(), metadata)
+
+
+def _dump(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     # safetensors stores rows in order, so channels-last weights are copied to the default layout
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return with_checksum(save(plain, metadata={"format": FORMAT, "state": json.dumps(primitives)}))
+    return with_checksum(save(plain, metadata=metadata))
 
 
 def load_state(engine: Engine, path: Path) -> None:
@@ -87,7 +92,10 @@ def _restore(engine: Engine, tensors: dict[str, Tensor], state: dict[str, Any]) 
             break
         # the optimizer keeps momentum in the parameter's own memory layout
         buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)
-        engine.optimizer.state[parameter]["momentum_buffer"] = buffer.detach().copy_(_like(parameter, tensors, name))
+        value = tensors[f"momentum.{name}"]
+        if value.shape != parameter.shape:
+            raise ValueError(f"momentum.{name} has shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
+        engine.optimizer.state[parameter]["momentum_buffer"] = buffer.detach().copy_(value)
     engine.step = int(state["step"])
     engine.epochs_done = int(state["epochs_done"])
     engine.train_seconds = float(state["train_seconds"])
@@ -96,16 +104,3 @@ def _restore(engine: Engine, tensors: dict[str, Tensor], state: dict[str, Any]) 
     engine.sums.num_seen = int(state["num_seen"])
     engine.gradflow_values = tensors.get("gradflow")
     engine.scaler.load_state_dict(state["scaler"])
-
-
-def _like(parameter: Tensor, tensors: dict[str, Tensor], name: str) -> Tensor:
-    value = tensors[f"momentum.{name}"]
-    if value.shape != parameter.shape:
-        raise ValueError(f"momentum.{name} has shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
-    return value
-
-
-def dump_weights(engine: Engine, metadata: dict[str, str]) -> bytes:
-    """Serialise the network's weights as a safetensors file with `metadata` and a checksum."""
-    plain = {name: value.detach().cpu().contiguous() for name, value in engine.model.state_dict().items()}
-    return with_checksum(save(plain, metadata=metadata))

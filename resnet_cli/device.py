@@ -15,7 +15,7 @@ import msgspec
 import torch
 
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import CannotContinueError, UsageError
+from resnet_cli.errors import UsageError
 from resnet_cli.rundir.records import Decision
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -65,7 +65,7 @@ def decide(
 
     Raises:
         UsageError: this machine does not support an option; the message names it.
-        CannotContinueError: this machine cannot repeat the recorded decisions.
+        UsageError: this machine cannot repeat the recorded decisions.
     """
     if recorded is None:
         return _decide(config, planned_macs, cuda_graph)
@@ -75,12 +75,12 @@ def decide(
         setup = _decide(msgspec.structs.replace(config, **explicit), planned_macs, cuda_graph)
         torch.set_num_threads(int(recorded["threads"].value))
     except UsageError as error:
-        raise CannotContinueError(
+        raise UsageError(
             f"cannot resume exactly on this machine, so its numbers would change: {error.message}",
             hint="resume it on the original machine, or pass --accept-changes",
         ) from error
     except (KeyError, ValueError) as error:
-        raise CannotContinueError(
+        raise UsageError(
             f"run.json does not record how this run was computed ({error})", hint="pass --accept-changes"
         ) from error
     kept = {name: recorded[name] for name in ("device", "precision", "compile", "threads")}

@@ -1,29 +1,25 @@
-"""Expected failures, each with the exit code that it ends a command with.
-
-| code | name | meaning |
-|---|---|---|
-| 0 | DONE | the command did what it was asked |
-| 1 | FAILED | it failed for a reason outside the command line: disk, memory, network |
-| 2 | USAGE | wrong usage or unusable input |
-| 3 | CHECK_FAILED | a requested check (`--assert`) does not hold |
-| 4 | DIVERGED | the training loss became non-finite |
-| 75 | STOPPED | a signal stopped training after a save; the same command resumes it (EX_TEMPFAIL of sysexits.h) |
-| 130 | CTRL_C | Ctrl-C; a run that had started is saved and resumable (128 + SIGINT) |
-"""
+"""Expected failures, each with the exit code that it ends a command with."""
 
 import enum
 
 
 class ExitCode(enum.IntEnum):
-    """Exit codes of every command; the table above explains them."""
+    """Exit codes of every command."""
 
     DONE = 0
+    """The command did what it was asked."""
     FAILED = 1
+    """It failed for a reason outside the command line: disk, memory, network."""
     USAGE = 2
+    """Wrong usage or unusable input."""
     CHECK_FAILED = 3
+    """A requested check (`--assert`) does not hold."""
     DIVERGED = 4
+    """The training loss became non-finite."""
     STOPPED = 75
+    """A signal stopped training after a save; the same command resumes it (EX_TEMPFAIL of sysexits.h)."""
     CTRL_C = 130
+    """Ctrl-C; a run that had started is saved and resumable (128 + SIGINT)."""
 
 
 class ResnetError(Exception):
@@ -80,18 +76,6 @@ class InputError(ResnetError):
 
 class RunFileError(InputError):
     """A missing, damaged or invalid file of a run directory."""
-
-
-class RunLockedError(UsageError):
-    """A run directory that another process is training in."""
-
-
-class CannotContinueError(UsageError):
-    """A run that this machine cannot resume with its original device, precision or compile settings."""
-
-
-class OutOfMemoryError(ResnetError):
-    """A batch that does not fit into memory."""
 
 
 class CheckFailedError(ResnetError):

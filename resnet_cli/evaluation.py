@@ -301,7 +301,7 @@ def _predict(
     with translate_errors(batch_size=batch_size):
         for batch in evaluate_batches(predictor, DeviceImages.on(setup.device, images), batch_size):
             batches.append(batch)
-            num_done += batch.num_examples
+            num_done += len(batch.labels)
             progress("evaluating", num_done, len(images), "images")
     return combine_batches(batches).logits.numpy()
 

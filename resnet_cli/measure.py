@@ -98,7 +98,7 @@ def measure(
     Raises:
         InputError: data or weights cannot be read, or are not those of the run.
         ConfigError: there are too few images.
-        OutOfMemoryError: the batch does not fit into memory.
+        ResnetError: the batch does not fit into memory.
     """
     import pandas as pd
 

@@ -25,8 +25,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Values that replace `values` for networks of at least 110 layers."""
 
 
-_HE_DATA = {"dataset": "cifar10", "augment": "crop-flip"}
-_HE_SGD = {"batch_size": 128, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+_SGD = {"batch_size": 128, "momentum": 0.9, "weight_decay": 1e-4}
+_CIFAR10 = {"dataset": "cifar10", "augment": "crop-flip", **_SGD, "lr": 0.1}
 
 RECIPES = {
     recipe.name: recipe
@@ -39,7 +39,7 @@ RECIPES = {
             expected="test accuracy in the report, one seed: plain-20 90.84 %, resnet-20 91.95 %, plain-56 86.71 %, "
             "resnet-56 93.25 %; not reproduced with this tool yet",
             cost="not measured; `resnet bench --recipe report2025` estimates it",
-            values={**_HE_DATA, **_HE_SGD, "epochs": 200, "steps": None, "milestones": (80, 120)},
+            values={**_CIFAR10, "epochs": 200, "steps": None, "milestones": (80, 120)},
         ),
         Recipe(
             name="he2015",
@@ -53,12 +53,7 @@ RECIPES = {
             "fixed 400 steps (in the paper until the training error is below 80 %); the paper does not say whether "
             "its results were trained on the 45k images of the split or on all 50k",
             values={
-                **_HE_DATA,
-                **_HE_SGD,
-                "epochs": None,
-                "steps": 64_000,
-                "milestones": (32_000, 48_000),
-                "val_size": 5_000,
+                **_CIFAR10, "epochs": None, "steps": 64_000, "milestones": (32_000, 48_000), "val_size": 5_000,
                 "normalization": "pixel-mean",
             },
             # section 4.2: "we use 0.01 to warm up the training until the training error is below 80 % (about
@@ -73,32 +68,15 @@ RECIPES = {
             "resnet-20 97.87 ± 1.05 %, plain-56 26.11 ± 15.30 %, resnet-56 97.04 ± 0.58 %",
             cost="11 to 20 s per network on two CPU cores (Intel Xeon with AVX-512, torch 2.15.0, fp32)",
             values={
-                "dataset": "digits",
-                "augment": "none",
-                "batch_size": 128,
-                "lr": 0.03,
-                "momentum": 0.9,
-                "weight_decay": 1e-4,
-                "epochs": 10,
-                "steps": None,
-                "milestones": (),
-                "clean_train_every": 1,
-                "gradflow_every": 1,
+                "dataset": "digits", "augment": "none", **_SGD, "lr": 0.03, "epochs": 10, "steps": None,
+                "milestones": (), "clean_train_every": 1, "gradflow_every": 1,
             },
         ),
     )
-}
+}  # fmt: skip
 
 *_FIRST, _LAST = RECIPES
 RECIPE_NAMES = f"{', '.join(_FIRST)} or {_LAST}"
-
-
-def recipe_values(name: str, *, depth: int) -> dict[str, Any]:
-    """Default values of recipe `name` for a network of `depth` layers; raises `ConfigError` for unknown names."""
-    if name not in RECIPES:
-        raise ConfigError(f"unknown recipe {name!r}", hint=f"use --recipe {RECIPE_NAMES}")
-    recipe = RECIPES[name]
-    return {**recipe.values, **(recipe.deep_values if depth >= 110 else {})}
 
 
 def make_config(recipe: str = "report2025", *, arch: str, depth: int, **overrides: Any) -> RunConfig:
@@ -115,7 +93,9 @@ def make_config(recipe: str = "report2025", *, arch: str, depth: int, **override
         ConfigError: the recipe, a field or a value is not valid; the message names it.
     """
     check_depth(depth)
-    values = recipe_values(recipe, depth=depth)
+    if recipe not in RECIPES:
+        raise ConfigError(f"unknown recipe {recipe!r}", hint=f"use --recipe {RECIPE_NAMES}")
+    values = {**RECIPES[recipe].values, **(RECIPES[recipe].deep_values if depth >= 110 else {})}
     unknown = sorted(set(overrides) - set(RunConfig.__struct_fields__))
     if unknown:
         raise ConfigError(f"unknown configuration field {', '.join(unknown)}")
@@ -134,25 +114,22 @@ def make_config(recipe: str = "report2025", *, arch: str, depth: int, **override
     )
 
 
-def _overrides(config: RunConfig, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `config`, in order, that are set and differ from `defaults`."""
-    return {
-        name: value
-        for name, value in config.to_dict().items()
-        if value is not None and (name not in defaults or value != defaults[name])
-    }
+def _overrides(config: RunConfig) -> dict[str, Any]:
+    """The fields of `config`, in order, that are set and differ from its recipe; all of them if that is unknown."""
+    defaults: dict[str, Any] = {}
+    if config.recipe in RECIPES:
+        defaults = make_config(config.recipe, arch=config.arch, depth=config.depth).to_dict()
+        if config.milestones and (defaults["epochs"] is None) != (config.epochs is None):
+            del defaults["milestones"]  # equal numbers in another unit are other milestones
+    values = config.to_dict().items()
+    return {name: value for name, value in values if value is not None and value != defaults.get(name)}
 
 
 def train_arguments(config: RunConfig, *, data_dir: str | None = None) -> list[str]:
     """Arguments of `resnet` that train `config` again: the recipe and every option that differs from it."""
-    network: dict[str, Any] = {"recipe": config.recipe, "arch": config.arch, "depth": config.depth}
-    defaults: dict[str, Any] = {}
-    if config.recipe in RECIPES:
-        defaults = make_config(**network).to_dict()
-        if (defaults["epochs"] is None) != (config.epochs is None):
-            del defaults["milestones"]  # equal numbers in another unit are other milestones
+    network = {"recipe": config.recipe, "arch": config.arch, "depth": config.depth}
     arguments = ["train"]
-    for name, value in {**network, **_overrides(config, {**defaults, **network}), "data_dir": data_dir or None}.items():
+    for name, value in {**network, **_overrides(config), "data_dir": data_dir or None}.items():
         option = f"--{name.replace('_', '-')}"
         if value is True:
             arguments.append(option)
@@ -176,10 +153,9 @@ def recipe_label(config: RunConfig) -> str:
     """
     if config.recipe not in RECIPES:
         return f"{config.recipe} ({msgspec.structs.replace(config, **_NOT_RECIPE).fingerprint()[:8]})"
-    defaults = make_config(config.recipe, arch=config.arch, depth=config.depth).to_dict()
-    ignored = {**_NOT_RECIPE, "dataset": None}
-    changed = {name: value for name, value in _overrides(config, defaults).items() if name not in ignored}
-    return " ".join([config.recipe, *(f"{name}={_text(value)}" for name, value in changed.items())])
+    ignored = {*_NOT_RECIPE, "dataset"}
+    changed = [f"{name}={_text(value)}" for name, value in _overrides(config).items() if name not in ignored]
+    return " ".join([config.recipe, *changed])
 
 
 def _text(value: Any) -> str:

@@ -22,7 +22,7 @@ from resnet_cli.bench import (
 from resnet_cli.data.digits import load_digits
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine, EpochRecord, StepEvent
-from resnet_cli.errors import OutOfMemoryError, UsageError
+from resnet_cli.errors import ResnetError, UsageError
 from resnet_cli.recipes import make_config
 from resnet_cli.session import train
 
@@ -189,8 +189,8 @@ class TestMeasuring:
     @pytest.mark.parametrize(
         ("error", "expected", "message"),
         [
-            (MemoryError(), OutOfMemoryError, "plain-8 with a batch size of 64; use a smaller --batch-size"),
-            (RuntimeError("can't allocate memory: 9 bytes"), OutOfMemoryError, "plain-8 with a batch size of 64"),
+            (MemoryError(), ResnetError, "plain-8 with a batch size of 64; use a smaller --batch-size"),
+            (RuntimeError("can't allocate memory: 9 bytes"), ResnetError, "plain-8 with a batch size of 64"),
             (RuntimeError("odd"), RuntimeError, "odd"),
         ],
     )

@@ -1,6 +1,7 @@
 """Configuration of a run: validation, plain data, fingerprints and checkpoint intervals."""
 
 import json
+import math
 import re
 import string
 from typing import Literal, get_args, get_origin
@@ -99,7 +100,7 @@ class TestInvalidValues:
     @pytest.mark.parametrize("name", RANGES)
     def test_a_number_outside_its_bounds_is_rejected_with_both(self, name):
         below, low, high, above = RANGES[name]
-        for value in (below, above):
+        for value in (below, above, *([math.nan] if FIELDS[name].kind is float else [])):
             message = rejection(**{name: value})
             assert message.endswith(f" (got {value!r})")
             shown = re.fullmatch(rf"{name} must be between (\S+) and (\S+) .*", message)
@@ -114,10 +115,6 @@ class TestInvalidValues:
     def test_both_bounds_are_accepted(self, name):
         _, low, high, _ = RANGES[name]
         assert [getattr(config(**{name: value}), name) for value in (low, high)] == [low, high]
-
-    @pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay", "lr_decay", "warmup_lr"])
-    def test_nan_is_outside_all_bounds(self, name):
-        assert f"{name} must be between" in rejection(**{name: float("nan")})
 
     @pytest.mark.parametrize(
         ("fields", "message"),
@@ -213,22 +210,17 @@ class TestFingerprint:
         assert RunConfig.from_dict(one.to_dict()).fingerprint() == one.fingerprint()
 
     @pytest.mark.parametrize(
-        ("recipe", "fields", "digest"),
+        ("fields", "digest"),
         [
+            ({"arch": "resnet", "depth": 20}, "a2c050c6ad9d2496e3d6a14139cf32bf58d07ee36c47e61c940aeba790645d3c"),
             (
-                "report2025",
-                {"arch": "resnet", "depth": 20},
-                "a2c050c6ad9d2496e3d6a14139cf32bf58d07ee36c47e61c940aeba790645d3c",
-            ),
-            (
-                "he2015",
-                {"arch": "plain", "depth": 110, "seed": 7, "lr": 1, "precision": "bf16"},
+                {"recipe": "he2015", "arch": "plain", "depth": 110, "seed": 7, "lr": 1, "precision": "bf16"},
                 "88672d783aa50835cce6557594bc2ade7250ca22604072d0195b87c66f32a9e8",
             ),
         ],
     )
-    def test_recorded_fingerprints_stay_valid(self, recipe, fields, digest):
-        assert make_config(recipe, **fields).fingerprint() == digest
+    def test_recorded_fingerprints_stay_valid(self, fields, digest):
+        assert make_config(**fields).fingerprint() == digest
 
     @pytest.mark.parametrize(("written", "same"), [({"lr": 1}, {"lr": 1.0}), ({"lr": -0.0}, {"lr": 0.0})])
     def test_equal_numbers_of_different_types_have_one_fingerprint(self, written, same):
@@ -260,8 +252,6 @@ class TestCheckpointInterval:
         assume(suffix or not gap)
         read = SaveEvery.parse(f"{around}{amount}{gap}{suffix}{around}")
         assert read == SaveEvery(amount, UNITS[suffix])
-
-    def test_minutes_may_be_fractional(self):
         assert SaveEvery.parse("0.5min") == SaveEvery(0.5, "minutes")
 
     @pytest.mark.parametrize(

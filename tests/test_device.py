@@ -8,7 +8,7 @@ import torch
 
 from resnet_cli import device as device_module
 from resnet_cli.device import decide, describe_environment, peak_memory_bytes
-from resnet_cli.errors import CannotContinueError, UsageError
+from resnet_cli.errors import UsageError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import Decision
 
@@ -101,7 +101,7 @@ def test_a_resumed_run_keeps_the_recorded_decisions_and_number_of_threads():
 )
 def test_a_run_that_cannot_be_resumed_exactly_is_refused(no_compiler, no_gpu, recorded, message):
     decisions = {} if recorded is None else decide(config_for()).decisions | recorded
-    with pytest.raises(CannotContinueError, match=message):
+    with pytest.raises(UsageError, match=message):
         decide(config_for(), recorded=decisions)
 
 

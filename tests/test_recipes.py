@@ -9,7 +9,7 @@ from resnet_cli.cli import train
 from resnet_cli.cli.app import run
 from resnet_cli.config import RunConfig
 from resnet_cli.errors import ConfigError
-from resnet_cli.recipes import RECIPES, make_config, recipe_label, recipe_values, train_arguments
+from resnet_cli.recipes import RECIPES, make_config, recipe_label, train_arguments
 
 
 def make(recipe="report2025", arch="plain", depth=20, **overrides):
@@ -50,12 +50,10 @@ class TestPublishedValues:
             # the report, section 2.2
             ("report2025", {"val_size": 0, "normalization": "channel", "epochs": 200, "milestones": (80, 120)}),
             # arXiv 1512.03385, section 4.2
-            (
-                "he2015",
-                {"val_size": 5_000, "normalization": "pixel-mean", "steps": 64_000, "milestones": (32_000, 48_000)},
-            ),
+            ("he2015", {"val_size": 5_000, "normalization": "pixel-mean", "steps": 64_000,
+                        "milestones": (32_000, 48_000)}),
         ],
-    )
+    )  # fmt: skip
     def test_both_experiments_have_the_published_settings(self, recipe, published):
         common = {
             "dataset": "cifar10", "augment": "crop-flip", "lr": 0.1, "lr_decay": 0.1, "momentum": 0.9,
@@ -122,7 +120,7 @@ class TestMakingConfigurations:
 
     def test_an_unknown_recipe_is_rejected_with_the_known_ones(self):
         with pytest.raises(ConfigError) as caught:
-            recipe_values("he2016", depth=20)
+            make("he2016")
         assert str(caught.value) == "unknown recipe 'he2016'; use --recipe report2025, he2015 or demo"
 
     def test_unknown_fields_are_rejected_by_name(self):
@@ -134,9 +132,9 @@ class TestMakingConfigurations:
             make("no such recipe", depth=55)
 
     def test_recipes_are_not_changed_by_configurations_made_from_them(self):
-        before = recipe_values("he2015", depth=110)
+        before = make("he2015", depth=110)
         make("he2015", depth=110, epochs=5, milestones=(3,), lr=1.0)
-        assert recipe_values("he2015", depth=110) == before
+        assert make("he2015", depth=110) == before
 
 
 class TestLabels:
@@ -147,6 +145,8 @@ class TestLabels:
             (make(epochs=5, lr=0.05), "report2025 epochs=5 lr=0.05"),
             (make(milestones=(5, 8)), "report2025 milestones=5,8"),
             (make(steps=90, milestones=(30,)), "report2025 steps=90 milestones=30"),
+            (make(steps=200, milestones=(80, 120)), "report2025 steps=200 milestones=80,120"),
+            (make("demo", steps=30), "demo steps=30"),
             (make("he2015", depth=110), "he2015"),
             (make("he2015", depth=110, warmup_steps=0), "he2015 warmup_steps=0"),
             (make(precision="bf16"), "report2025 precision=bf16"),
@@ -185,18 +185,13 @@ class TestRepeating:
     def test_the_command_line_parses_to_the_same_configuration(self, config):
         assert parsed(train_arguments(config))[0] == config
 
-    @pytest.mark.parametrize(
-        "config",
-        [
+    def test_milestones_in_the_other_unit_and_the_folder_of_the_data_are_written_out(self):
+        for ours in (
             make("report2025", steps=200, milestones=(80, 120)),
             make("he2015", epochs=64_000, milestones=(32_000, 48_000)),
-        ],
-    )
-    def test_milestones_in_the_other_unit_are_written_out(self, config):
-        assert parsed(train_arguments(config))[0] == config
-
-    def test_the_folder_of_the_data_is_passed_on(self):
-        assert parsed(train_arguments(make(), data_dir="my data"))[1].data_dir == "my data"
+        ):
+            config, options = parsed(train_arguments(ours, data_dir="my data"))
+            assert (config, options.data_dir) == (ours, "my data")
 
     def test_the_values_of_an_unknown_recipe_are_written_out_in_full(self):
         arguments = train_arguments(RunConfig.from_dict({**make().to_dict(), "recipe": "he2026"}))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from resnet_cli import __version__
+from resnet_cli.cli import bench, compare, data, evaluate, gradflow, plot, reproduce, train
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import ConfigError, ExitCode, ResnetError
 
@@ -44,20 +45,12 @@ def root(
     """Options before the command."""
 
 
-def _register() -> None:
-    from resnet_cli.cli import bench, compare, data, evaluate, gradflow, plot, reproduce, train
-
-    app.command("train", help=train.HELP)(train.command)
-    app.command("bench", help=bench.HELP)(bench.command)
-    app.command("eval", help=evaluate.HELP)(evaluate.command)
-    app.command("compare", help=compare.HELP)(compare.command)
-    app.command("plot", help=plot.HELP)(plot.command)
-    app.command("gradflow", help=gradflow.HELP)(gradflow.command)
-    app.command("reproduce", help=reproduce.HELP)(reproduce.command)
-    app.add_typer(data.app, name="data")
-
-
-_register()
+for name, module in {
+    "train": train, "bench": bench, "eval": evaluate, "compare": compare, "plot": plot, "gradflow": gradflow,
+    "reproduce": reproduce,
+}.items():  # fmt: skip
+    app.command(name, help=module.HELP)(module.command)
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

@@ -1,16 +1,15 @@
 """Output of all commands: results to stdout, progress and messages to stderr."""
 
-import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from resnet_cli.util.text import printable
+from resnet_cli.util.text import json_text, printable
 
 SCHEMA_VERSION = 1
 
@@ -40,11 +39,8 @@ class Output:
     def result(self, document: Mapping[str, Any], human: RenderableType | None) -> None:
         """Print the result: `document` as JSON in JSON mode, else `human` (nothing when None)."""
         if self.json:
-            from resnet_cli.util.text import json_text
-
             is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-            text = json_text({"schema_version": SCHEMA_VERSION, **document}, ascii_only=not is_unicode)
-            sys.stdout.write(text)
+            sys.stdout.write(json_text({"schema_version": SCHEMA_VERSION, **document}, ascii_only=not is_unicode))
         elif human is not None:
             self.stdout.print(human)
 
@@ -65,18 +61,16 @@ class Output:
         """Print an error on stderr."""
         self.stderr.print(Text(f"error: {printable(text)}", style="red"), soft_wrap=True)
 
-    @contextlib.contextmanager
-    def progress(self) -> Iterator["ProgressReporter"]:
-        """Yield a `util.progress.Progress`: bars on a terminal, a line every few seconds elsewhere."""
-        reporter = ProgressReporter(self)
-        try:
-            yield reporter
-        finally:
-            reporter.close()
+    def progress(self) -> "ProgressReporter":
+        """A context that shows the progress of tasks."""
+        return ProgressReporter(self)
 
 
 class ProgressReporter:
-    """Progress of tasks that run one after another; see `Output.progress`."""
+    """A `util.progress.Progress` of tasks that run one after another.
+
+    Shows bars on a terminal, and a line every few seconds elsewhere.
+    """
 
     _LINE_EVERY_SECONDS = 5.0
 
@@ -86,6 +80,12 @@ class ProgressReporter:
         self._task: Any = None
         self._label = ""
         self._next_line = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __call__(self, label: str, done: int, total: int, unit: str = "") -> None:
         """Show that `done` of `total` is done."""
@@ -103,13 +103,10 @@ class ProgressReporter:
     def _draw(self, label: str, done: int, total: int, unit: str) -> None:
         if self._bars is None:
             self._bars = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[amount]}", markup=False),
-                TimeRemainingColumn(),
-                console=self._output.stderr,
-                transient=True,
-            )
+                TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
+                TextColumn("{task.fields[amount]}", markup=False), TimeRemainingColumn(),
+                console=self._output.stderr, transient=True,
+            )  # fmt: skip
             self._bars.start()
         amount = f"{_amount(done, unit)} / {_amount(total, unit)}"
         if label != self._label or self._task is None:
@@ -131,5 +128,5 @@ def _amount(number: int, unit: str) -> str:
 def _console(stream: Any) -> Console:
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(file=stream, highlight=False, markup=False, emoji=False, width=_PIPE_WIDTH)
+        console.width = _PIPE_WIDTH
     return console

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,17 +11,13 @@ from resnet_cli.cli.output import Output
 from resnet_cli.config import FIELDS, RunConfig, RunOptions, SaveEvery
 from resnet_cli.errors import UsageError
 from resnet_cli.recipes import RECIPE_NAMES, RECIPES, Recipe, make_config
-
-if TYPE_CHECKING:
-    from resnet_cli.rundir import RunRecord
+from resnet_cli.rundir import RunDir, RunRecord
 
 
 def _recipe_help(recipe: Recipe) -> str:
+    source = f"Source: {recipe.source}. Expected: {recipe.expected}. Cost: {recipe.cost}."
     differences = f" Differences: {recipe.differences}." if recipe.differences else ""
-    return (
-        f"{recipe.name}: {recipe.summary}. Source: {recipe.source}. "
-        f"Expected: {recipe.expected}. Cost: {recipe.cost}.{differences}"
-    )
+    return f"{recipe.name}: {recipe.summary}. {source}{differences}"
 
 
 # One string per paragraph: in this markup mode a line break in the source is a line break on the screen.
@@ -53,53 +49,33 @@ _RUN_PANEL = "Run directory"
 def command(
     *,
     given: dict[str, Any],
-    from_run: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="RUN",
-            show_default=False,
-            help="Repeat RUN with its recorded configuration; cannot be combined with --arch, --depth or any other "
-            "option that changes the configuration.",
-        ),
-    ] = None,
+    from_run: Annotated[Path | None, typer.Option(
+        "--from", metavar="RUN", show_default=False,
+        help="Repeat RUN with its recorded configuration; cannot be combined with --arch, --depth or any other "
+        "option that changes the configuration.",
+    )] = None,
     data_dir: DataDir = None,
-    cuda_graph: Annotated[
-        bool,
-        typer.Option(
-            "--cuda-graph/--no-cuda-graph",
-            rich_help_panel="Machine",
-            help="On an NVIDIA GPU, launch each step as one CUDA graph. Results are unchanged.",
-        ),
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            show_default=False,
-            rich_help_panel=_RUN_PANEL,
-            help="Run directory (default: runs/ and a name derived from the configuration).",
-        ),
-    ] = None,
-    save_every: Annotated[
-        str, typer.Option(rich_help_panel=_RUN_PANEL, metavar="N[epochs|steps|min]", help="Checkpoint interval.")
-    ] = "1epoch",
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", rich_help_panel=_RUN_PANEL, help="Start from scratch; removes only files of this tool."
-        ),
-    ] = False,
-    accept_changes: Annotated[
-        bool,
-        typer.Option(
-            "--accept-changes",
-            rich_help_panel=_RUN_PANEL,
-            help="Resume even if this machine cannot reproduce the original device, precision or compile settings.",
-        ),
-    ] = False,
+    cuda_graph: Annotated[bool, typer.Option(
+        "--cuda-graph/--no-cuda-graph", rich_help_panel="Machine",
+        help="On an NVIDIA GPU, launch each step as one CUDA graph. Results are unchanged.",
+    )] = False,
+    out: Annotated[Path | None, typer.Option(
+        show_default=False, rich_help_panel=_RUN_PANEL,
+        help="Run directory (default: runs/ and a name derived from the configuration).",
+    )] = None,
+    save_every: Annotated[str, typer.Option(
+        rich_help_panel=_RUN_PANEL, metavar="N[epochs|steps|min]", help="Checkpoint interval."
+    )] = "1epoch",
+    overwrite: Annotated[bool, typer.Option(
+        "--overwrite", rich_help_panel=_RUN_PANEL, help="Start from scratch; removes only files of this tool."
+    )] = False,
+    accept_changes: Annotated[bool, typer.Option(
+        "--accept-changes", rich_help_panel=_RUN_PANEL,
+        help="Resume even if this machine cannot reproduce the original device, precision or compile settings.",
+    )] = False,
     json: Json = False,
     quiet: Quiet = False,
-) -> None:
+) -> None:  # fmt: skip
     """Parse the options of `resnet train` and run it; see HELP."""
     options = RunOptions(
         data_dir=str(data_dir) if data_dir else None, save_every=SaveEvery.parse(save_every), cuda_graph=cuda_graph
@@ -125,12 +101,10 @@ def _config(given: dict[str, Any]) -> RunConfig:
     return make_config(**given)
 
 
-def _record(path: Path, given: dict[str, Any]) -> "RunRecord":
+def _record(path: Path, given: dict[str, Any]) -> RunRecord:
     """Read the record of the run at `path`; raise `UsageError` if options of a configuration were given too."""
-    from resnet_cli.rundir import RunDir
-
-    for name in given:
-        option = f"--{name.replace('_', '-')}"
+    if given:
+        option = f"--{next(iter(given)).replace('_', '-')}"
         raise UsageError(f"{option} cannot be combined with --from (already set by {path})", hint="omit one of them")
     return RunDir(path).read_record()
 
@@ -145,10 +119,7 @@ def _run(config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[
     if result.was_complete:
         output.note(f"{result.run.path} is already complete; use --overwrite to train it again")
     document = {
-        "path": str(result.run.path),
-        "status": "complete",
-        "was_complete": result.was_complete,
-        "run": result.record,
-        "summary": result.summary,
-    }
+        "path": str(result.run.path), "status": "complete", "was_complete": result.was_complete,
+        "run": result.record, "summary": result.summary,
+    }  # fmt: skip
     output.result(document, summary_table(result.record, result.summary, result.run.path))

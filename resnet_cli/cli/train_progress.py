@@ -32,17 +32,16 @@ class TrainReporter(Reporter):
         self._speed = Speedometer()
 
     def __enter__(self) -> Self:
-        self._data_reporter = self._data.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._live is not None:
             self._live.stop()
-        self._data_reporter.close()
+        self._data.close()
 
     def progress(self, label: str, done: int, total: int, unit: str = "") -> None:
         """Show how much of the data is fetched or decoded."""
-        self._data_reporter(label, done, total, unit)
+        self._data(label, done, total, unit)
 
     def note(self, text: str) -> None:
         """Print a status line."""
@@ -50,7 +49,7 @@ class TrainReporter(Reporter):
 
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
         """Show the network, the data, the run directory and the automatic decisions."""
-        self._data_reporter.close()
+        self._data.close()
         self._num_epochs = num_epochs
         config, data, decisions = record.config, record.dataset, record.decisions
         verb = f"resuming after epoch {epochs_done} of {num_epochs}:" if epochs_done else "training"
@@ -68,11 +67,8 @@ class TrainReporter(Reporter):
             # a narrow terminal has no room for the bar, and may wrap the numbers
             wide = [TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[detail]}")]
             narrow = [TextColumn("{task.description} {task.fields[detail]}", table_column=Column())]
-            self._live = Progress(
-                *(wide if self._output.stderr.width >= _BAR_MIN_WIDTH else narrow),
-                console=self._output.stderr,
-                transient=True,
-            )
+            columns = wide if self._output.stderr.width >= _BAR_MIN_WIDTH else narrow
+            self._live = Progress(*columns, console=self._output.stderr, transient=True)
             self._task = self._live.add_task("starting", total=None, detail="")
             self._live.start()
 
@@ -92,34 +88,23 @@ class TrainReporter(Reporter):
         else:
             loss = "evaluating "
         self._live.update(
-            self._task,
-            description=_place(tick.epoch, self._num_epochs),
-            completed=tick.done,
-            total=tick.total,
+            self._task, description=f"epoch {tick.epoch}/{self._num_epochs}", completed=tick.done, total=tick.total,
             detail=f"{loss}{left}".rstrip(),
-        )
+        )  # fmt: skip
 
     def epoch(self, metrics: EpochMetrics) -> None:
         """Print one line with the measurements of an epoch."""
+        errors_pct = {
+            "error": metrics.train_error_pct, "clean": metrics.train_clean_error_pct, "val": metrics.val_error_pct,
+            "test": metrics.test_error_pct,
+        }  # fmt: skip
         parts = [
-            _place(metrics.epoch, self._num_epochs),
-            f"step {metrics.step}",
-            f"lr {metrics.lr:g}",
+            f"epoch {metrics.epoch}/{self._num_epochs}  step {metrics.step}  lr {metrics.lr:g}",
             f"train loss {metrics.train_loss:.4f}",
-            f"error {metrics.train_error_pct:.2f} %",
+            *(f"{name} {value:.2f} %" for name, value in errors_pct.items() if value is not None),
+            f"{metrics.images_per_second:,.0f} images/s  {metrics.train_seconds + metrics.eval_seconds:.1f} s",
         ]
-        if metrics.train_clean_error_pct is not None:
-            parts.append(f"clean {metrics.train_clean_error_pct:.2f} %")
-        if metrics.val_error_pct is not None:
-            parts.append(f"val {metrics.val_error_pct:.2f} %")
-        parts.append(f"test {metrics.test_error_pct:.2f} %")
-        parts.append(f"{metrics.images_per_second:,.0f} images/s")
-        parts.append(f"{metrics.train_seconds + metrics.eval_seconds:.1f} s")
         self._output.note("  ".join(parts))
-
-
-def _place(epoch: int, num_epochs: int) -> str:
-    return f"epoch {epoch}/{num_epochs}"
 
 
 class Speedometer:

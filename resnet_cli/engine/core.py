@@ -170,9 +170,7 @@ class Engine:
     def is_finite(self) -> bool:
         """Whether weights, running statistics and momentum are all finite, so that the state is worth saving."""
         state = [*self.model.state_dict().values()]
-        state += [
-            buffer for values in self.optimizer.state.values() if (buffer := values.get("momentum_buffer")) is not None
-        ]
+        state += [values["momentum_buffer"] for values in self.optimizer.state.values()] if self.config.momentum else []
         return bool(torch.stack([torch.isfinite(value).all() for value in state if value.is_floating_point()]).all())
 
     def _end_epoch(self) -> Generator[StepEvent, None, EpochRecord]:
@@ -191,23 +189,14 @@ class Engine:
             self.sums.first_bad_step.fill_(self.step - 1)
             self.check_finite()
         metrics = EpochMetrics(
-            epoch=epoch,
-            step=self.step,
-            lr=lr_at(self.step - 1, self.config, self.num_train),
-            train_loss=self.sums.loss,
-            train_error_pct=self.sums.error_pct,
-            train_clean_loss=clean.loss if clean else None,
-            train_clean_error_pct=clean.error_pct if clean else None,
-            val_loss=val.loss if val else None,
-            val_error_pct=val.error_pct if val else None,
-            test_loss=test.loss,
-            test_error_pct=test.error_pct,
-            test_accuracy_pct=test.accuracy_pct,
-            images_per_second=self.sums.num_seen / self.train_seconds,
-            train_seconds=self.train_seconds,
-            eval_seconds=eval_seconds,
-            peak_memory_bytes=peak_memory_bytes(self.setup.device),
-        )
+            epoch=epoch, step=self.step, lr=lr_at(self.step - 1, self.config, self.num_train),
+            train_loss=self.sums.loss, train_error_pct=self.sums.error_pct,
+            train_clean_loss=clean.loss if clean else None, train_clean_error_pct=clean.error_pct if clean else None,
+            val_loss=val.loss if val else None, val_error_pct=val.error_pct if val else None,
+            test_loss=test.loss, test_error_pct=test.error_pct, test_accuracy_pct=test.accuracy_pct,
+            images_per_second=self.sums.num_seen / self.train_seconds, train_seconds=self.train_seconds,
+            eval_seconds=eval_seconds, peak_memory_bytes=peak_memory_bytes(self.setup.device),
+        )  # fmt: skip
         gradflow = [] if self.gradflow_values is None else gradflow_rows(self.model, self.gradflow_values, epoch)
         record = EpochRecord(metrics, gradflow, test.logits)
         self.epochs_done = epoch
@@ -217,11 +206,10 @@ class Engine:
         return record
 
     def _evaluate(self, images: DeviceImages) -> Generator[StepEvent, None, EvalCounts]:
-        pieces = []
-        done = 0
+        pieces, done = [], 0
         for piece in evaluate_batches(self._predict, images, self._eval_batch_size):
             pieces.append(piece)
-            done += piece.num_examples
+            done += len(piece.labels)
             yield StepEvent("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
         return combine_batches(pieces)
 

@@ -45,11 +45,6 @@ class BatchLogits(NamedTuple):
     logits: Tensor  # (B, classes) float32
     labels: Tensor  # (B,) int64
 
-    @property
-    def num_examples(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
 
 class Predictor:
     """Computes logits (B, classes) float32 of pixels (B, H, W, 3) uint8, in eval mode without augmentation."""

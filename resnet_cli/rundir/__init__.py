@@ -3,7 +3,6 @@
 from resnet_cli.rundir.directory import RunDir, Status, now
 from resnet_cli.rundir.discovery import find_runs
 from resnet_cli.rundir.records import (
-    GRADFLOW_COLUMNS,
     METRICS_COLUMNS,
     SCHEMA_VERSION,
     Attempt,
@@ -19,7 +18,7 @@ from resnet_cli.rundir.records import (
 )
 
 __all__ = [
-    "GRADFLOW_COLUMNS", "METRICS_COLUMNS", "SCHEMA_VERSION", "Attempt", "DatasetRecord", "Decision", "Divergence",
+    "METRICS_COLUMNS", "SCHEMA_VERSION", "Attempt", "DatasetRecord", "Decision", "Divergence",
     "EpochMetrics", "GradflowRow", "ModelRecord", "Predictions", "RunDir", "RunRecord", "Status", "Summary",
     "find_runs", "now",
 ]  # fmt: skip

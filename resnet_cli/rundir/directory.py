@@ -7,22 +7,13 @@ import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import astuple
 
-from resnet_cli.errors import RunFileError, RunLockedError
-from resnet_cli.rundir.reading import (
-    read_arrays,
-    read_json,
-    read_json_lines,
-    read_rows,
-    read_text_bytes,
-    to_frame,
-)
+from resnet_cli.errors import RunFileError, UsageError
+from resnet_cli.rundir.reading import read_arrays, read_json, read_json_lines, read_rows, read_text_bytes, to_frame
 from resnet_cli.rundir.records import (
-    GRADFLOW_COLUMNS,
-    METRICS_COLUMNS,
     Attempt,
     Divergence,
     EpochMetrics,
@@ -85,7 +76,7 @@ class RunDir:
         """Lock the run for this process, until the lock is released or the process ends.
 
         Raises:
-            RunLockedError: another process holds it.
+            UsageError: another process holds it.
         """
         import filelock
 
@@ -95,12 +86,12 @@ class RunDir:
             # `status` of another process holds the lock for an instant
             lock.acquire(timeout=1)
         except filelock.Timeout:
-            raise RunLockedError(
+            raise UsageError(
                 f"{self.path} is being trained by another process{self._holder()}",
                 hint="wait for it or choose another --out",
             ) from None
         holder = LockHolder(pid=os.getpid(), host=platform.node(), since=now())
-        write_atomic(self.holder_path, _to_json(holder))
+        write_atomic(self.holder_path, json_text(holder).encode())
         return lock
 
     def _holder(self) -> str:
@@ -131,14 +122,17 @@ class RunDir:
         """Start the directory: folders, run.json and empty CSV files."""
         for folder in (self.last_weights_path.parent, self.checkpoint_path.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.metrics_path, _csv_line(METRICS_COLUMNS))
-        write_atomic(self.gradflow_path, _csv_line(GRADFLOW_COLUMNS))
-        write_atomic(self.record_path, _to_json(record))
+        for path, row in self._tables():
+            write_atomic(path, _csv_line(row.__struct_fields__))
+        write_atomic(self.record_path, json_text(record).encode())
+
+    def _tables(self) -> list[tuple[Path, type[EpochMetrics] | type[GradflowRow]]]:
+        return [(self.metrics_path, EpochMetrics), (self.gradflow_path, GradflowRow)]
 
     def clear(self) -> None:
         """Remove every file that this tool wrote here, and nothing else."""
+        # the summary goes first: a half-cleared run must not look complete
         written = [
-            # the summary goes first: a half-cleared run must not look complete
             self.summary_path, self.diverged_path, self.checkpoint_path, self.last_weights_path,
             self.best_weights_path, self.predictions_path, self.metrics_path, self.gradflow_path,
             self.readme_path, self.attempts_path, self.record_path,
@@ -166,9 +160,9 @@ class RunDir:
 
     def truncate_to_epoch(self, epoch: int) -> None:
         """Drop rows after `epoch`, and a torn last line, to continue from a checkpoint of that epoch."""
-        for path, columns in ((self.metrics_path, METRICS_COLUMNS), (self.gradflow_path, GRADFLOW_COLUMNS)):
+        for path, row in self._tables():
             lines = read_text_bytes(path).splitlines(keepends=True) if os.path.lexists(path) else []
-            kept = [_csv_line(columns)]
+            kept = [_csv_line(row.__struct_fields__)]
             kept += [line for line in lines[1:] if line.endswith(b"\n") and _epoch_of(line) <= epoch]
             if kept != lines:
                 write_atomic(path, b"".join(kept))
@@ -189,11 +183,11 @@ class RunDir:
     def write_summary(self, summary: Summary, readme: str) -> None:
         """Write the page for people, then summary.json: after it the run is complete."""
         write_atomic(self.readme_path, readme.encode(errors="backslashreplace"))
-        write_atomic(self.summary_path, _to_json(summary))
+        write_atomic(self.summary_path, json_text(summary).encode())
 
     def write_divergence(self, divergence: Divergence) -> None:
         """Write diverged.json: after it the run counts as diverged."""
-        write_atomic(self.diverged_path, _to_json(divergence))
+        write_atomic(self.diverged_path, json_text(divergence).encode())
 
     def write_bytes(self, path: Path, data: bytes) -> None:
         """Replace one of this directory's binary files (weights, checkpoint) atomically."""
@@ -204,9 +198,8 @@ class RunDir:
         try:
             self.record_path.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            if not self.path.exists():
-                raise RunFileError(f"{self.path} does not exist") from None
-            raise RunFileError(f"{self.path} is not a run directory: it has no run.json") from None
+            problem = "is not a run directory: it has no run.json" if self.path.exists() else "does not exist"
+            raise RunFileError(f"{self.path} {problem}") from None
         except OSError as error:
             raise RunFileError(f"{self.path} cannot be read: {one_line(error)}") from error
         return read_json(self.record_path, RunRecord)
@@ -257,9 +250,8 @@ class RunDir:
         path, frame = self.gradflow_path, to_frame(read_rows(self.gradflow_path, GradflowRow), GradflowRow)
         layers = frame.groupby("epoch")["layer_index"]
         if depth is not None and len(frame):
-            is_whole = (
-                layers.nunique().eq(depth) & layers.size().eq(depth) & (layers.max() - layers.min()).eq(depth - 1)
-            )
+            span = layers.max() - layers.min() + 1
+            is_whole = (layers.nunique() == depth) & (layers.size() == depth) & (span == depth)
             if not is_whole.all():
                 raise RunFileError(f"{path} does not have each of the {depth} layers once in epoch {is_whole.idxmin()}")
         if summary is not None and len(frame) and frame["epoch"].max() > summary.last.epoch:
@@ -296,10 +288,6 @@ class RunDir:
 def now() -> str:
     """The current time in ISO 8601, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _to_json(value: Any) -> bytes:
-    return json_text(value).encode()
 
 
 def _epoch_of(line: bytes) -> float:

@@ -74,6 +74,9 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
         return self.test_error_pct if self.val_error_pct is None else self.val_error_pct
 
 
+METRICS_COLUMNS = EpochMetrics.__struct_fields__
+
+
 class GradflowRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row of gradflow.csv: one layer at the last step of an epoch. Norms are L2 norms."""
 
@@ -88,10 +91,6 @@ class GradflowRow(msgspec.Struct, frozen=True, kw_only=True):
     weight_norm: _Norm | None
     update_to_weight_ratio: _Norm | None
     """Norm of the update over that of the weights."""
-
-
-METRICS_COLUMNS = EpochMetrics.__struct_fields__
-GRADFLOW_COLUMNS = GradflowRow.__struct_fields__
 
 
 class DatasetRecord(msgspec.Struct, frozen=True, kw_only=True):

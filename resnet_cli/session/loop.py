@@ -4,14 +4,19 @@ import os
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
+import torch
 
 from resnet_cli import __version__
+from resnet_cli.checkpoint import dump_state, dump_weights, load_state
 from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import Dataset
+from resnet_cli.device import decide, describe_environment
+from resnet_cli.engine import Engine, EpochRecord, StepEvent
 from resnet_cli.errors import DivergedError, InterruptedByUserError, RunFileError, StoppedError
+from resnet_cli.model import CifarNet, count_macs, count_parameters
+from resnet_cli.optim import lr_at, total_steps
 from resnet_cli.recipes import recipe_label, train_arguments
 from resnet_cli.rundir import (
     Attempt,
@@ -27,15 +32,10 @@ from resnet_cli.rundir import (
     now,
 )
 from resnet_cli.rundir.page import run_page
-from resnet_cli.rundir.records import Environment
 from resnet_cli.session.reporter import Reporter, Result
 from resnet_cli.util.resources import check_disk_space
 from resnet_cli.util.signals import StopFlag
-
-if TYPE_CHECKING:
-    from resnet_cli.engine import EpochRecord, StepEvent
-
-# torch is imported inside functions: finished runs and wrong configurations are recognised without it.
+from resnet_cli.weights.file import SCHEMA_VERSION
 
 
 class Session:
@@ -58,40 +58,32 @@ class Session:
             decisions: device, precision and so on to compute with; None: decide.
             argv: the command line, for run.json.
         """
-        from resnet_cli.device import decide, describe_environment
-        from resnet_cli.engine import Engine
-
         model = self._model_record()
         # best and last weights, the checkpoint with momentum (twice while it is replaced), tables and predictions
         check_disk_space(self.run.path, 4 * model.parameters * 6 + 8_000_000)
+        planned_images = total_steps(self.config, len(self.dataset.train)) * self.config.batch_size
         setup = decide(
-            self.config, planned_macs=self._planned_images() * model.macs, recorded=decisions,
+            self.config, planned_macs=planned_images * model.macs, recorded=decisions,
             cuda_graph=self.options.cuda_graph,
         )  # fmt: skip
-        environment = describe_environment(setup)
+        attempt = Attempt(
+            started_at=now(), argv=tuple(argv), tool_version=__version__, step=0,
+            environment=describe_environment(setup), decisions=setup.decisions,
+        )  # fmt: skip
         self.engine = Engine(self.config, self.dataset, setup)
         if earlier is None:
             self.run.clear()
             self.record = RunRecord(
-                run_id=uuid.uuid4().hex[:12], created_at=now(), argv=tuple(argv), tool_version=__version__,
-                config=self.config, environment=environment, dataset=self._dataset_record(),
-                model=model, decisions=setup.decisions,
+                run_id=uuid.uuid4().hex[:12], created_at=attempt.started_at, argv=attempt.argv,
+                tool_version=attempt.tool_version, config=self.config, environment=attempt.environment,
+                dataset=self._dataset_record(), model=model, decisions=attempt.decisions,
             )  # fmt: skip
             self.run.create(self.record)
         else:
             self.record = earlier
             self._restore()
-            self._report_changes(environment, setup.decisions)
-        self.run.append_attempt(
-            Attempt(
-                started_at=now(),
-                argv=tuple(argv),
-                tool_version=__version__,
-                step=self.engine.step,
-                environment=environment,
-                decisions=setup.decisions,
-            )
-        )
+            self._report_changes(attempt)
+        self.run.append_attempt(msgspec.structs.replace(attempt, step=self.engine.step))
         self.reporter.started(self.record, self.run.path, self.engine.num_epochs, self.engine.epochs_done)
         try:
             with StopFlag() as stop:
@@ -101,16 +93,16 @@ class Session:
             raise
         return Result(self.run, self.record, self._finish(), was_complete=False)
 
-    def _report_changes(self, environment: Environment, decisions: dict[str, Decision]) -> None:
-        before = {**self.record.environment, **{name: made.value for name, made in self.record.decisions.items()}}
-        after = {**environment, **{name: made.value for name, made in decisions.items()}}
+    def _report_changes(self, attempt: Attempt) -> None:
+        before, after = (
+            {**one.environment, **{name: made.value for name, made in one.decisions.items()}}
+            for one in (self.record, attempt)
+        )
         changed = [f"{name} {before.get(name)} → {after[name]}" for name in after if after[name] != before.get(name)]
         if changed:
             self.reporter.note(f"results may differ in the last bits from an uninterrupted run: {', '.join(changed)}")
 
     def _restore(self) -> None:
-        from resnet_cli.checkpoint import load_state
-
         self.run.remove_leftovers()
         if os.path.lexists(self.run.checkpoint_path):  # a folder or broken link is an error, never overwritten
             load_state(self.engine, self.run.checkpoint_path)
@@ -124,8 +116,6 @@ class Session:
         self.best = min(self.epochs, key=EpochMetrics.selection_error_pct, default=None)
 
     def _train(self, stop: StopFlag) -> None:
-        from resnet_cli.engine import StepEvent
-
         for event in self.engine.run():
             if isinstance(event, StepEvent):
                 self.reporter.tick(event)
@@ -133,7 +123,7 @@ class Session:
                     self._save()
             else:
                 self._record_epoch(event)
-                if stop.signal_name or self._is_epoch_save_due():
+                if stop.signal_name or self.engine.is_finished or self._is_save_due(None):
                     self._save()
                 self.reporter.epoch(event.metrics)
             if stop.signal_name and not self.engine.is_finished:
@@ -147,20 +137,17 @@ class Session:
             hint="the same command resumes it",
         )
 
-    def _is_save_due(self, tick: "StepEvent") -> bool:
+    def _is_save_due(self, tick: StepEvent | None) -> bool:
+        """Whether the interval between saves is over after a step or evaluated batch, or after an epoch (None)."""
         every = self.options.save_every
+        if tick is None:
+            return every.unit == "epochs" and self.engine.epochs_done % every.amount == 0
         if every.unit == "steps":
             return tick.phase == "train" and tick.step % every.amount == 0
         return every.unit == "minutes" and time.monotonic() - self._last_save >= 60 * every.amount
 
-    def _is_epoch_save_due(self) -> bool:
-        every = self.options.save_every
-        return self.engine.is_finished or (every.unit == "epochs" and self.engine.epochs_done % every.amount == 0)
-
     def _save(self) -> None:
         """Write the last weights, then the checkpoint, unless the state has diverged."""
-        from resnet_cli.checkpoint import dump_state
-
         self.engine.check_finite()
         if not self.engine.is_finite():
             return  # the next loss is not finite and ends the run; the previous checkpoint stays
@@ -169,9 +156,6 @@ class Session:
         self._last_save = time.monotonic()
 
     def _write_weights(self, path: Path) -> None:
-        from resnet_cli.checkpoint import dump_weights
-        from resnet_cli.weights.file import SCHEMA_VERSION
-
         # for `resnet eval` of a file without its run directory
         metadata = {
             "format": "resnet-cli",
@@ -185,7 +169,7 @@ class Session:
         }
         self.run.write_bytes(path, dump_weights(self.engine, metadata))
 
-    def _record_epoch(self, epoch: "EpochRecord") -> None:
+    def _record_epoch(self, epoch: EpochRecord) -> None:
         self.run.append_metrics(epoch.metrics)
         if epoch.gradflow:
             self.run.append_gradflow(epoch.gradflow)
@@ -197,57 +181,36 @@ class Session:
             self.run.write_predictions(Predictions(self.dataset.test.labels, epoch.test_logits.numpy()))
 
     def _record_divergence(self) -> None:
-        from resnet_cli.optim import lr_at
-
         step = int(self.engine.sums.first_bad_step)
-        self.run.write_divergence(
-            Divergence(
-                run_id=self.record.run_id,
-                finished_at=now(),
-                epoch=self.engine.epochs_done + 1,
-                step=step,
-                lr=lr_at(step, self.config, self.engine.num_train),
-            )
-        )
+        lr = lr_at(step, self.config, self.engine.num_train)
+        epoch = self.engine.epochs_done + 1
+        where = Divergence(run_id=self.record.run_id, finished_at=now(), epoch=epoch, step=step, lr=lr)
+        self.run.write_divergence(where)
 
     def _finish(self) -> Summary:
         assert self.best is not None  # a run has at least one epoch
         peaks = [row.peak_memory_bytes for row in self.epochs if row.peak_memory_bytes is not None]
         summary = Summary(
-            run_id=self.record.run_id,
-            finished_at=now(),
-            last=self.epochs[-1],
-            best=self.best,
+            run_id=self.record.run_id, finished_at=now(), last=self.epochs[-1], best=self.best,
             best_chosen_on="val" if self.dataset.val else "test",
             train_seconds=sum(row.train_seconds for row in self.epochs),
             eval_seconds=sum(row.eval_seconds for row in self.epochs),
             peak_memory_bytes=max(peaks, default=None),
-        )
-        location = self.record.dataset.location if self.config.dataset == "imagefolder" else None
-        page = run_page(
-            self.record, summary, recipe=recipe_label(self.config),
-            arguments=train_arguments(self.config, data_dir=location),
         )  # fmt: skip
+        location = self.record.dataset.location if self.config.dataset == "imagefolder" else None
+        arguments = train_arguments(self.config, data_dir=location)
+        page = run_page(self.record, summary, recipe=recipe_label(self.config), arguments=arguments)
         self.run.write_summary(summary, page)
         return summary
 
-    def _planned_images(self) -> int:
-        from resnet_cli.optim import total_steps
-
-        return total_steps(self.config, len(self.dataset.train)) * self.config.batch_size
-
     def _model_record(self) -> ModelRecord:
-        import torch
-
-        from resnet_cli.model import CifarNet, count_macs, count_parameters
-
         config, num_classes = self.config, len(self.dataset.classes)
         with torch.device("meta"):
             parameters = count_parameters(CifarNet(config.depth, config.shortcut, num_classes))
+        macs = count_macs(config.depth, config.shortcut, num_classes, image_size=self.dataset.image_size)
         return ModelRecord(
             arch=config.arch, depth=config.depth, shortcut=config.shortcut, num_classes=num_classes,
-            parameters=parameters,
-            macs=count_macs(config.depth, config.shortcut, num_classes, image_size=self.dataset.image_size),
+            parameters=parameters, macs=macs,
         )  # fmt: skip
 
     def _dataset_record(self) -> DatasetRecord:

@@ -10,7 +10,6 @@ from resnet_cli.data import open_data
 from resnet_cli.errors import DivergedError, UsageError
 from resnet_cli.recipes import RECIPES, make_config
 from resnet_cli.rundir import DatasetRecord, Decision, RunDir, RunRecord
-from resnet_cli.session.loop import Session
 from resnet_cli.session.reporter import Reporter, Result
 from resnet_cli.util.resources import translate_errors
 
@@ -52,10 +51,9 @@ def train(
         argv: the command line, for run.json.
 
     Raises:
-        UsageError: `out` contains another configuration or foreign files, or another process trains there.
-        CannotContinueError: this machine cannot reproduce the settings that the run began with.
-        OutOfMemoryError: a batch does not fit into memory.
-        ResnetError: the disk is full or not writable.
+        UsageError: `out` contains another configuration or foreign files, another process trains there, or this
+            machine cannot reproduce the settings that the run began with.
+        ResnetError: a batch does not fit into memory, or the disk is full or not writable.
         InputError: the dataset cannot be read, or is not the one that the run began with.
         DivergedError: a loss was not finite, now or in an earlier attempt.
         StoppedError: a signal stopped the run after saving; call again to resume.
@@ -81,10 +79,12 @@ def train(
         earlier = None if overwrite else _earlier(run, config)
         if earlier and (done := _already_done(run, earlier)):
             return done
-        session = Session(run, config, dataset, options, reporter)
         if earlier:
             decisions = None if accept_changes else earlier.decisions
-        return session.run_to_end(earlier, decisions, argv or sys.argv)
+        # imports torch, without which finished runs and wrong configurations are recognised
+        from resnet_cli.session.loop import Session
+
+        return Session(run, config, dataset, options, reporter).run_to_end(earlier, decisions, argv or sys.argv)
 
 
 @contextlib.contextmanager

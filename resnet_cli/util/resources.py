@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from resnet_cli.errors import OutOfMemoryError, ResnetError
+from resnet_cli.errors import ResnetError
 
 
 @contextlib.contextmanager
@@ -21,8 +21,7 @@ def translate_errors(
         memory_hint: advice for when memory runs out (None: use a smaller --batch-size).
 
     Raises:
-        OutOfMemoryError: Python or PyTorch could not allocate memory.
-        ResnetError: reading or writing a file failed; only with `run`.
+        ResnetError: Python or PyTorch could not allocate memory, or (with `run`) reading or writing a file failed.
     """
     try:
         yield
@@ -34,16 +33,15 @@ def translate_errors(
             hint="fix the cause and run the same command again",
         ) from error
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(
+        raise ResnetError(
             f"out of memory{f' for {network}' if network else ''} with a batch size of {batch_size}",
             hint=memory_hint or "use a smaller --batch-size",
         ) from error
 
 
-def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    """Whether Python or PyTorch raised `error` because it could not allocate memory."""
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
     # compared by name, since commands that do not use torch must not import it
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

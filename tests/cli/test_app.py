@@ -24,9 +24,6 @@ FAILURES = [
     (errors.ConfigError("lr is 9", fields=("lr",), hint="use --lr 0.1"), "--lr is 9; use --lr 0.1", 2),
     (errors.InputError("runs does not exist"), "runs does not exist", 2),
     (errors.RunFileError("run.json cannot be read"), "run.json cannot be read", 2),
-    (errors.RunLockedError("run is being trained"), "run is being trained", 2),
-    (errors.CannotContinueError("begun on cuda"), "begun on cuda", 2),
-    (errors.OutOfMemoryError("out of memory"), "out of memory", 1),
     (errors.CheckFailedError("1 > 2 does not hold"), "1 > 2 does not hold", 3),
     (errors.DivergedError("loss is nan at step 3"), "loss is nan at step 3", 4),
     (errors.StoppedError("stopped by SIGTERM"), "stopped by SIGTERM", 75),
@@ -118,19 +115,13 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("arguments", "named"),
         [
-            (["trian"], "trian"),
-            (["--nosuch"], "--nosuch"),
-            (["train", "--nosuch"], "--nosuch"),
-            (["train"], "--arch"),
-            (["train", "--arch", "plain", "--depth", "many"], "--depth"),
-            (["compare"], "RUNS"),
-            (["compare", "no/such/folder"], "no/such/folder does not exist"),
-            (["data", "nosuch"], "nosuch"),
+            ("trian", "trian"), ("--nosuch", "--nosuch"), ("train --nosuch", "--nosuch"), ("train", "--arch"),
+            ("train --arch plain --depth many", "--depth"), ("compare", "RUNS"),
+            ("compare no/such/folder", "no/such/folder does not exist"), ("data nosuch", "nosuch"),
         ],
-        ids=lambda value: " ".join(value) if isinstance(value, list) else None,
-    )
+    )  # fmt: skip
     def test_wrong_usage_is_one_line_that_names_the_problem(self, capsys, arguments, named):
-        assert run(arguments) == 2
+        assert run(arguments.split()) == 2
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("error: ")
@@ -170,7 +161,7 @@ def commands(command, path=()):
 
 
 ROOT = typer.main.get_command(app)
-COMMANDS = [" ".join(path) for path, _ in commands(ROOT)]
+COMMANDS = {" ".join(path): command for path, command in commands(ROOT)}
 
 READ_ALL_HELP = """
 import contextlib, io, json, sys
@@ -193,13 +184,10 @@ def examples(text):
 @pytest.fixture(scope="module")
 def pages():
     """The help of every command as a terminal of 80 columns shows it, from one fresh process."""
-    return json.loads(python("-c", READ_ALL_HELP, json.dumps(COMMANDS)).stdout)
+    return json.loads(python("-c", READ_ALL_HELP, json.dumps(list(COMMANDS))).stdout)
 
 
 class TestHelp:
-    def test_all_commands_of_the_design_exist(self):
-        assert {"train", "bench", "eval", "compare", "plot", "gradflow", "reproduce", "data"} <= set(COMMANDS)
-
     @pytest.mark.parametrize("command", COMMANDS)
     def test_help_does_not_import_torch(self, pages, command):
         assert pages[command]["code"] == 0
@@ -220,9 +208,8 @@ class TestHelp:
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_option_and_argument_has_a_help_text(self, command):
-        target = {" ".join(path): inner for path, inner in commands(ROOT)}[command]
-        silent = [parameter.name for parameter in target.params if not getattr(parameter, "help", None)]
-        assert silent == []
+        parameters = COMMANDS[command].params
+        assert [parameter.name for parameter in parameters if not getattr(parameter, "help", None)] == []
 
 
 class TestPipes:
@@ -235,19 +222,11 @@ class TestPipes:
         os.close(writing)
 
     @pytest.mark.parametrize(
-        "arguments",
-        [
-            ["--version"],
-            ["train", "--help"],
-            ["compare", "RUN"],
-            ["compare", "RUN", "--json"],
-            ["compare", "RUN", "--format", "csv"],
-        ],
-        ids=" ".join,
+        "arguments", ["--version", "train --help", "compare RUN", "compare RUN --json", "compare RUN --format csv"]
     )
     def test_a_closed_pipe_ends_the_command_without_an_error(self, make_run, tmp_path, closed_pipe, arguments):
         run_dir = make_run(tmp_path / "run", depth=8, predictions=False)
-        words = [str(run_dir.path) if word == "RUN" else word for word in arguments]
+        words = [str(run_dir.path) if word == "RUN" else word for word in arguments.split()]
         ended = python("-m", "resnet_cli", *words, stdout=closed_pipe)
         assert (ended.returncode, ended.stderr) == (0, "")
 

@@ -1,5 +1,6 @@
 """Progress of `resnet train`: plain lines off a terminal, a live line on one."""
 
+import contextlib
 import io
 import re
 import sys
@@ -89,7 +90,7 @@ class TestLines:
         ],
     )
     def test_a_run_that_ends_before_its_first_milestone_gives_a_note(self, made, capsys, fields, note):
-        config = make_config(**{"arch": "plain", "depth": 8, **fields})
+        config = make_config(**{"arch": "plain", "depth": 56, **fields})
         with TrainReporter(Output()) as reporter:
             reporter.started(msgspec.structs.replace(made[0], config=config), OUT, 80, 0)
         lines = capsys.readouterr().err.splitlines()
@@ -114,16 +115,13 @@ class TestLines:
         assert "val" not in line
         assert "error 16.44 %  test 19.50 %" in line
 
-    def test_progress_of_reading_the_data_is_shown_before_the_start(self, made, capsys):
+    def test_notes_and_progress_of_reading_the_data_are_shown_before_the_start(self, made, capsys):
         with TrainReporter(Output()) as reporter:
             reporter.progress("decoding", 3, 3, "images")
-            reporter.started(made[0], OUT, 200, 0)
-        assert capsys.readouterr().err.startswith("decoding: 3 images of 3 images\ntraining plain-56")
-
-    def test_a_note_is_printed_on_stderr(self, capsys):
-        with TrainReporter(Output()) as reporter:
             reporter.note("torch 2.10.0 → 2.11.0")
-        assert capsys.readouterr().err == "torch 2.10.0 → 2.11.0\n"
+            reporter.started(made[0], OUT, 200, 0)
+        shown = capsys.readouterr().err
+        assert shown.startswith("decoding: 3 images of 3 images\ntorch 2.10.0 → 2.11.0\ntraining plain-56")
 
     def test_quiet_shows_no_training_progress(self, made, capsys):
         with TrainReporter(Output(quiet=True)) as reporter:
@@ -135,48 +133,39 @@ class TestLines:
         assert capsys.readouterr() == ("", "")
 
 
+WITHOUT_LOSS = {"running_loss": None, "running_error_pct": None}
+
+
 class TestLive:
-    def test_the_live_line_shows_epoch_step_loss_error_speed_and_time_left(self, made, terminal, clock):
-        shown = terminal(120)
+    @pytest.mark.parametrize(
+        ("steps", "shown"),
+        [
+            # 500 images in half a second; 1000 of this epoch and 2000 of the next are left
+            pytest.param(
+                [{"done": 500, "step": 4}, {"done": 1000, "step": 8}],
+                "step 8 loss 1.2346 error 45.7 % 1,000 images/s, 3.0 s left",
+                id="step, loss, error, speed and time left",
+            ),
+            pytest.param([{"done": 500, "step": 4}], "step 4 loss 1.2346 error 45.7 %", id="no speed yet"),
+            pytest.param(
+                [{"done": 500}, {"done": 1000, **WITHOUT_LOSS}],
+                "step 1 loss 1.2346 error 45.7 % 1,000 images/s, 3.0 s left",
+                id="the previous loss",
+            ),
+            pytest.param([{"done": 500, **WITHOUT_LOSS}], "━ step 1", id="no loss yet"),
+            pytest.param([{"phase": "evaluate", "done": 100}], "evaluating", id="an evaluation"),
+        ],
+    )
+    def test_the_live_line_shows_the_epoch_and_what_is_known(self, made, terminal, clock, steps, shown):
+        text = terminal(120)
         with TrainReporter(Output()) as reporter:
             reporter.started(made[0], OUT, 2, 0)
-            reporter.tick(step(done=500, step=4))
-            clock.now += 0.5
-            reporter.tick(step(done=1000, step=8))
-        row = shown().splitlines()[-2]  # the last drawing before it is wiped
+            for fields in steps:
+                reporter.tick(step(**fields))
+                clock.now += 0.5
+        row = text().splitlines()[-2].rstrip()  # the last drawing before it is wiped
         assert row.startswith("epoch 1/2 ")
-        # 500 images in half a second; 1000 of this epoch and 2000 of the next are left
-        assert row.endswith("step 8 loss 1.2346 error 45.7 % 1,000 images/s, 3.0 s left")
-
-    def test_the_first_step_has_no_speed_yet(self, made, terminal, clock):
-        shown = terminal(120)
-        with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 2, 0)
-            reporter.tick(step(done=500, step=4))
-        assert shown().splitlines()[-2].rstrip().endswith("step 4 loss 1.2346 error 45.7 %")
-
-    def test_a_step_without_a_loss_keeps_the_previous_loss_on_the_line(self, made, terminal, clock):
-        shown = terminal(120)
-        with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 1, 0)
-            reporter.tick(step(done=500))
-            clock.now += 1.0
-            reporter.tick(step(done=1000, running_loss=None, running_error_pct=None))
-        assert shown().splitlines()[-2].endswith("loss 1.2346 error 45.7 % 500 images/s, 2.0 s left")
-
-    def test_before_the_first_loss_only_the_step_is_shown(self, made, terminal, clock):
-        shown = terminal(120)
-        with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 1, 0)
-            reporter.tick(step(done=500, running_loss=None, running_error_pct=None))
-        assert shown().splitlines()[-2].rstrip().endswith("━ step 1")
-
-    def test_the_live_line_shows_that_it_evaluates(self, made, terminal, clock):
-        shown = terminal(120)
-        with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 2, 0)
-            reporter.tick(step(phase="evaluate", done=100))
-        assert shown().splitlines()[-2].rstrip().endswith("evaluating")
+        assert row.endswith(shown)
 
     @pytest.mark.parametrize("width", [40, 60, 80])
     def test_the_live_line_fits_a_narrow_terminal_without_losing_anything(self, made, terminal, clock, width):
@@ -204,15 +193,10 @@ class TestLive:
 
     def test_an_exception_restores_the_terminal(self, made, terminal, clock):
         terminal(120)
-
-        def interrupted():
-            with TrainReporter(Output()) as reporter:
-                reporter.started(made[0], OUT, 2, 0)
-                reporter.tick(step())
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
+        with contextlib.suppress(KeyboardInterrupt), TrainReporter(Output()) as reporter:
+            reporter.started(made[0], OUT, 2, 0)
+            reporter.tick(step())
+            raise KeyboardInterrupt
         assert "\x1b[?25h" in sys.stderr.getvalue()  # the cursor is shown again
 
 

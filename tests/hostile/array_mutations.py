@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from damage import ESCAPES, Mutation, replace, write
+from damage import ESCAPES, Mutation, replace, rewrite
 
 TABLES = ("metrics.csv", "gradflow.csv")
 PREDICTIONS = "predictions.npz"
@@ -17,11 +17,7 @@ PREDICTIONS = "predictions.npz"
 def mutations_of_tables() -> Iterator[Mutation]:
     for file in TABLES:
         for what, (change, is_refused) in _table_changes(file).items():
-            yield Mutation(
-                f"{file} {what}",
-                lambda run, _, file=file, change=change: write(run / file, change((run / file).read_bytes())),
-                is_refused,
-            )
+            yield Mutation(f"{file} {what}", rewrite(file, change), is_refused)
 
 
 def _table_changes(file: str) -> dict[str, tuple[Callable[[bytes], bytes], bool]]:
@@ -64,8 +60,8 @@ def _table_changes(file: str) -> dict[str, tuple[Callable[[bytes], bytes], bool]
         "lost its last row": (lines(lambda rows: rows[:-1]), True),
         "has a huge cell": (cell(1, measure, b"1" * 5_000_000), False),
     }  # fmt: skip
-    for value, is_refused in {"NaN": True, "1000000000": True, "0x1": True, "one": True}.items():
-        changes[f"has the epoch {value!r}"] = (cell(-1, 0, value.encode()), is_refused)
+    for value in ("NaN", "1000000000", "0x1", "one"):
+        changes[f"has the epoch {value!r}"] = (cell(-1, 0, value.encode()), True)
     for value in ("1e300", "-inf", "nan", "101"):
         is_refused = value == "-inf" or (file == "metrics.csv" and value != "nan")
         changes[f"has the measure {value}"] = (cell(-1, measure, value.encode()), is_refused)
@@ -121,16 +117,14 @@ def mutations_of_predictions() -> Iterator[Mutation]:
         "of version 9": npz(labels=good_labels, logits=good_logits.replace(b"NUMPY\x01", b"NUMPY\x09")),
         "that is encrypted": _encrypted(npz(labels=good_labels, logits=good_logits)),
     }
-    for what, content in contents.items():
-        yield Mutation(f"{PREDICTIONS} {what}", replace(PREDICTIONS, content), is_refused=True)
     usable = {
         "of the other byte order": npz(labels=npy(labels.astype(">i2")), logits=npy(logits.astype(">f8"))),
         "in Fortran's order": npz(labels=good_labels, logits=npy(np.asfortranarray(logits))),
         "in half precision": npz(labels=good_labels, logits=npy(logits.astype(np.float16))),
         "with more arrays": npz(labels=good_labels, logits=good_logits, more=good_labels),
     }
-    for what, content in usable.items():
-        yield Mutation(f"{PREDICTIONS} {what}", replace(PREDICTIONS, content), is_refused=False)
+    for what, content in {**contents, **usable}.items():
+        yield Mutation(f"{PREDICTIONS} {what}", replace(PREDICTIONS, content), is_refused=what in contents)
 
 
 def _bomb() -> bytes:

@@ -32,6 +32,11 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def rewrite(file: str, change: Callable[[bytes], bytes]) -> Change:
+    """Change the content of a file."""
+    return lambda run, _: write(run / file, change((run / file).read_bytes()))
+
+
 def put(file: str, make: Callable[[Path], object]) -> Change:
     """Put something else in the place of a file: `make` receives its path, which is free."""
 
@@ -56,11 +61,7 @@ def larger_than_read(file: str) -> Change:
 
 
 def cut(file: str, share: float) -> Change:
-    def apply(run: Path, _: random.Random) -> None:
-        content = (run / file).read_bytes()
-        (run / file).write_bytes(content[: int(share * len(content))])
-
-    return apply
+    return rewrite(file, lambda content: content[: int(share * len(content))])
 
 
 def flip(file: str, number: int) -> Change:

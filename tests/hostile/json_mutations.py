@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from damage import ESCAPES, MARKUP, Change, Mutation, write
+from damage import ESCAPES, MARKUP, Change, Mutation, rewrite
 
 from resnet_cli.config import RunConfig
 from resnet_cli.rundir import METRICS_COLUMNS, DatasetRecord, ModelRecord, RunRecord, Summary
@@ -42,7 +42,7 @@ def set_field(file: str, path: tuple[Any, ...], raw: str | None) -> Change:
     return apply
 
 
-FIELDS: dict[str, list[tuple[Any, ...]]] = {
+FIELDS: dict[str, list[tuple[str, ...]]] = {
     "run.json": [
         *((name,) for name in RunRecord.__struct_fields__),
         *(("config", name) for name in RunConfig.__struct_fields__),
@@ -63,7 +63,7 @@ def mutations_of_json_fields(rng: random.Random) -> Iterator[Mutation]:
     """Every field removed, and set to a sample of wrong values."""
     for file, paths in FIELDS.items():
         for path in paths:
-            where = f"{file} {'.'.join(map(str, path))}"
+            where = f"{file} {'.'.join(path)}"
             yield Mutation(f"{where} removed", set_field(file, path, None), is_refused=False)
             for what in rng.sample(sorted(_VALUES), 3):
                 change = set_field(file, path, _VALUES[what])
@@ -71,9 +71,6 @@ def mutations_of_json_fields(rng: random.Random) -> Iterator[Mutation]:
 
 
 def mutations_of_json_texts() -> Iterator[Mutation]:
-    def rewrite(file: str, change: Callable[[bytes], bytes]) -> Change:
-        return lambda run, _: write(run / file, change((run / file).read_bytes()))
-
     for file in JSON_FILES:
         texts: dict[str, tuple[Callable[[bytes], bytes], bool]] = {
             "has a byte order mark": (lambda text: b"\xef\xbb\xbf" + text, True),

@@ -11,11 +11,10 @@ from resnet_cli.checkpoint import load_state
 from resnet_cli.data import open_data
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine
-from resnet_cli.recipes import make_config
+from resnet_cli.recipes import make_config, train_arguments
 from resnet_cli.rundir import RunDir
 
 SAVE_EVERY_STEPS = 2
-LIMITS = {"limit_train": 300, "limit_test": 60}  # three steps per epoch
 
 
 class Subject:
@@ -29,17 +28,17 @@ class Subject:
 
     def __init__(self, folder, arch, epochs):
         self.folder, self.epochs = folder, epochs
-        self.config = make_config("demo", arch=arch, depth=8, device="cpu", epochs=epochs, augment="crop", **LIMITS)
+        self.config = make_config(
+            "demo", arch=arch, depth=8, device="cpu", epochs=epochs, augment="crop",
+            limit_train=300, limit_test=60,  # three steps per epoch
+        )  # fmt: skip
         self._engine = Engine(self.config, open_data(self.config), decide(self.config))
         self.straight = None
         self._runs = 0
 
     def command(self, out):
         """The arguments of `resnet` that train it in `out`."""
-        options = {**LIMITS, "save_every": f"{SAVE_EVERY_STEPS}steps", "epochs": self.epochs, "augment": "crop"}
-        named = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-        network = ["--arch", self.config.arch, "--depth", self.config.depth]
-        return ["train", "--recipe", "demo", *network, "--device", "cpu", *named, "--out", out]
+        return [*train_arguments(self.config), "--save-every", f"{SAVE_EVERY_STEPS}steps", "--out", out]
 
     def new_out(self):
         """A fresh run directory."""
@@ -49,15 +48,13 @@ class Subject:
     def train_straight(self, launcher):
         """Train it without interruption, for comparison; returns the seconds it took."""
         started, out = time.monotonic(), self.new_out()
-        code, output = launcher.run(*self.command(out))
-        assert code == 0, output
+        launcher.succeed(*self.command(out))
         self.straight = sameness.parts(RunDir(out))
         return time.monotonic() - started
 
     def finish(self, launcher, run):
         """Resume a run to its end and compare it with the uninterrupted one, bit by bit."""
-        code, output = launcher.run(*self.command(run.path))
-        assert code == 0, output
+        launcher.succeed(*self.command(run.path))
         self.compare(run)
 
     def compare(self, run):

@@ -96,6 +96,20 @@ class Launcher:
         process = self.start(*args, **fields)
         return process.wait(120), process.output()
 
+    def succeed(self, *args):
+        """Run `resnet ARGS` to its end, which must be exit code 0; returns its output."""
+        code, output = self.run(*args)
+        assert code == 0, output
+        return output
+
+    def fail(self, code, *args, **fields):
+        """Run `resnet ARGS` to its end, which must be exit code `code` and one error line; returns the line."""
+        found, output = self.run(*args, **fields)
+        assert found == code, output
+        (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert line == output.splitlines()[-1]
+        return line
+
     def close(self):
         """Kill the commands that are still running."""
         for process in self.started:

@@ -33,7 +33,7 @@ def _of_any_file() -> Iterator[Mutation]:
     for file in (*JSON_FILES, *TABLES, PREDICTIONS):
         for what, change in damages_of_a_file(file).items():
             yield Mutation(f"{file} {what}", change, is_refused=True)
-        yield Mutation(f"{file} is missing", lambda run, _, file=file: (run / file).unlink(), file in JSON_FILES)
+        yield Mutation(f"{file} is missing", unlink(file), file in JSON_FILES)
         for number in (1, 3, 30):
             yield Mutation(f"{file} has {number} flipped bits", flip(file, number), is_refused=False)
     for file in ("attempts.jsonl", ".lock", ".holder.json", "README.md", WEIGHTS, "checkpoints/resume.safetensors"):

@@ -3,9 +3,9 @@
 `train`, `bench` and `reproduce` are reduced to their parsers; the other commands run.
 """
 
-import functools
 import importlib.util
 import re
+import shutil
 import string
 from pathlib import Path
 
@@ -17,10 +17,8 @@ from hypothesis import strategies as st
 from watch import watched
 
 from resnet_cli.config import RunConfig
-from resnet_cli.data.digits import load_digits
 from resnet_cli.model import CifarNet, build_model
-from resnet_cli.recipes import make_config
-from resnet_cli.session import train
+from resnet_cli.util.text import printable
 
 NUM_GENERATED = 12
 
@@ -115,10 +113,10 @@ def is_free_text(parameter):
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
+def here(trained, tmp_path_factory):
     """A folder with a complete run and a bare weight file."""
     folder = tmp_path_factory.mktemp("here")
-    train(make_config("demo", arch="plain", depth=8, epochs=1, limit_train=130, limit_test=40), folder / "runs" / "run")
+    shutil.copytree(trained, folder / "runs" / "run")
     torch.save(CifarNet(8, "none").state_dict(), folder / "weights.pt")
     return folder
 
@@ -133,7 +131,6 @@ def without_training_drawing_or_downloads(here, monkeypatch):
     monkeypatch.setattr("resnet_cli.cli.bench._bench", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.reproduce._reproduce", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.analysis.figures.draw", lambda *_, **__: ([], []))
-    monkeypatch.setattr("resnet_cli.data.digits.load_digits", _load_digits)
     # networks of the smallest depth replace those of any valid depth
     monkeypatch.setattr(
         "resnet_cli.model.build_model", lambda arch, _, *rest, **more: build_model(arch, 8, *rest, **more)
@@ -146,7 +143,6 @@ def _no_network(*_, **__):
 
 
 _COMMAND = typer.main.get_command(REFERENCE.app)
-_load_digits = functools.cache(load_digits)
 
 
 def check(capfd, command, parameter, value):
@@ -180,12 +176,8 @@ def names(line, parameter, value):
     if parameter.is_argument:
         called = [parameter.kind, parameter.kind.rstrip(".").strip("[]")]
     if is_path(parameter):
-        called.append(shown(str(Path(value or ""))))
+        called.append(printable(str(Path(value or ""))))
     return any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", line) for name in called)
-
-
-def shown(text):
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def test_every_command_is_covered():
@@ -227,4 +219,4 @@ def test_the_error_for_an_unknown_option_names_it(capfd, command):
     for name in ("--lrr", "--x\x1b[31m", "-Z", "--arch=", "--\udcff", "--" + "o" * 5000):
         said = watched(capfd, [*command.split(), *VALID[command], name])
         assert said.code == 2
-        assert shown(name).rstrip("=")[:40] in said.errors[0]
+        assert printable(name).rstrip("=")[:40] in said.errors[0]

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 import sameness
+from launching import was_killed
 
 from resnet_cli.rundir import RunDir
 
@@ -96,12 +97,9 @@ def test_a_read_only_disk_is_found_before_the_first_epoch(subject, zygote, disk)
 
 def test_a_run_on_a_disk_that_became_read_only_can_be_read_and_resumed_when_it_is_writable_again(subject, zygote, disk):
     out = disk("64m") / "run"
-    process = zygote.start(*subject.command(out), prepare="slow evaluation").wait_for_stall()
-    process.kill()
-    process.wait()
+    assert was_killed(zygote.start(*subject.command(out), prepare="slow evaluation").wait_for_stall())
     remount(out.parent, "ro")
     assert_refused(zygote.start(*subject.command(out)), str(out), os.strerror(errno.EROFS))
-    code, output = zygote.run("eval", out)
-    assert code == 0, output
+    zygote.succeed("eval", out)
     remount(out.parent, "rw")
     subject.finish(zygote, RunDir(out))

@@ -218,12 +218,3 @@ class SavedSteps(Reporter):
 
     def tick(self, tick):
         self.steps.append(saved_step(self.run))
-
-
-def test_a_torn_line_of_an_attempt_does_not_damage_the_next(tmp_path):
-    run = train_tiny(tmp_path / "run")
-    (attempt,) = run.read_attempts()
-    whole = run.attempts_path.read_bytes()
-    run.attempts_path.write_bytes(whole + whole[:50])
-    run.append_attempt(attempt)
-    assert run.read_attempts() == [attempt, attempt]

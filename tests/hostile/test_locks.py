@@ -3,7 +3,7 @@
 import platform
 import time
 
-from launching import wait_until
+from launching import wait_until, was_killed
 
 from resnet_cli.rundir import RunDir
 
@@ -24,8 +24,7 @@ def test_one_of_four_simultaneous_processes_trains_and_the_others_name_it(subjec
         assert line.endswith("wait for it or choose another --out")
     assert run.status() == "running"
 
-    holder.kill()
-    holder.wait()
+    assert was_killed(holder)
     assert run.status() == "incomplete"
     killed = time.monotonic()
     process = zygote.start(*subject.command(run.path))

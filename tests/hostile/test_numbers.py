@@ -17,10 +17,8 @@ ABSURD_LR = ["--limit-train", "200", "--lr", "1e4", "--epochs", "10", "--save-ev
 
 def test_a_diverging_run_stops_at_its_step_and_is_excluded_from_means(zygote, tmp_path, make_run, capfd):
     run = RunDir(tmp_path / "diverged")
-    code, output = zygote.run(*TRAIN, *ABSURD_LR, "--out", run.path)
-    assert code == 4
+    line = zygote.fail(4, *TRAIN, *ABSURD_LR, "--out", run.path)
     step = run.read_divergence().step
-    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     assert f"error: training diverged: the loss was not finite at step {step} (epoch " in line
     assert "lr 10000" in line
     assert run.read_metrics()["step"].max() <= step
@@ -41,10 +39,7 @@ GRADFLOW = ["gradflow", "--depth", "8", "--device", "cpu", "--batches", "1"]
 
 
 def assert_out_of_memory(zygote, batch_size, *args):
-    code, output = zygote.run(*args, prepare="little memory")
-    assert code == 1, output
-    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
-    assert line == output.splitlines()[-1]
+    line = zygote.fail(1, *args, prepare="little memory")
     assert line.startswith(f"error: out of memory with a batch size of {batch_size}; ")
     assert "smaller --batch-size" in line
 
@@ -58,8 +53,7 @@ class TestTooLittleMemory:
         assert RunDir(out).status() == "incomplete"
         assert RunDir(out).read_record().config.batch_size == 1400
         # with enough memory, the same command continues
-        code, output = zygote.run(*command)
-        assert code == 0, output
+        zygote.succeed(*command)
 
     def test_measuring_gradients_out_of_memory_names_the_batch_size(self, zygote):
         assert_out_of_memory(zygote, 1400, *GRADFLOW, "--batch-size", 1400)

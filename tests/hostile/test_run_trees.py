@@ -15,6 +15,7 @@ from watch import watched
 
 import resnet_cli
 from resnet_cli.rundir import RunDir
+from resnet_cli.util.text import printable
 
 NUM_TREES = 12
 MUTATIONS = all_mutations()
@@ -75,11 +76,6 @@ def plot(capfd):
     return watched(capfd, ["plot", "runs", "--format", "svg", "--json", *kinds])
 
 
-def spoken(name):
-    """A path as it is printed, with escapes for characters that are not printable."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-
-
 _BASELINE: dict[str, object] = {}
 
 
@@ -116,7 +112,7 @@ def test_compare_and_plot_name_hostile_runs_and_show_good_runs_unchanged(tree, m
     for skipped in document["skipped"]:
         assert skipped["reason"]
         assert len(skipped["reason"]) < 700
-        assert "".join(spoken(skipped["path"]).split())[:40] in "".join(table.out.split())
+        assert "".join(printable(skipped["path"]).split())[:40] in "".join(table.out.split())
 
     plotted = plot(capfd)
     assert plotted.code == 0, plotted.err
@@ -125,8 +121,8 @@ def test_compare_and_plot_name_hostile_runs_and_show_good_runs_unchanged(tree, m
     named = " ".join([*(one["path"] for one in shown["skipped_runs"]), *shown["left_out"]])
     unnamed = [m.name for number, m in enumerate(mutations) if m.is_refused and f"runs/m{number:03d}" not in named]
     assert not unnamed
-    assert all(spoken(one["path"]) in plotted.err for one in shown["skipped_runs"])
-    assert all(spoken(reason) in plotted.err for reason in shown["left_out"])
+    assert all(printable(one["path"]) in plotted.err for one in shown["skipped_runs"])
+    assert all(printable(reason) in plotted.err for reason in shown["left_out"])
 
     assert good_files() == before
 

@@ -1,6 +1,5 @@
 """A trained run with hostile files: `eval` and `gradflow` measure it or refuse it in one line."""
 
-import functools
 import json
 import os
 import random
@@ -12,10 +11,6 @@ from mutations import all_mutations
 from watch import watched
 from weight_mutations import mutations_of_weights
 
-from resnet_cli.data.digits import load_digits
-from resnet_cli.recipes import make_config
-from resnet_cli.session import train
-
 CANARY = Path("/tmp/resnet-cli-was-here")  # noqa: S108 (what the hostile pickles would make)
 WEIGHTS = list(mutations_of_weights())
 # first those of what both commands read, then others until there are enough
@@ -25,22 +20,6 @@ MUTATIONS = sorted(all_mutations(), key=lambda mutation: not mutation.name.start
 EVAL = ["eval", "--device", "cpu", "--limit-test", "10"]
 GRADFLOW = ["gradflow", "--device", "cpu", "--batches", "1", "--batch-size", "4"]
 COMMANDS = {"eval": EVAL, "gradflow": GRADFLOW}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A complete run of the smallest network."""
-    path = tmp_path_factory.mktemp("trained") / "run"
-    train(make_config("demo", arch="plain", depth=8, epochs=1, limit_train=130, limit_test=40), path)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def digits_are_read_once(monkeypatch):
-    monkeypatch.setattr("resnet_cli.data.digits.load_digits", _load_digits)
-
-
-_load_digits = functools.cache(load_digits)
 
 
 def damaged(trained, folder, mutation, number=0):

@@ -1,12 +1,10 @@
 """Damage to the weight file of a run: truncated, from elsewhere, or with a header that does not fit its content."""
 
 import json
-import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-from damage import ESCAPES, MARKUP, Change, Mutation, cut, damages_of_a_file, flip, write
+from damage import ESCAPES, MARKUP, Change, Mutation, cut, damages_of_a_file, flip, rewrite, unlink
 from safetensors.torch import load, save
 from torch import zeros
 
@@ -19,20 +17,13 @@ def mutations_of_weights() -> Iterator[Mutation]:
     """Every mutation of the last weights of a run; `eval` and `gradflow` must reject all of them."""
     changes: dict[str, Change] = {
         **damages_of_a_file(WEIGHTS),
-        "is missing": lambda run, _: (run / WEIGHTS).unlink(),
+        "is missing": unlink(WEIGHTS),
         **{f"ends after {share:%}": cut(WEIGHTS, share) for share in (0.001, 0.1, 0.7, 0.99, 0.9999)},
         **{f"has {number} flipped bits": flip(WEIGHTS, number) for number in (1, 2, 5, 100)},
-        **{what: _rewrite(change) for what, change in _CONTENTS.items()},
+        **{what: rewrite(WEIGHTS, change) for what, change in _CONTENTS.items()},
     }
     for what, change in changes.items():
         yield Mutation(f"{WEIGHTS} {what}", change, is_refused=True)
-
-
-def _rewrite(change: Callable[[bytes], bytes]) -> Change:
-    def apply(run: Path, _: random.Random) -> None:
-        write(run / WEIGHTS, change((run / WEIGHTS).read_bytes()))
-
-    return apply
 
 
 def _header(**entries: Any) -> Callable[[bytes], bytes]:

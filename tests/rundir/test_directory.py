@@ -3,8 +3,6 @@
 import datetime
 import json
 import os
-import subprocess
-import sys
 import threading
 
 import filelock
@@ -14,13 +12,10 @@ import pandas as pd
 import pytest
 from msgspec.structs import asdict
 
-from resnet_cli.errors import RunLockedError
+from resnet_cli.errors import UsageError
 from resnet_cli.rundir import (
-    GRADFLOW_COLUMNS,
     METRICS_COLUMNS,
     SCHEMA_VERSION,
-    Attempt,
-    Decision,
     EpochMetrics,
     GradflowRow,
     Predictions,
@@ -30,43 +25,9 @@ from resnet_cli.rundir import (
 
 
 @pytest.fixture
-def run(make_run, tmp_path):
-    """A complete run of three epochs in one attempt, with gradient norms, on few test images."""
-    run = make_run(tmp_path / "run", arch="plain", depth=8, limit_test=40, gradflow=True)
-    run.append_attempt(attempt(0))
-    return run
-
-
-@pytest.fixture
 def unfinished(make_run, tmp_path):
     """A run of which two of four epochs are done."""
     return make_run(tmp_path / "unfinished", arch="plain", depth=8, epochs=4, status="incomplete", gradflow=True)
-
-
-@pytest.fixture
-def holder():
-    """Start a process that holds the lock of a run directory until it is killed; returns the process."""
-    code = (
-        "import sys\n"
-        "from resnet_cli.rundir import RunDir\n"
-        "lock = RunDir(sys.argv[1]).lock()\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    started = []
-
-    def hold(run):
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, run.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        assert process.stdout.readline() == "held\n"
-        return process
-
-    yield hold
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def files_of(run):
@@ -86,13 +47,6 @@ def epoch(number, **fields):
         "train_seconds": 30.0, "eval_seconds": 3.0, "peak_memory_bytes": None,
     }  # fmt: skip
     return EpochMetrics(**{**standard, **fields})
-
-
-def attempt(step):
-    return Attempt(
-        started_at="2026-01-02T03:04:05+00:00", argv=("resnet", "train"), tool_version="0.1.0", step=step,
-        environment={"torch": "2.10.0", "git_dirty": None}, decisions={"device": Decision("cpu", "no GPU")},
-    )  # fmt: skip
 
 
 class TestRoundTrip:
@@ -161,13 +115,12 @@ class TestRoundTrip:
         assert run.read_epochs()[-1].val_loss is None
 
     def test_whole_numbers_stay_whole(self, run):
-        assert [type(value) for value in (run.read_epochs()[0].step, run.read_epochs()[0].peak_memory_bytes)] == [
-            int
-        ] * 2
+        first = run.read_epochs()[0]
+        assert type(first.step) is type(first.peak_memory_bytes) is int
 
     def test_gradient_norms_have_one_row_per_layer_and_epoch(self, run):
         frame = run.read_gradflow()
-        assert tuple(frame.columns) == GRADFLOW_COLUMNS
+        assert tuple(frame.columns) == GradflowRow.__struct_fields__
         assert len(frame) == 4 * 8
         assert frame["layer"].iloc[[0, -1]].tolist() == ["conv1", "fc"]
         assert frame["layer_index"].tolist() == list(range(8)) * 4
@@ -186,19 +139,19 @@ class TestRoundTrip:
         np.testing.assert_array_equal(read.logits, logits)
         assert (read.labels.dtype, read.logits.dtype) == (np.int64, np.float32)
 
-    def test_attempts_are_read_in_the_order_in_which_they_began(self, run):
+    def test_attempts_are_read_in_the_order_in_which_they_began(self, run, attempt):
         assert run.read_attempts() == [attempt(0)]
         run.append_attempt(attempt(391))
         assert run.read_attempts() == [attempt(0), attempt(391)]
-
-    def test_a_run_without_attempts_jsonl_has_no_attempts(self, run):
         run.attempts_path.unlink()
         assert run.read_attempts() == []
 
-    def test_the_torn_line_of_an_attempt_that_crashed_is_skipped(self, run):
+    def test_the_torn_line_of_an_attempt_that_crashed_is_skipped_and_replaced(self, run, attempt):
         whole = run.attempts_path.read_bytes()
         run.attempts_path.write_bytes(whole + whole[:50])
         assert run.read_attempts() == [attempt(0)]
+        run.append_attempt(attempt(391))
+        assert run.read_attempts() == [attempt(0), attempt(391)]
 
     def test_binary_files_are_replaced_whole(self, run):
         run.write_bytes(run.last_weights_path, b"one")
@@ -224,18 +177,11 @@ class TestStatus:
         assert RunDir(tmp_path / "missing").status() == "empty"
         assert not RunDir(tmp_path).exists()
 
-    def test_a_run_is_running_while_another_process_holds_it_and_incomplete_after(self, unfinished, holder):
-        process = holder(unfinished)
-        assert unfinished.status() == "running"
-        process.kill()
-        process.wait()
-        assert unfinished.status() == "incomplete"
-
-    def test_reading_the_status_does_not_keep_the_lock(self, unfinished, holder):
-        with unfinished.lock():
-            pass
-        assert unfinished.status() == "incomplete"
-        holder(unfinished)
+    def test_a_run_is_running_while_it_is_locked_and_can_be_locked_again_after(self, unfinished):
+        for _ in range(2):
+            with unfinished.lock():
+                assert unfinished.status() == "running"
+            assert unfinished.status() == "incomplete"
 
     def test_a_complete_run_is_complete_also_while_it_is_held(self, run):
         with run.lock():
@@ -251,17 +197,12 @@ class TestStatus:
 
 
 class TestLock:
-    def test_the_lock_excludes_another_process_and_names_its_holder(self, unfinished, holder):
-        process = holder(unfinished)
-        with pytest.raises(RunLockedError) as caught:
+    def test_the_lock_excludes_another_training_and_names_its_holder(self, unfinished):
+        with unfinished.lock(), pytest.raises(UsageError) as caught:
             unfinished.lock()
         said = str(caught.value)
-        assert said.startswith(f"{unfinished.path} is being trained by another process (pid {process.pid}, host ")
+        assert said.startswith(f"{unfinished.path} is being trained by another process (pid {os.getpid()}, host ")
         assert said.endswith("); wait for it or choose another --out")
-
-    def test_the_lock_excludes_a_second_training_in_this_process(self, unfinished):
-        with unfinished.lock(), pytest.raises(RunLockedError, match=f"pid {os.getpid()}"):
-            unfinished.lock()
 
     @pytest.mark.parametrize("note", [None, b"", b"[]", b"\xff", b'{"pid":'])
     def test_a_holder_without_a_readable_note_is_called_another_process(self, unfinished, monkeypatch, note):
@@ -271,7 +212,7 @@ class TestLock:
         if note is not None:
             unfinished.holder_path.write_bytes(note)
         monkeypatch.setattr(filelock.FileLock, "acquire", held)
-        with pytest.raises(RunLockedError, match="is being trained by another process; wait"):
+        with pytest.raises(UsageError, match="is being trained by another process; wait"):
             unfinished.lock()
 
     def test_reading_the_status_does_not_keep_a_training_out(self, unfinished):

@@ -51,6 +51,23 @@ class StopAt(Reporter):
             os.kill(os.getpid(), self.number)
 
 
+def stop(config, out, tick):
+    """Stop a run by a signal at the given event."""
+    with pytest.raises(StoppedError, match="SIGTERM"):
+        train(config, out, reporter=StopAt(tick))
+
+
+def reporting(**methods):
+    """A reporter that calls the given functions."""
+    reporter = Reporter()
+    vars(reporter).update(methods)
+    return reporter
+
+
+def power_cut(*_):
+    raise RuntimeError("power cut")
+
+
 def assert_same_numbers(first, second):
     """Check that everything but the clock is equal to the bit."""
     for read in (RunDir.read_metrics, RunDir.read_gradflow):
@@ -77,8 +94,7 @@ def straight(tmp_path_factory):
 def test_a_run_stopped_at_any_point_and_resumed_equals_an_uninterrupted_one(tmp_path, straight, tick):
     for arch in ("plain", "resnet"):
         config, out = config_for(arch=arch), tmp_path / arch
-        with pytest.raises(StoppedError, match="SIGTERM"):
-            train(config, out, reporter=StopAt(tick))
+        stop(config, out, tick)
         assert RunDir(out).status() == "incomplete"
         result = train(config, out)
         assert not result.was_complete
@@ -102,8 +118,7 @@ def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(tmp_path, str
 def test_a_run_without_momentum_can_be_stopped_and_resumed(tmp_path):
     config = config_for(momentum=0.0)
     whole = train(config, tmp_path / "whole").run
-    with pytest.raises(StoppedError):
-        train(config, tmp_path / "halves", reporter=StopAt(2))
+    stop(config, tmp_path / "halves", 2)
     assert_same_numbers(train(config, tmp_path / "halves").run, whole)
 
 
@@ -111,40 +126,25 @@ def test_a_run_without_momentum_can_be_stopped_and_resumed(tmp_path):
 def test_a_compiled_run_stopped_and_resumed_equals_an_uninterrupted_one(tmp_path, arch):
     config = config_for(arch=arch, compile="on", epochs=2, depth=8, limit_train=200)
     whole = train(config, tmp_path / "whole").run
-    with pytest.raises(StoppedError):
-        train(config, tmp_path / "halves", reporter=StopAt(1))
+    stop(config, tmp_path / "halves", 1)
     assert_same_numbers(train(config, tmp_path / "halves").run, whole)
 
 
 def test_a_run_killed_between_two_checkpoints_resumes_from_the_last_one(tmp_path, straight):
-    class Crash(Reporter):
-        def tick(self, tick):
-            if tick.step == 8:
-                raise RuntimeError("power cut")
-
-    config, options = config_for(), RunOptions(save_every=SaveEvery(2, "steps"))
+    config, options, seen = config_for(), RunOptions(save_every=SaveEvery(2, "steps")), []
+    crashing = reporting(tick=lambda tick: tick.step == 8 and power_cut())
     with pytest.raises(RuntimeError, match="power cut"):
-        train(config, tmp_path / "run", options=options, reporter=Crash())
-    seen = []
-
-    class Watch(Reporter):
-        def tick(self, tick):
-            seen.append((tick.phase, tick.step))
-
-    result = train(config, tmp_path / "run", options=options, reporter=Watch())
-    assert seen[0] == ("evaluate", 6)  # step 6, the last of its epoch, was saved
+        train(config, tmp_path / "run", options=options, reporter=crashing)
+    result = train(config, tmp_path / "run", options=options, reporter=reporting(tick=seen.append))
+    assert (seen[0].phase, seen[0].step) == ("evaluate", 6)  # step 6, the last of its epoch, was saved
     assert_same_numbers(result.run, straight["resnet"])
 
 
 def test_a_run_without_a_checkpoint_starts_again_without_duplicate_rows(tmp_path, straight):
-    class Crash(Reporter):
-        def epoch(self, metrics):
-            if metrics.epoch == 2:
-                raise RuntimeError("power cut")
-
     config, never = config_for(), RunOptions(save_every=SaveEvery(1000, "minutes"))
+    crashing = reporting(epoch=lambda metrics: metrics.epoch == 2 and power_cut())
     with pytest.raises(RuntimeError, match="power cut"):
-        train(config, tmp_path / "run", options=never, reporter=Crash())
+        train(config, tmp_path / "run", options=never, reporter=crashing)
     assert RunDir(tmp_path / "run").read_metrics()["epoch"].tolist() == [1, 2]
     assert_same_numbers(train(config, tmp_path / "run").run, straight["resnet"])
 
@@ -152,25 +152,20 @@ def test_a_run_without_a_checkpoint_starts_again_without_duplicate_rows(tmp_path
 def test_checkpoints_can_be_saved_every_few_epochs(tmp_path):
     run, saved = RunDir(tmp_path / "run"), []
 
-    class Watch(Reporter):
-        def epoch(self, metrics):
-            state = read_metadata(run.checkpoint_path.read_bytes())["state"] if run.checkpoint_path.exists() else "{}"
-            saved.append(json.loads(state).get("epochs_done"))
+    def note_saved_epochs(_):
+        state = read_metadata(run.checkpoint_path.read_bytes())["state"] if run.checkpoint_path.exists() else "{}"
+        saved.append(json.loads(state).get("epochs_done"))
 
     options = RunOptions(save_every=SaveEvery(2, "epochs"))
-    train(config_for(epochs=5), run.path, options=options, reporter=Watch())
+    train(config_for(epochs=5), run.path, options=options, reporter=reporting(epoch=note_saved_epochs))
     assert saved == [None, 2, 2, 4, 5]
 
 
 def test_checkpoints_can_be_saved_by_the_minute(tmp_path):
-    config, options = config_for(epochs=1), RunOptions(save_every=SaveEvery(1e-9, "minutes"))
-    saved = []
-
-    class Watch(Reporter):
-        def tick(self, tick):
-            saved.append(RunDir(tmp_path / "run").checkpoint_path.exists())
-
-    train(config, tmp_path / "run", options=options, reporter=Watch())
+    run, saved = RunDir(tmp_path / "run"), []
+    watch = reporting(tick=lambda _: saved.append(run.checkpoint_path.exists()))
+    options = RunOptions(save_every=SaveEvery(1e-9, "minutes"))
+    train(config_for(epochs=1), run.path, options=options, reporter=watch)
     assert saved[:2] == [False, True]
 
 
@@ -181,18 +176,8 @@ def test_ctrl_c_has_its_own_exit_code(tmp_path):
 
 
 def test_a_signal_at_the_very_end_lets_the_run_finish(tmp_path, straight):
-    # the last tick of the run is an evaluated batch of the last epoch
-    ticks = []
-
-    class Count(Reporter):
-        def tick(self, tick):
-            ticks.append(tick)
-
-        def epoch(self, metrics):
-            if metrics.epoch == 3:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    result = train(config_for(), tmp_path / "run", reporter=Count())
+    late = reporting(epoch=lambda metrics: metrics.epoch == 3 and os.kill(os.getpid(), signal.SIGTERM))
+    result = train(config_for(), tmp_path / "run", reporter=late)
     assert result.run.status() == "complete"
     assert_same_numbers(result.run, straight["resnet"])
 
@@ -235,10 +220,8 @@ def test_unreadable_data_leave_no_run_folder_behind(tmp_path):
 
 
 def test_a_run_is_resumed_only_with_the_data_it_began_with(tmp_path, monkeypatch):
-
     config = config_for()
-    with pytest.raises(StoppedError):
-        train(config, tmp_path / "run", reporter=StopAt(2))
+    stop(config, tmp_path / "run", 2)
     other = load_source("digits", None)
     other = msgspec.structs.replace(other, test=other.train)
     monkeypatch.setattr("resnet_cli.data.digits.load_digits", lambda: other)
@@ -248,8 +231,7 @@ def test_a_run_is_resumed_only_with_the_data_it_began_with(tmp_path, monkeypatch
 
 def test_a_damaged_checkpoint_is_named_and_not_overwritten(tmp_path):
     config = config_for()
-    with pytest.raises(StoppedError):
-        train(config, tmp_path / "run", reporter=StopAt(4))
+    stop(config, tmp_path / "run", 4)
     path = RunDir(tmp_path / "run").checkpoint_path
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(RunFileError, match=r"resume\.safetensors cannot be resumed from.*--overwrite"):
@@ -270,8 +252,7 @@ def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_is_refused_when_rep
 
 def test_the_summary_of_a_resumed_run_covers_the_epochs_before(tmp_path):
     config = config_for()
-    with pytest.raises(StoppedError):
-        train(config, tmp_path / "run", reporter=StopAt(9))
+    stop(config, tmp_path / "run", 9)
     result = train(config, tmp_path / "run")
     rows = result.run.read_epochs()
     assert [row.epoch for row in rows] == [1, 2, 3]
@@ -283,8 +264,7 @@ def test_the_summary_of_a_resumed_run_covers_the_epochs_before(tmp_path):
 
 def test_a_run_whose_metrics_lost_an_epoch_is_not_resumed(tmp_path):
     config = config_for()
-    with pytest.raises(StoppedError):
-        train(config, tmp_path / "run", reporter=StopAt(9))
+    stop(config, tmp_path / "run", 9)
     RunDir(tmp_path / "run").metrics_path.unlink()
     with pytest.raises(RunFileError, match=r"metrics\.csv lacks some of the \d epochs before the checkpoint"):
         train(config, tmp_path / "run")

@@ -33,14 +33,11 @@ def failing(error):
 
 class TestWriteAtomic:
     @pytest.mark.parametrize("data", [b"", b"new", bytes(range(256)) * 5000])
-    def test_the_new_content_replaces_the_old(self, path, data):
-        write_atomic(path, data)
-        assert path.read_bytes() == data
-        assert os.listdir(path.parent) == ["summary.json"]
-
-    def test_a_new_file_is_written(self, tmp_path):
-        write_atomic(tmp_path / "run.json", b"{}")
-        assert (tmp_path / "run.json").read_bytes() == b"{}"
+    def test_the_new_content_replaces_the_old_if_there_is_any(self, path, data):
+        for name in ("summary.json", "new.json"):
+            write_atomic(path.with_name(name), data)
+            assert path.with_name(name).read_bytes() == data
+        assert sorted(os.listdir(path.parent)) == ["new.json", "summary.json"]
 
     @pytest.mark.parametrize("step", ["fsync", "replace", "fchmod"])
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -95,16 +92,13 @@ class TestWriteAtomic:
 
 
 class TestAppendDurably:
-    def test_data_are_appended_to_the_end(self, path):
+    def test_data_are_appended_to_the_end_and_on_the_disk_when_the_call_returns(self, path, monkeypatch):
+        synced = []
+        monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
         append_durably(path, b"+1\n")
         append_durably(path, b"+2\n")
         assert path.read_bytes() == b"old+1\n+2\n"
-
-    def test_appended_data_are_on_the_disk_when_the_call_returns(self, path, monkeypatch):
-        synced = []
-        monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
-        append_durably(path, b"+1")
-        assert synced == [5]
+        assert synced == [6, 9]
 
     def test_a_failed_sync_is_reported(self, path, monkeypatch):
         monkeypatch.setattr(os, "fsync", failing(OSError(5, "Input/output error")))
