@@ -5,7 +5,6 @@ import json
 import shutil
 from collections import OrderedDict
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -138,7 +137,7 @@ def test_last_weights_give_the_metrics_that_training_recorded(trained, document)
     assert result["error_pct"] == summary.last.test_error_pct
     assert result["loss"] == pytest.approx(summary.last.test_loss, rel=1e-6)
     expected = evaluate_predictions(predictions.logits, predictions.labels, tuple("0123456789"))
-    assert result["confusion_matrix"] == expected.confusion.tolist()
+    assert result["confusion_matrix"] == expected.confusion_matrix.tolist()
     assert (result["weights"]["which"], result["best_chosen_on"]) == ("last", None)
 
 
@@ -384,48 +383,44 @@ def test_a_path_without_run_or_weights_is_rejected(tmp_path, rejection):
     assert "omit --which" in rejection(text, "--which", "best")
 
 
-def test_the_page_shows_all_metrics_within_eighty_columns(trained):
-    result = evaluate_saved(trained, which="best", options=EvalOptions(device="cpu"))
-    named = tuple(msgspec.structs.replace(one, name=name) for one, name in zip(
-        result.metrics.classes,
-        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        strict=True,
-    ))  # fmt: skip
-    text = rendered(result, msgspec.structs.replace(result.metrics, classes=named), 80)
+@pytest.fixture
+def page(trained):
+    """Lay out an evaluation of the run, with other metrics in place of its own, in 80 columns."""
+
+    def page_(metrics):
+        report = evaluate_saved(trained, EvalOptions(device="cpu"))
+        console = Console(file=io.StringIO(), width=80, markup=False, highlight=False)
+        console.print(evaluate_command._page(report._replace(metrics=metrics), 80))
+        return console.file.getvalue()
+
+    return page_
+
+
+def test_the_page_shows_all_metrics_within_eighty_columns(trained, page):
+    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    predictions = RunDir(trained).read_predictions()
+    metrics = evaluate_predictions(predictions.logits, predictions.labels, names)
+    text = page(metrics)
     assert max(map(len, text.splitlines())) <= 80
     for words in "accuracy", "error", "cross-entropy (NLL)", "Brier", "ECE (15 bins)", "precision", "recall", "F1":
         assert words in text
-    assert f"{result.metrics.accuracy_pct:.2f} %" in text
+    assert f"{metrics.accuracy_pct:.2f} %" in text
     matrix_row = next(line for line in text.splitlines() if line.startswith("automobile  ") and "–" not in line)
     counts = [0 if cell == "·" else int(cell) for cell in matrix_row.split()[1:]]
-    assert counts == result.metrics.confusion[1].tolist()
+    assert counts == metrics.confusion_matrix[1].tolist()
 
 
-def rendered(result, metrics, width):
-    console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
-    console.print(evaluate_command._page(result._replace(metrics=metrics), width))
-    return console.file.getvalue()
-
-
-def test_a_matrix_too_wide_for_the_terminal_becomes_a_list_of_frequent_confusions(trained):
-    result = evaluate_saved(trained, options=EvalOptions(device="cpu"))
+def test_a_matrix_too_wide_for_the_terminal_becomes_a_list_of_frequent_confusions(page):
     labels = np.repeat(np.arange(100), 3)
     logits = np.eye(100)[labels]
-    logits[:2, 1] = 5.0  # two of class 0 and one of class 7 are taken for class 1
-    logits[21, 1] = 5.0
-    metrics = evaluate_predictions(logits, labels, [f"class {n}" for n in range(100)])
-    lines = [
-        line.split() for line in rendered(result, metrics, 80).partition("most frequent confusions")[2].splitlines()
-    ]
-    assert lines[2] == ["class", "0", "class", "1", "2"]
-    assert lines[3] == ["class", "7", "class", "1", "1"]
-    assert len(lines) == 4
+    logits[[0, 1, 21], 1] = 5.0  # two of class 0 and one of class 7 are taken for class 1
+    text = page(evaluate_predictions(logits, labels, [f"class {n}" for n in range(100)]))
+    lines = [line.split() for line in text.partition("most frequent confusions")[2].splitlines()]
+    assert lines[2:] == [["class", "0", "class", "1", "2"], ["class", "7", "class", "1", "1"]]
 
 
-def test_similar_class_names_are_numbered_and_undefined_metrics_are_dashes(trained):
-    result = evaluate_saved(trained, options=EvalOptions(device="cpu"))
-    metrics = evaluate_predictions(np.eye(3)[[0, 0]], np.array([0, 1]), ("class a", "class b", "class\x1b[2J c"))
-    text = rendered(result, metrics, 80)
+def test_similar_class_names_are_numbered_and_undefined_metrics_are_dashes(page):
+    text = page(evaluate_predictions(np.eye(3)[[0, 0]], np.array([0, 1]), ("class a", "class b", "class\x1b[2J c")))
     assert "0 class a" in text
     assert "\x1b" not in text
     absent = next(line for line in text.splitlines() if line.startswith("class\\x1b"))

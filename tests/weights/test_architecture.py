@@ -7,7 +7,7 @@ import torch
 from weight_files import rejection, save_zip, small_network
 
 from resnet_cli.errors import InputError
-from resnet_cli.weights.architecture import find_architecture, find_state_dict
+from resnet_cli.weights.architecture import find_architectures, find_state_dict
 
 
 def stages(*counts, extra=()):
@@ -111,4 +111,4 @@ def test_attributes_from_a_pickle_do_not_replace_methods(path):
     weight = torch.nn.Parameter(torch.zeros(10, 64))
     weight.detach = weight.numel = "not callable"
     state["fc.weight"] = weight
-    assert find_architecture(path, find_state_dict(path, state).entries) == (8, False, 10)
+    assert find_architectures(path, find_state_dict(path, state).entries)[0] == ("resnet", 8, "A", 10)

@@ -43,7 +43,7 @@ def large_confusion(data: FigureData) -> PlotResult:
 
 def _counts_of(run: Run) -> Labels:
     predictions = run.dir.read_predictions(len(run.record.dataset.classes))
-    return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion
+    return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion_matrix
 
 
 def _confusion(data: FigureData, depth: int) -> PlotResult:
