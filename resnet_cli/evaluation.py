@@ -132,7 +132,10 @@ def evaluate_saved(path: Path, options: EvalOptions | None = None, *, progress: 
     config = weights.config or make_config(arch=architecture.arch, depth=architecture.depth)
     setup = decide(msgspec.structs.replace(config, compile="off", device=options.device, precision=options.precision))
     model = weights.build(architecture).to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    predictor = Predictor(model, _normalizer(normalization, dataset, setup.device), setup)
+    statistics = msgspec.structs.replace(
+        dataset, mean=normalization.mean or dataset.mean, std=normalization.std or dataset.std
+    )
+    predictor = Predictor(model, Normalizer.for_dataset(statistics, normalization.kind, setup.device), setup)
     logits = _predict(predictor, images, options.batch_size or predictor.batch_size, setup.device, progress)
     if num_bad := int((~np.isfinite(logits)).any(axis=1).sum()):
         raise InputError(
@@ -210,12 +213,6 @@ def _choose_normalization(saved: _SavedNetwork, dataset: Dataset, options: EvalO
         source = "the file's metadata" if weights.config else f"the format {weights.format}"
         return _Normalization("channel", *weights.normalization, source)
     return _Normalization("channel", dataset.mean, dataset.std, dataset.display_name)
-
-
-def _normalizer(used: _Normalization, dataset: Dataset, device: torch.device) -> Normalizer:
-    if used.mean and used.std:
-        dataset = msgspec.structs.replace(dataset, mean=used.mean, std=used.std)
-    return Normalizer.for_dataset(dataset, used.kind, device)
 
 
 def _predict(predictor: Predictor, images: Images, batch_size: int, device: torch.device, progress: Progress) -> Logits:

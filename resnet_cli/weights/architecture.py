@@ -1,7 +1,7 @@
 """Recognition of an architecture by the names and shapes in a state dict, and validation of its tensors."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -82,7 +82,7 @@ def find_state_dict(path: Path, content: Any) -> StateDict:
     raise InputError(f"{path} nests its state dict more than {_MAX_NESTING - 1} levels deep", hint="save it directly")
 
 
-def _with_our_names(path: Path, raw: Mapping[Any, Any], conventions: set[Convention]) -> StateDict:
+def _with_our_names(path: Path, raw: dict[Any, Any], conventions: set[Convention]) -> StateDict:
     entries: dict[str, Any] = {}
     for key, value in raw.items():
         if not isinstance(key, str):
@@ -98,7 +98,7 @@ def _with_our_names(path: Path, raw: Mapping[Any, Any], conventions: set[Convent
     return StateDict(entries, conventions)
 
 
-def find_architectures(path: Path, entries: Mapping[str, Any]) -> tuple[Architecture, ...]:
+def find_architectures(path: Path, entries: dict[str, Any]) -> tuple[Architecture, ...]:
     """Find the architectures with the names in a state dict and the shape of its `fc.weight`.
 
     Returns:
@@ -134,7 +134,7 @@ def build_without_memory(architecture: Architecture) -> CifarNet:
         return CifarNet(architecture.depth, architecture.shortcut, architecture.num_classes)
 
 
-def validate_tensors(path: Path, entries: Mapping[str, Any], architecture: Architecture) -> dict[str, Tensor]:
+def validate_tensors(path: Path, entries: dict[str, Any], architecture: Architecture) -> dict[str, Tensor]:
     """Check and convert the tensors of a network.
 
     Returns:
@@ -147,22 +147,21 @@ def validate_tensors(path: Path, entries: Mapping[str, Any], architecture: Archi
     network = f"a {architecture.depth}-layer network" + (" with projections" if architecture.shortcut == "B" else "")
     expected = build_without_memory(architecture).state_dict()
     # PyTorch before 0.4.1 stored no counters, and evaluation does not use them
-    counters = {name for name in expected if name.endswith(".num_batches_tracked")}
-    if missing := [name for name in expected if name not in entries and name not in counters]:
+    counters = [name for name in expected if name.endswith(".num_batches_tracked")]
+    entries = dict.fromkeys(counters, torch.zeros((), dtype=torch.int64)) | entries
+    if missing := [name for name in expected if name not in entries]:
         raise InputError(f"{path} lacks {_first_of(missing)} of {network}")
     if unexpected := [name for name in entries if name not in expected]:
         raise InputError(f"{path} contains {_first_of(unexpected)}, which {network} does not have")
-    zero = torch.zeros((), dtype=torch.int64)
-    return {
-        name: _of_shape(path, name, entries.get(name, zero), ()).to(torch.int64, copy=True)
-        if name in counters
-        else _weight(path, name, entries[name], tuple(like.shape))
-        for name, like in expected.items()
-    }
+    return {name: _convert(path, name, entries[name], like) for name, like in expected.items()}
 
 
-def _weight(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
-    tensor = _of_shape(path, name, value, shape)
+def _convert(path: Path, name: str, value: Any, like: Tensor) -> Tensor:
+    tensor = _dense(path, name, value)
+    if tensor.shape != like.shape:
+        raise InputError(f"{path}: {name} has shape {_times(tensor.shape)}; expected {_times(like.shape)}")
+    if like.dtype == torch.int64:
+        return tensor.to(torch.int64, copy=True)
     if not tensor.is_floating_point():
         raise InputError(f"{path}: {name} has type {tensor.dtype}; expected floating-point numbers")
     single = tensor.to(torch.float32, copy=True).contiguous()
@@ -171,13 +170,6 @@ def _weight(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> Tensor
     if name.endswith(".running_var") and bool((single < 0).any()):
         raise InputError(f"{path}: {name} contains a negative variance")
     return single
-
-
-def _of_shape(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
-    tensor = _dense(path, name, value)
-    if tuple(tensor.shape) != shape:
-        raise InputError(f"{path}: {name} has shape {_times(tensor.shape)}; expected {_times(shape)}")
-    return tensor
 
 
 def _dense(path: Path, name: str, value: Any) -> Tensor:

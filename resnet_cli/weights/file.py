@@ -100,19 +100,19 @@ def read_weights(path: Path) -> WeightFile:
         InputError: the file is unreadable, damaged or unsafe, or contains another network; the message says what was
             found and what was expected.
     """
-    content = read_content(path)
-    if content.metadata.get("format") == "resnet-cli checkpoint":
+    content, metadata = read_content(path)
+    if metadata.get("format") == "resnet-cli checkpoint":
         raise InputError(
             f"{path} is a checkpoint for resuming, not a weight file",
             hint=f"pass the run directory, or weights/last.safetensors next to {path.parent.name}/",
         )
-    found = find_state_dict(path, content.value)
+    found = find_state_dict(path, content)
     candidates = find_architectures(path, found.entries)
     state_dict = validate_tensors(path, found.entries, candidates[0])
-    if content.metadata.get("format") != "resnet-cli":
-        file_format, normalization = _recognise_format(found, candidates[0], content.metadata)
+    if metadata.get("format") != "resnet-cli":
+        file_format, normalization = _recognise_format(found, candidates[0], metadata)
         return WeightFile(path, file_format, state_dict, candidates, None, normalization)
-    config, normalization = _read_metadata(path, content.metadata)
+    config, normalization = _read_metadata(path, metadata)
     ours = Architecture(config.arch, config.depth, config.shortcut, candidates[0].num_classes)
     if ours not in candidates:
         raise InputError(f"{path} has the metadata of {config.network}, but the tensors of another network")
