@@ -85,16 +85,11 @@ class _SavedNetwork(NamedTuple):
     which: Which | None = None
     record: RunRecord | None = None
     status: str | None = None
+    best_chosen_on: Literal["val", "test"] | None = None
 
     def matches(self, dataset: Dataset) -> bool | None:
         """Whether the run was trained on `dataset`; None for a weight file."""
         return None if self.record is None else dataset.fingerprint == self.record.dataset.fingerprint
-
-    @property
-    def best_chosen_on(self) -> Literal["val", "test"] | None:
-        if self.record is None or self.which != "best":
-            return None
-        return "val" if self.record.dataset.num_val else "test"
 
 
 class _Normalization(NamedTuple):
@@ -162,7 +157,9 @@ def evaluate_saved(path: Path, options: EvalOptions | None = None, *, progress: 
 def _open(path: Path, which: Which | None) -> _SavedNetwork:
     if os.path.isdir(path):
         run, which = RunDir(path), which or "last"
-        return _SavedNetwork(path, load_run_weights(run, which), which, run.read_record(), run.status())
+        weights, record = load_run_weights(run, which), run.read_record()
+        selected_on: Literal["val", "test"] = "val" if record.dataset.num_val else "test"
+        return _SavedNetwork(path, weights, which, record, run.status(), selected_on if which == "best" else None)
     if which is not None and os.path.exists(path):
         raise UsageError(f"--which {which} applies to runs, but {path} is a file", hint="omit --which")
     return _SavedNetwork(path, read_weights(path))

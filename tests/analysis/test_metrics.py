@@ -80,19 +80,19 @@ def test_every_class_has_wilson_intervals_of_its_own_counts(metrics):
     assert (metrics.accuracy_low_pct, metrics.accuracy_high_pct) == (100 * low, 100 * high)
 
 
-def test_a_class_that_is_never_predicted_has_no_precision_but_zero_recall_and_f1():
-    metrics = evaluate_predictions(np.array([[2.0, 1.0], [2.0, 1.0]]), np.array([0, 1]), ("a", "b"))
-    never = metrics.per_class[1]
-    assert math.isnan(never.precision)
-    assert math.isnan(never.precision_low)
-    assert (never.recall, never.f1, never.num_predicted) == (0.0, 0.0, 0)
-
-
-def test_a_class_that_neither_occurs_nor_is_predicted_has_no_metrics():
-    metrics = evaluate_predictions(np.array([[2.0, 1.0, 0.0]]), np.array([0]), ("a", "b", "c"))
-    absent = metrics.per_class[2]
-    assert all(map(math.isnan, (absent.precision, absent.recall, absent.recall_high, absent.f1)))
+def test_a_share_of_nothing_is_undefined():
+    metrics = evaluate_predictions(np.array([[2.0, 1.0, 0.0]] * 2), np.array([0, 1]), "abc")
+    _, never_predicted, absent = metrics.per_class
+    assert (never_predicted.recall, never_predicted.f1, never_predicted.num_predicted) == (0.0, 0.0, 0)
     assert absent.support == 0
+    undefined = (
+        never_predicted.precision,
+        never_predicted.precision_low,
+        absent.precision,
+        absent.recall_high,
+        absent.f1,
+    )
+    assert all(map(math.isnan, undefined))
 
 
 def test_calibration_error_equals_a_value_computed_by_hand():
@@ -136,14 +136,14 @@ def test_brier_score_confidence_and_entropy_equal_values_computed_by_hand():
 
 
 def test_huge_logits_do_not_overflow():
-    metrics = evaluate_predictions(np.array([[1e30, 0.0], [500.0, -500.0]], np.float32), np.array([0, 1]), ("a", "b"))
+    metrics = evaluate_predictions(np.array([[1e30, 0.0], [500.0, -500.0]], np.float32), np.array([0, 1]), "ab")
     assert metrics.loss == pytest.approx(500.0)
     assert metrics.mean_entropy == pytest.approx(0.0)
     assert metrics.brier == pytest.approx(1.0)
 
 
 def test_the_first_of_tied_logits_is_the_prediction():
-    metrics = evaluate_predictions(np.zeros((2, 2)), np.array([0, 1]), ("a", "b"))
+    metrics = evaluate_predictions(np.zeros((2, 2)), np.array([0, 1]), "ab")
     np.testing.assert_array_equal(metrics.confusion_matrix, [[1, 0], [1, 0]])
 
 

@@ -89,8 +89,7 @@ def test_a_file_without_a_state_dict_is_rejected_naming_its_type(path, value, ki
 
 
 def test_a_file_with_several_state_dicts_is_rejected(path):
-    state = small_network().state_dict()
-    assert "state_dict, model" in rejection(save_zip({"model": state, "state_dict": state}, path))
+    assert "state_dict, model" in rejection(save_zip({"model": {}, "state_dict": {}}, path))
 
 
 def test_a_dictionary_that_contains_itself_is_rejected(path):
