@@ -1,6 +1,8 @@
 """`resnet eval`: metrics of a trained network, from a run directory or a weight file."""
 
+import functools
 import math
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +17,7 @@ from resnet_cli.errors import UsageError
 from resnet_cli.util.text import printable
 
 if TYPE_CHECKING:
-    from resnet_cli.analysis.metrics import Metrics, Proportion
+    from resnet_cli.analysis.metrics import Metrics
     from resnet_cli.evaluation import EvalReport
 
 # One string per paragraph: this markup mode keeps line breaks.
@@ -35,6 +37,8 @@ HELP = "\n\n".join(
         "  resnet eval runs/demo-resnet-56 --json | jq .accuracy_pct",
     )
 )
+
+_rgb = functools.partial(typer.Option, show_default=False, metavar="R,G,B", rich_help_panel="Data")
 
 
 @config_options(
@@ -57,22 +61,10 @@ def command(
     ] = None,
     given: dict[str, Any],
     mean: Annotated[
-        str | None,
-        typer.Option(
-            show_default=False,
-            metavar="R,G,B",
-            rich_help_panel="Data",
-            help="Per-channel mean for pixels in [0, 1] (default: from the file, else from the dataset).",
-        ),
+        str | None, _rgb(help="Per-channel mean for pixels in [0, 1] (default: from the file, else from the dataset).")
     ] = None,
     std: Annotated[
-        str | None,
-        typer.Option(
-            show_default=False,
-            metavar="R,G,B",
-            rich_help_panel="Data",
-            help="Per-channel standard deviation for pixels in [0, 1]; required with --mean.",
-        ),
+        str | None, _rgb(help="Per-channel standard deviation for pixels in [0, 1]; required with --mean.")
     ] = None,
     data_dir: DataDir = None,
     split: Annotated[
@@ -98,13 +90,13 @@ def command(
     from resnet_cli.evaluation import EvalOptions, evaluate_saved
 
     options = EvalOptions(
-        **given, data_dir=data_dir, split=split, mean=mean_values, std=std_values, allow_other_data=allow_other_data,
-        batch_size=batch_size,
+        **given, which=which, data_dir=data_dir, split=split, mean=mean_values, std=std_values,
+        allow_other_data=allow_other_data, batch_size=batch_size,
     )  # fmt: skip
     output = Output(json=json, quiet=quiet)
     with output.progress() as progress:
-        report = evaluate_saved(path, which=which, options=options, progress=progress)
-    for note in report.notes:
+        report = evaluate_saved(path, options, progress=progress)
+    for note in report.details["notes"]:
         output.note(f"note: {note}")
     output.result(report.to_dict(), None if json else _page(report, output.stdout.width))
 
@@ -113,7 +105,7 @@ def _triple(option: str, text: str | None) -> tuple[float, float, float] | None:
     if text is None:
         return None
     try:
-        red, green, blue = (float(part) for part in text.split(","))
+        red, green, blue = map(float, text.split(","))
     except ValueError:
         raise UsageError(
             f"{option} must be three numbers (got {text!r})", hint=f"use {option} 0.49,0.48,0.45"
@@ -121,39 +113,42 @@ def _triple(option: str, text: str | None) -> tuple[float, float, float] | None:
     return red, green, blue
 
 
-def _page(report: "EvalReport", width: int) -> RenderableType:
+def _page(report: "EvalReport", width: int) -> Group:
     """Lay out summary, per-class table and confusion matrix in `width` columns."""
-    parts: list[RenderableType] = [_summary(report)]
+    parts: list[RenderableType] = [_summary(report.metrics, report.details)]
     for title, table in (_per_class(report.metrics), _confusion(report.metrics, width)):
-        parts += [Text(), Text(title, style="bold"), table]
+        parts += [Text(f"\n{title}", style="bold"), table]
     return Group(*parts)
 
 
-def _summary(report: "EvalReport") -> Table:
-    metrics, data, used = report.metrics, report.data, report.normalization
-    origin = report.which or f"format {report.weights_format}"
-    if report.best_chosen_on:
-        origin += f", chosen on the {'validation' if report.best_chosen_on == 'val' else 'test'} set"
-    numbers = f"mean {_list(used.mean)}, std {_list(used.std)}" if used.mean and used.std else "mean image, std 1"
-    rows = {
-        "network": f"{report.architecture.name}, {report.architecture.num_classes} classes",
-        "weights": f"{printable(str(report.weights_path))} ({origin})",
-        "data": f"{printable(data.display_name)}, {data.split}, {metrics.num_examples:,} images",
-        "normalisation": f"{numbers} ({printable(used.source)})",
-        "device": f"{report.device}, {report.precision}",
-        "accuracy": f"{metrics.accuracy_pct:.2f} %   {metrics.num_correct:,} of {metrics.num_examples:,}; "
-        f"95 % interval {_interval(metrics.accuracy, 2)}",
-        "error": f"{metrics.error_pct:.2f} %",
-        "cross-entropy (NLL)": f"{metrics.loss:.4f} nats",
-        "Brier score": f"{metrics.brier:.4f}",
-        "ECE (15 bins)": f"{metrics.ece_pct:.2f} %",
-        "confidence": f"mean {100 * metrics.mean_confidence:.2f} %; mean entropy {metrics.mean_entropy:.4f} nats",
-    }
+def _summary(metrics: "Metrics", details: dict[str, Any]) -> Table:
+    weights, dataset, used = details["weights"], details["dataset"], details["normalization"]
+    origin = weights["which"] or f"format {weights['format']}"
+    if chosen_on := details["best_chosen_on"]:
+        origin += f", chosen on the {'validation' if chosen_on == 'val' else 'test'} set"
+    mean, std = (", ".join(f"{value:g}" for value in used[name] or ()) for name in ("mean", "std"))
+    numbers = f"mean {mean}, std {std}" if mean else "mean image, std 1"
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(name, value)
+    for row in (
+        ("network", f"{details['network']['name']}, {details['network']['num_classes']} classes"),
+        ("weights", f"{printable(weights['path'])} ({origin})"),
+        ("data", f"{printable(dataset['display_name'])}, {dataset['split']}, {metrics.num_examples:,} images"),
+        ("normalisation", f"{numbers} ({printable(used['source'])})"),
+        ("device", f"{details['device']}, {details['precision']}"),
+        (
+            "accuracy",
+            f"{metrics.accuracy_pct:.2f} %   {metrics.num_correct:,} of {metrics.num_examples:,}; "
+            f"95 % interval {metrics.accuracy_low_pct:.2f}–{metrics.accuracy_high_pct:.2f}",
+        ),
+        ("error", f"{metrics.error_pct:.2f} %"),
+        ("cross-entropy (NLL)", f"{metrics.loss:.4f} nats"),
+        ("Brier score", f"{metrics.brier:.4f}"),
+        ("ECE (15 bins)", f"{metrics.ece_pct:.2f} %"),
+        ("confidence", f"mean {100 * metrics.mean_confidence:.2f} %; mean entropy {metrics.mean_entropy:.4f} nats"),
+    ):
+        table.add_row(*row)
     return table
 
 
@@ -162,11 +157,11 @@ def _per_class(metrics: "Metrics") -> tuple[str, Table]:
     table.add_column("class", max_width=20, overflow="ellipsis", no_wrap=True)
     for name in ("n", "precision", "", "recall", "", "F1"):
         table.add_column(name, justify="right", no_wrap=True)
-    for one in metrics.classes:
+    for one in metrics.per_class:
         table.add_row(
             printable(one.name), f"{one.support:,}",
-            _percent(one.precision.value), _interval(one.precision, 1),
-            _percent(one.recall.value), _interval(one.recall, 1), _percent(one.f1),
+            _percent(one.precision), _percent(one.precision_low, one.precision_high),
+            _percent(one.recall), _percent(one.recall_low, one.recall_high), _percent(one.f1),
         )  # fmt: skip
     return "per class, in % with 95 % intervals (no interval for F1)", table
 
@@ -176,53 +171,42 @@ _LABEL_WIDTH, _HEAD_WIDTH = 12, 5
 
 def _confusion(metrics: "Metrics", width: int) -> tuple[str, Table]:
     """Build the confusion matrix or, if it is wider than `width`, a list of the most frequent confusions."""
-    names = [printable(one.name) for one in metrics.classes]
+    names = [printable(one.name) for one in metrics.per_class]
     heads = [name[:_HEAD_WIDTH] for name in names]
     if len(set(heads)) < len(heads):  # names with the same start are shown as numbers
         heads = [str(index) for index in range(len(names))]
         names = [f"{index} {name}" for index, name in enumerate(names)]
-    counts = metrics.confusion
-    cell = max(len(str(counts.max())), *map(len, heads))
+    cell = max(len(str(metrics.confusion_matrix.max())), *map(len, heads))
     if _LABEL_WIDTH + len(names) * (cell + 1) > width:
         return _frequent_confusions(metrics)
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", width=_LABEL_WIDTH - 1, overflow="ellipsis", no_wrap=True)
     for head in heads:
         table.add_column(head, justify="right", width=cell, no_wrap=True)
-    for row, name in enumerate(names):
-        cells = [
-            Text(str(n) if n else "·", style="bold" if row == column else "") for column, n in enumerate(counts[row])
-        ]
+    for true, (name, counts) in enumerate(zip(names, metrics.confusion_matrix, strict=True)):
+        cells = [Text(str(count or "·")) for count in counts]
+        cells[true].stylize("bold")
         table.add_row(name, *cells)
     return "confusion matrix: rows are true classes, columns are predicted classes", table
 
 
 def _frequent_confusions(metrics: "Metrics", most: int = 15) -> tuple[str, Table]:
-    names = [printable(one.name) for one in metrics.classes]
-    pairs = [
-        (int(count), true, predicted)
-        for true, row in enumerate(metrics.confusion)
+    names = [printable(one.name) for one in metrics.per_class]
+    mistakes = Counter({
+        (true, predicted): count
+        for true, row in enumerate(metrics.confusion_matrix.tolist())
         for predicted, count in enumerate(row)
         if count and true != predicted
-    ]
+    })  # fmt: skip
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("true", "predicted"):
         table.add_column(name, max_width=20, overflow="ellipsis", no_wrap=True)
     table.add_column("images", justify="right")
-    for count, true, predicted in sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:most]:
+    for (true, predicted), count in mistakes.most_common(most):
         table.add_row(names[true], names[predicted], f"{count:,}")
     return "most frequent confusions (--json prints the whole matrix)", table
 
 
-def _percent(share: float) -> str:
-    return "—" if math.isnan(share) else f"{100 * share:.1f}"
-
-
-def _interval(proportion: "Proportion", digits: int) -> str:
-    if math.isnan(proportion.low):
-        return "—"
-    return f"{100 * proportion.low:.{digits}f}–{100 * proportion.high:.{digits}f}"
-
-
-def _list(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+def _percent(*shares: float) -> str:
+    """One share, or the two ends of an interval."""
+    return "—" if math.isnan(shares[0]) else "–".join(f"{100 * share:.1f}" for share in shares)

@@ -1,7 +1,7 @@
 """Recognition of an architecture by the names and shapes in a state dict, and validation of its tensors."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +15,6 @@ from resnet_cli.util.text import shorten
 
 # A ResNet-1202 has 7,220 tensors with option-B shortcuts.
 _MAX_ENTRIES = 100_000
-_MAX_NAME_LENGTH = 200
 _MAX_NESTING = 4
 _MAX_BLOCKS_PER_STAGE = (MAX_DEPTH - 2) // 6
 
@@ -50,25 +49,13 @@ class Architecture(NamedTuple):
         return f"{self.arch}-{self.depth}" + ("-B" if self.shortcut == "B" else "")
 
 
-class TensorLayout(NamedTuple):
-    """The part of an architecture that names and shapes of tensors reveal."""
-
-    depth: int
-    has_projection: bool
-    """Whether shortcuts are projections (option B); plain and option-A networks have the same tensors."""
-    num_classes: int
-
-
 class StateDict(NamedTuple):
     """Entries of a state dict under the names of `CifarNet`, not yet validated."""
 
     entries: dict[str, Any]
-    conventions: frozenset[Convention]
-    """Differences from a bare state dict with the names of `CifarNet`.
-
-    `container`: nested under a name such as `state_dict`; `wrapper`: prefixes `module.` or `_orig_mod.`;
-    `linear` and `shortcut`: other names of `fc` and `downsample`.
-    """
+    conventions: set[Convention]
+    """Differences from a bare state dict with the names of `CifarNet`: nested in a container, prefixes of a wrapper,
+    or other names of `fc` (linear) and `downsample` (shortcut)."""
 
 
 def find_state_dict(path: Path, content: Any) -> StateDict:
@@ -86,9 +73,8 @@ def find_state_dict(path: Path, content: Any) -> StateDict:
         entries = dict(dict.items(content))  # a pickle may replace the methods of an OrderedDict
         inner = [name for name in _CONTAINERS if isinstance(entries.get(name), dict)]
         if len(inner) > 1:
-            raise InputError(
-                f"{path} contains several state dicts: {', '.join(inner)}", hint="save one of them to its own file"
-            )
+            names = ", ".join(inner)
+            raise InputError(f"{path} contains several state dicts: {names}", hint="save one of them to its own file")
         if not inner:
             return _with_our_names(path, entries, conventions)
         content = entries[inner[0]]
@@ -96,13 +82,11 @@ def find_state_dict(path: Path, content: Any) -> StateDict:
     raise InputError(f"{path} nests its state dict more than {_MAX_NESTING - 1} levels deep", hint="save it directly")
 
 
-def _with_our_names(path: Path, raw: Mapping[Any, Any], conventions: set[Convention]) -> StateDict:
+def _with_our_names(path: Path, raw: dict[Any, Any], conventions: set[Convention]) -> StateDict:
     entries: dict[str, Any] = {}
     for key, value in raw.items():
         if not isinstance(key, str):
             raise _unknown_network(path, f"a name of type {type(key).__name__}")
-        if len(key) > _MAX_NAME_LENGTH:
-            raise _unknown_network(path, shorten(key, 60))
         name = key
         for convention, theirs, ours in _CONVENTIONS:
             name, count = theirs.subn(ours, name)
@@ -111,11 +95,14 @@ def _with_our_names(path: Path, raw: Mapping[Any, Any], conventions: set[Convent
         if name in entries:
             raise InputError(f"{path} contains {shorten(name, 60)} twice, under different names")
         entries[name] = value
-    return StateDict(entries, frozenset(conventions))
+    return StateDict(entries, conventions)
 
 
-def find_architecture(path: Path, entries: Mapping[str, Any]) -> TensorLayout:
-    """Derive depth, projections and number of classes from the names in a state dict and the shape of `fc.weight`.
+def find_architectures(path: Path, entries: dict[str, Any]) -> tuple[Architecture, ...]:
+    """Find the architectures with the names in a state dict and the shape of its `fc.weight`.
+
+    Returns:
+        One architecture, or an option-A residual and a plain network, which have the same tensors.
 
     Raises:
         InputError: the names are not those of a CIFAR network; the message lists what was found.
@@ -135,11 +122,19 @@ def find_architecture(path: Path, entries: Mapping[str, Any]) -> TensorLayout:
     weight = _dense(path, "fc.weight", entries["fc.weight"]) if "fc.weight" in entries else None
     if weight is None or weight.ndim != 2:
         raise _unknown_network(path, "no matrix fc.weight or linear.weight")
-    has_projection = any(".downsample." in name for name in entries)
-    return TensorLayout(6 * num_blocks[0] + 2, has_projection, weight.shape[0])
+    depth, num_classes = 6 * num_blocks[0] + 2, weight.shape[0]
+    if any(".downsample." in name for name in entries):
+        return (Architecture("resnet", depth, "B", num_classes),)
+    return Architecture("resnet", depth, "A", num_classes), Architecture("plain", depth, "none", num_classes)
 
 
-def validate_tensors(path: Path, entries: Mapping[str, Any], layout: TensorLayout) -> dict[str, Tensor]:
+def build_without_memory(architecture: Architecture) -> CifarNet:
+    """Build a network whose parameters have shapes but no values."""
+    with torch.device("meta"):
+        return CifarNet(architecture.depth, architecture.shortcut, architecture.num_classes)
+
+
+def validate_tensors(path: Path, entries: dict[str, Any], architecture: Architecture) -> dict[str, Tensor]:
     """Check and convert the tensors of a network.
 
     Returns:
@@ -149,26 +144,24 @@ def validate_tensors(path: Path, entries: Mapping[str, Any], layout: TensorLayou
     Raises:
         InputError: a tensor is missing, unexpected, not finite, or of another shape or type; the message names it.
     """
-    network = f"a {layout.depth}-layer network" + (" with projections" if layout.has_projection else "")
-    with torch.device("meta"):
-        expected = CifarNet(layout.depth, "B" if layout.has_projection else "A", layout.num_classes).state_dict()
+    network = f"a {architecture.depth}-layer network" + (" with projections" if architecture.shortcut == "B" else "")
+    expected = build_without_memory(architecture).state_dict()
     # PyTorch before 0.4.1 stored no counters, and evaluation does not use them
-    counters = {name for name in expected if name.endswith(".num_batches_tracked")}
-    if missing := [name for name in expected if name not in entries and name not in counters]:
+    counters = [name for name in expected if name.endswith(".num_batches_tracked")]
+    entries = dict.fromkeys(counters, torch.zeros((), dtype=torch.int64)) | entries
+    if missing := [name for name in expected if name not in entries]:
         raise InputError(f"{path} lacks {_first_of(missing)} of {network}")
     if unexpected := [name for name in entries if name not in expected]:
         raise InputError(f"{path} contains {_first_of(unexpected)}, which {network} does not have")
-    zero = torch.zeros((), dtype=torch.int64)
-    return {
-        name: _of_shape(path, name, entries.get(name, zero), ()).to(torch.int64, copy=True)
-        if name in counters
-        else _weight(path, name, entries[name], tuple(like.shape))
-        for name, like in expected.items()
-    }
+    return {name: _convert(path, name, entries[name], like) for name, like in expected.items()}
 
 
-def _weight(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
-    tensor = _of_shape(path, name, value, shape)
+def _convert(path: Path, name: str, value: Any, like: Tensor) -> Tensor:
+    tensor = _dense(path, name, value)
+    if tensor.shape != like.shape:
+        raise InputError(f"{path}: {name} has shape {_times(tensor.shape)}; expected {_times(like.shape)}")
+    if like.dtype == torch.int64:
+        return tensor.to(torch.int64, copy=True)
     if not tensor.is_floating_point():
         raise InputError(f"{path}: {name} has type {tensor.dtype}; expected floating-point numbers")
     single = tensor.to(torch.float32, copy=True).contiguous()
@@ -177,13 +170,6 @@ def _weight(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> Tensor
     if name.endswith(".running_var") and bool((single < 0).any()):
         raise InputError(f"{path}: {name} contains a negative variance")
     return single
-
-
-def _of_shape(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
-    tensor = _dense(path, name, value)
-    if tuple(tensor.shape) != shape:
-        raise InputError(f"{path}: {name} has shape {_times(tensor.shape)}; expected {_times(shape)}")
-    return tensor
 
 
 def _dense(path: Path, name: str, value: Any) -> Tensor:

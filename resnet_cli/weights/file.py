@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-import torch
 from torch import Tensor
 
 from resnet_cli.config import Arch, RunConfig, Shortcut
@@ -15,8 +14,8 @@ from resnet_cli.util.text import one_line
 from resnet_cli.weights.architecture import (
     Architecture,
     StateDict,
-    TensorLayout,
-    find_architecture,
+    build_without_memory,
+    find_architectures,
     find_state_dict,
     validate_tensors,
 )
@@ -52,20 +51,10 @@ class WeightFile(NamedTuple):
     normalization: tuple[Triple, Triple] | None
     """Per-channel mean and std of the training images (pixels in [0, 1]); None if the file does not determine them."""
 
-    @property
-    def num_classes(self) -> int:
-        """Number of outputs of the network."""
-        return self.candidates[0].num_classes
-
     def resolve(
         self, *, arch: Arch | None = None, depth: int | None = None, shortcut: Shortcut | None = None
     ) -> Architecture:
-        """Choose the candidate that agrees with the user's options.
-
-        Args:
-            arch: value of `--arch`; None if it was not given, like the next two.
-            depth: value of `--depth`.
-            shortcut: value of `--shortcut`.
+        """Choose the candidate that agrees with the options `--arch`, `--depth` and `--shortcut` (None: not given).
 
         Raises:
             UsageError: the options contradict the file or each other, or `--arch` is needed.
@@ -90,8 +79,7 @@ class WeightFile(NamedTuple):
 
     def build(self, architecture: Architecture) -> CifarNet:
         """Build the network with these weights, on the CPU in eval mode; `architecture` comes from `resolve`."""
-        with torch.device("meta"):
-            model = CifarNet(architecture.depth, architecture.shortcut, architecture.num_classes)
+        model = build_without_memory(architecture)
         model.load_state_dict(self.state_dict, strict=True, assign=True)
         return model.eval()
 
@@ -112,50 +100,35 @@ def read_weights(path: Path) -> WeightFile:
         InputError: the file is unreadable, damaged or unsafe, or contains another network; the message says what was
             found and what was expected.
     """
-    content = read_content(path)
-    if content.metadata.get("format") == "resnet-cli checkpoint":
+    content, metadata = read_content(path)
+    if metadata.get("format") == "resnet-cli checkpoint":
         raise InputError(
             f"{path} is a checkpoint for resuming, not a weight file",
             hint=f"pass the run directory, or weights/last.safetensors next to {path.parent.name}/",
         )
-    found = find_state_dict(path, content.value)
-    layout = find_architecture(path, found.entries)
-    state_dict = validate_tensors(path, found.entries, layout)
-    file_format = _recognise_format(found, layout, content.metadata)
-
-    candidates = _candidates(layout)
-    config, normalization = None, None
-    if file_format == "resnet-cli":
-        config, normalization = _read_metadata(path, content.metadata)
-        ours = Architecture(config.arch, config.depth, config.shortcut, layout.num_classes)
-        if ours not in candidates:
-            raise InputError(f"{path} has the metadata of {config.network}, but the tensors of another network")
-        candidates = (ours,)
-    elif file_format == "akamaster":
-        normalization = _AKAMASTER_NORMALIZATION
-    elif file_format == "chenyaofo":
-        normalization = _CHENYAOFO_NORMALIZATION[layout.num_classes]
-    return WeightFile(path, file_format, state_dict, candidates, config, normalization)
+    found = find_state_dict(path, content)
+    candidates = find_architectures(path, found.entries)
+    state_dict = validate_tensors(path, found.entries, candidates[0])
+    if metadata.get("format") != "resnet-cli":
+        file_format, normalization = _recognise_format(found, candidates[0], metadata)
+        return WeightFile(path, file_format, state_dict, candidates, None, normalization)
+    config, normalization = _read_metadata(path, metadata)
+    ours = Architecture(config.arch, config.depth, config.shortcut, candidates[0].num_classes)
+    if ours not in candidates:
+        raise InputError(f"{path} has the metadata of {config.network}, but the tensors of another network")
+    return WeightFile(path, "resnet-cli", state_dict, (ours,), config, normalization)
 
 
-def _candidates(layout: TensorLayout) -> tuple[Architecture, ...]:
-    if layout.has_projection:
-        return (Architecture("resnet", layout.depth, "B", layout.num_classes),)
-    return (
-        Architecture("resnet", layout.depth, "A", layout.num_classes),
-        Architecture("plain", layout.depth, "none", layout.num_classes),
-    )
-
-
-def _recognise_format(found: StateDict, layout: TensorLayout, metadata: dict[str, str]) -> WeightFormat:
-    if metadata.get("format") == "resnet-cli":
-        return "resnet-cli"
-    if {"linear", "wrapper"} <= found.conventions and not layout.has_projection:
-        return "akamaster"
+def _recognise_format(
+    found: StateDict, first: Architecture, metadata: dict[str, str]
+) -> tuple[WeightFormat, tuple[Triple, Triple] | None]:
+    """Find the project that saved a file, and the normalisation of its inputs."""
+    if {"linear", "wrapper"} <= found.conventions and first.shortcut == "A":
+        return "akamaster", _AKAMASTER_NORMALIZATION
     is_bare = not found.conventions and not metadata
-    if is_bare and layout.has_projection and layout.num_classes in _CHENYAOFO_NORMALIZATION:
-        return "chenyaofo"
-    return "state-dict"
+    if is_bare and first.shortcut == "B" and first.num_classes in _CHENYAOFO_NORMALIZATION:
+        return "chenyaofo", _CHENYAOFO_NORMALIZATION[first.num_classes]
+    return "state-dict", None
 
 
 def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[RunConfig, tuple[Triple, Triple] | None]:

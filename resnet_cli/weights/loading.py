@@ -5,7 +5,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -22,20 +22,14 @@ _REFUSED_GLOBAL = re.compile(r"\bGLOBAL (\S+)")  # in the messages of torch.load
 _SAVE_HINT = "save only the state dict: torch.save(model.state_dict(), FILE)"
 
 
-class Content(NamedTuple):
-    """Content of a weight file, not yet validated."""
-
-    value: Any
-    """A state dict, a checkpoint around one, or any other nesting of tensors and plain values."""
-    metadata: dict[str, str]
-    """Metadata of a safetensors file; empty for a PyTorch file."""
-
-
-def read_content(path: Path) -> Content:
+def read_content(path: Path) -> tuple[Any, dict[str, str]]:
     """Read a safetensors or PyTorch file (zip or legacy); the first bytes decide the format, not the name.
 
     PyTorch files are loaded with `weights_only=True`, which creates tensors and plain values only. A pickle written by
     hand can still keep `torch.load` busy, exhaust the memory or crash the process; a safetensors file cannot.
+
+    Returns:
+        The content, not yet validated: any nesting of tensors and plain values; and the metadata of a safetensors file.
 
     Raises:
         InputError: the file is unreadable, too large, damaged, of another format, or contains other Python objects.
@@ -51,10 +45,10 @@ def read_content(path: Path) -> Content:
             f"{path} is neither a safetensors nor a PyTorch file: it starts with {data[:12]!r}",
             hint="pass a run directory or a weight file",
         )
-    return Content(_load_pickle(path, data), {})
+    return _load_pickle(path, data), {}
 
 
-def _load_safetensors(path: Path, data: bytes) -> Content:
+def _load_safetensors(path: Path, data: bytes) -> tuple[Any, dict[str, str]]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -65,7 +59,7 @@ def _load_safetensors(path: Path, data: bytes) -> Content:
     metadata = checksum.read_metadata(data)
     if checksum.KEY in metadata and not checksum.has_valid_checksum(data):
         raise InputError(f"{path} is damaged: its checksum does not match", hint="copy or download it again")
-    return Content(tensors, metadata)
+    return tensors, metadata
 
 
 def _check_archive(path: Path, data: bytes) -> None:

@@ -10,11 +10,7 @@ Which = Literal["last", "best"]
 
 
 def load_run_weights(run: RunDir, which: Which) -> WeightFile:
-    """Read the last or the best weights of a run.
-
-    Args:
-        run: a finished or unfinished run.
-        which: `last`, or `best` on the set that the run selected on.
+    """Read the last or the best weights of a finished or unfinished run.
 
     Raises:
         RunFileError: the record of the run cannot be read.
@@ -30,7 +26,7 @@ def load_run_weights(run: RunDir, which: Which) -> WeightFile:
             hint=f"use --which {others[0]}" if others else "resume the run with the command that started it",
         )
     weights = read_weights(path)
-    if weights.config != record.config or weights.num_classes != len(record.dataset.classes):
+    if weights.config != record.config or weights.candidates[0].num_classes != len(record.dataset.classes):
         raise InputError(
             f"{path} does not belong to the run: its configuration or number of classes differs from run.json"
         )

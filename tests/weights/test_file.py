@@ -161,12 +161,11 @@ def test_plain_and_option_a_files_without_metadata_need_the_architecture(path):
     ],
 )
 def test_an_option_that_contradicts_the_file_is_rejected_naming_both(path, shortcut, options, words):
+    network = {"arch": "plain" if shortcut == "none" else "resnet", "depth": 8, "shortcut": shortcut}
     if shortcut is None:  # without metadata
         save_zip(small_network().state_dict(), path)
     else:
-        arch = "plain" if shortcut == "none" else "resnet"
-        config = make_config("demo", arch=arch, depth=8, shortcut=shortcut)
-        save_as_ours(path, small_network(arch, 8, shortcut), config)
+        save_as_ours(path, small_network(**network), make_config("demo", **network))
     with pytest.raises(UsageError) as caught:
         read_weights(path).resolve(**options)
     assert all(word in str(caught.value) for word in words)
@@ -185,9 +184,8 @@ def test_an_option_that_contradicts_the_file_is_rejected_naming_both(path, short
     ],
 )
 def test_damaged_metadata_in_our_own_file_is_rejected(path, changes, words):
-    assert words in rejection(
-        save_as_ours(path, small_network(), make_config("demo", arch="resnet", depth=8), **changes)
-    )
+    config = make_config("demo", arch="resnet", depth=8)
+    assert words in rejection(save_as_ours(path, small_network(), config, **changes))
 
 
 def test_metadata_of_another_network_than_the_tensors_is_rejected(path):

@@ -25,13 +25,10 @@ def small_network(arch="resnet", depth=8, shortcut=None, num_classes=10):
 
 def renamed(state, *pairs, prefix=""):
     """The state dict with every (ours, theirs) replaced in its names."""
-    result = OrderedDict()
-    for name, value in state.items():
-        new_name = name
-        for ours, theirs in pairs:
-            new_name = new_name.replace(ours, theirs)
-        result[prefix + new_name] = value
-    return result
+    names = list(state)
+    for ours, theirs in pairs:
+        names = [name.replace(ours, theirs) for name in names]
+    return OrderedDict((prefix + name, value) for name, value in zip(names, state.values(), strict=True))
 
 
 def without_counters(state):

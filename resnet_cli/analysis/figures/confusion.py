@@ -26,7 +26,7 @@ _MAX_CLASSES = 1000
 
 def _counts_of(run: Run) -> Labels:
     predictions = run.dir.read_predictions(len(run.record.dataset.classes))
-    return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion
+    return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion_matrix
 
 
 def confusion_matrices(data: FigureData, runs: list[Run]) -> PlotResult:
