@@ -11,7 +11,7 @@ import torch
 
 from resnet_cli.analysis.metrics import Logits, Metrics, evaluate_predictions
 from resnet_cli.config import Arch, DatasetName, Device, Precision, Shortcut
-from resnet_cli.data import Dataset, Images, Source, load_source, open_data, prepare
+from resnet_cli.data import Dataset, Images, load_source, open_data, prepare
 from resnet_cli.data.batches import DeviceImages, Normalizer
 from resnet_cli.device import decide
 from resnet_cli.engine import Predictor, combine_batches, evaluate_batches
@@ -187,7 +187,7 @@ def _open_dataset(saved: _SavedNetwork, options: EvalOptions, progress: Progress
 def _select_images(saved: _SavedNetwork, dataset: Dataset, options: EvalOptions) -> Images:
     if saved.record and options.limit_test is not None:
         # limited only now, since the fingerprint of the run covers all of its test images
-        dataset = prepare(msgspec.convert(dataset, Source, from_attributes=True), limit_test=options.limit_test)
+        dataset = prepare(dataset, limit_test=options.limit_test)
     images: Images | None = getattr(dataset, options.split)
     if images is None:
         raise UsageError(f"--split val: {saved.path} has no validation split", hint="use --split test or --split train")
