@@ -44,7 +44,7 @@ def fresh_subjects(
         ConfigError: a value is not valid.
         UsageError: `shortcut` was given for a plain network alone.
     """
-    if arch == "plain" and shortcut is not None:
+    if arch == "plain" and shortcut not in (None, "none"):
         raise UsageError(f"--shortcut {shortcut} does not fit --arch plain, which has no shortcuts")
     shortcuts = {"plain": "none", "resnet": shortcut or "A"}
     configs = [

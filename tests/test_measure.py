@@ -33,6 +33,11 @@ class Recorder:
         return pd.DataFrame({"batch_size": [batch_size, batch_size], "probe_seed": [seed, seed]})
 
 
+def test_a_plain_network_may_be_named_with_its_shortcut():
+    (subject,) = fresh_subjects(arch="plain", depth=8, shortcut="none")
+    assert subject.label == "plain-8"
+
+
 def test_rows_of_a_probe_follow_the_identity_of_each_network():
     subjects = fresh_subjects(depth=8, shortcut="B", seed=1)
     frame = measure(subjects, Recorder(), batch_size=7, device="cpu")

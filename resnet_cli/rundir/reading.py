@@ -129,6 +129,7 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> "list[Array]":
         if not {entry.compress_type for entry in entries} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise ValueError("its compression method is not supported")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return [np.asarray(arrays[name]) for name in names]  # members that are no arrays are bytes
+            # by full name: `labels` could also be a second member of that name, whose size was not checked
+            return [np.asarray(arrays[entry.filename]) for entry in entries]  # members that are no arrays are bytes
     except Exception as error:  # a damaged archive raises almost anything: from zlib, struct, the parser of headers
         raise RunFileError(f"{path} cannot be read: {one_line(error)}") from error

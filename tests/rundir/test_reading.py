@@ -262,6 +262,15 @@ class TestPredictions:
         run.predictions_path.write_bytes(content)
         assert str(run.predictions_path) in refusal(run.read_predictions)
 
+    def test_a_member_of_the_same_name_without_its_extension_is_not_read(self, run):
+        labels = np.zeros(3, int)
+        content = npz(labels=npy(labels), logits=npy(np.zeros((3, 4), np.float32)))
+        buffer = io.BytesIO(content)
+        with zipfile.ZipFile(buffer, "a") as archive:
+            archive.writestr("labels", b"of any size, since only the members labels.npy and logits.npy are checked")
+        run.predictions_path.write_bytes(buffer.getvalue())
+        assert run.read_predictions().labels.tolist() == labels.tolist()
+
     def test_pickled_objects_are_refused_and_not_executed(self, run, tmp_path):
         class Payload:
             def __reduce__(self):
