@@ -18,6 +18,8 @@ class ExitCode(enum.IntEnum):
     """The training loss became non-finite."""
     STOPPED = 75
     """A signal stopped training after a save; the same command resumes it (EX_TEMPFAIL of sysexits.h)."""
+    BROKEN_PIPE = 141
+    """The reader of stdout closed it before the result was written (128 + SIGPIPE)."""
     CTRL_C = 130
     """Ctrl-C; a run that had started is saved and resumable (128 + SIGINT)."""
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import DivergedError
-from resnet_cli.launch import Job, State, launch
+from resnet_cli.errors import DivergedError, InterruptedByUserError, StoppedError
+from resnet_cli.launch import RESUME_HINT, Job, State, launch
 from resnet_cli.rundir import RunDir
+from resnet_cli.util.signals import SignalForwarder
 
 if TYPE_CHECKING:
     from resnet_cli.analysis.figures import SkippedFigure
@@ -71,13 +72,17 @@ def run_study(
         ResnetError: a run failed for a reason other than divergence.
     """
     finished = []
-    for job in jobs:
-        on_start(job)
-        try:
-            launch(job, data_dir=data_dir, quiet=quiet)
-            finished.append(job._replace(state="done"))
-        except DivergedError:
-            finished.append(job._replace(state="diverged"))
+    with SignalForwarder() as signals:
+        for job in jobs:
+            if signals.signal_name:  # between two jobs
+                stopped = InterruptedByUserError if signals.signal_name == "SIGINT" else StoppedError
+                raise stopped(f"stopped by {signals.signal_name} before {job.name}", hint=RESUME_HINT)
+            on_start(job)
+            try:
+                launch(job, signals, data_dir=data_dir, quiet=quiet)
+                finished.append(job._replace(state="done"))
+            except DivergedError:
+                finished.append(job._replace(state="diverged"))
     return finished
 
 
@@ -93,12 +98,12 @@ def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) 
     from resnet_cli.analysis import figures, tables
     from resnet_cli.analysis.figures.files import write_figures
     from resnet_cli.analysis.frames import load_study
-    from resnet_cli.util.files import write_atomic
+    from resnet_cli.util.files import write_output
 
     study = load_study([folder / "runs"], with_metrics=True)
     document = tables.study_document(study)
     table = folder / "table1.md"
-    write_atomic(table, tables.render(document, "markdown").encode())
+    write_output(table, tables.render(document, "markdown").encode())
     drawn, skipped = figures.draw(study)
     paths = write_figures(drawn, folder / "figures", ".png", study.groups(), warn=warn)
     return StudyResults(document, table, paths, skipped)

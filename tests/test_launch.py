@@ -1,15 +1,21 @@
 """One job as a child process: its command line, its output and its exit code."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+import resnet_cli
 from resnet_cli.errors import DivergedError, ExitCode, InterruptedByUserError, ResnetError, StoppedError
 from resnet_cli.launch import Job, launch
 from resnet_cli.recipes import make_config
+from resnet_cli.rundir import RunDir
+from resnet_cli.util.signals import SignalForwarder
 
 
 @pytest.fixture
@@ -56,7 +62,7 @@ def child(tmp_path, monkeypatch):
 
 def test_a_job_is_launched_as_resnet_train_with_its_configuration_and_directory(job, child):
     folder = child("exit 0")
-    launch(job, data_dir=Path("my data"), quiet=True)
+    launch(job, SignalForwarder(), data_dir=Path("my data"), quiet=True)
     assert (folder / "arguments").read_text().splitlines() == [
         "-m", "resnet_cli", "train", "--recipe", "demo", "--arch", "plain", "--depth", "8", "--data-dir", "my data",
         "--out", "study/runs/plain-8-seed0", "--quiet",
@@ -65,7 +71,7 @@ def test_a_job_is_launched_as_resnet_train_with_its_configuration_and_directory(
 
 def test_only_the_progress_of_the_child_is_shown_and_the_terminal_is_not_read(job, child, keyboard, capfd):
     folder = child("exit 0")
-    launch(job)
+    launch(job, SignalForwarder())
     assert capfd.readouterr() == ("", "progress\n")
     assert (folder / "typed").read_text() == ""
     assert "--quiet" not in (folder / "arguments").read_text()
@@ -88,30 +94,86 @@ DIE_OF_CTRL_C = "exec python3 -c 'import os, signal as s; s.signal(2, s.SIG_DFL)
         ),
         ("exit 2", ResnetError, ExitCode.USAGE, "failed with exit code 2"),
         ("exit 1", ResnetError, ExitCode.FAILED, "failed with exit code 1"),
-        ("kill -KILL $$", ResnetError, ExitCode.FAILED, "failed with exit code -9"),
+        ("kill -KILL $$", ResnetError, ExitCode.FAILED, "was killed by signal 9; run the same command again to resume"),
     ],
 )
 def test_the_exit_code_of_the_child_becomes_a_typed_error(job, child, ending, error, exit_code, message):
     child(ending)
     with pytest.raises(ResnetError) as caught:
-        launch(job)
+        launch(job, SignalForwarder())
     assert type(caught.value) is error
     assert (caught.value.exit_code, str(caught.value)) == (exit_code, f"plain-8, seed 0 {message}")
     assert ResnetError("another failure").exit_code == ExitCode.FAILED
 
 
-def test_ctrl_c_waits_until_the_child_has_saved_and_exited(job, child, monkeypatch):
-    waited = []
-    wait = subprocess.Popen.wait
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+def test_the_child_receives_each_stop_signal_once_and_is_awaited(job, child, tmp_path, name):
+    child(
+        f"exec python3 -c 'import pathlib, signal, sys, time\n"
+        f"count = 0\n"
+        f"def stop(*_):\n    global count\n    count += 1\n"
+        f"signal.signal(signal.{name}, stop)\n"
+        f'pathlib.Path("{tmp_path}/ready").touch()\n'
+        f"while not count: time.sleep(0.01)\n"
+        f"time.sleep(0.3)\n"
+        f"sys.exit(75 if count == 1 else 1)'"
+    )
 
-    def interrupted_once(process, *arguments, **options):
-        waited.append(process.poll())
-        if len(waited) == 1:
-            raise KeyboardInterrupt
-        return wait(process, *arguments, **options)
+    def send():
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), getattr(signal, name))
 
-    child("exit 130")
-    monkeypatch.setattr(subprocess.Popen, "wait", interrupted_once)
-    with pytest.raises(InterruptedByUserError):
-        launch(job)
-    assert len(waited) == 2
+    sender = threading.Thread(target=send)
+    sender.start()
+    with SignalForwarder() as signals, pytest.raises(StoppedError):
+        launch(job, signals)
+    sender.join()
+    assert signals.signal_name == name
+
+
+def test_a_signal_that_arrives_while_the_child_starts_reaches_it(job, child):
+    child("sleep 60")
+    signals = SignalForwarder()
+    signals.signal_name = "SIGTERM"
+    with pytest.raises(StoppedError):
+        launch(job, signals)
+
+
+def test_code_in_the_current_folder_is_not_executed_by_the_child(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('the numpy.py of the current folder was imported')")
+    (tmp_path / "resnet_cli").mkdir()
+    (tmp_path / "resnet_cli" / "__init__.py").write_text("raise SystemExit('the resnet_cli of the current folder')")
+    study = (
+        "from pathlib import Path; from resnet_cli import make_config; from resnet_cli.study import plan, run_study\n"
+        "config = make_config('demo', arch='plain', depth=8, epochs=1, limit_train=20, limit_test=10)\n"
+        "assert run_study(plan([config], Path('runs')), quiet=True)[0].state == 'done'"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(resnet_cli.__file__).parents[1])}
+    command = [sys.executable, "-P", "-c", study]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_a_child_stops_resumably_when_its_parent_is_killed(tmp_path):
+    study = (
+        "from pathlib import Path; from resnet_cli import make_config; from resnet_cli.study import plan, run_study\n"
+        "config = make_config('demo', arch='plain', depth=8, epochs=100_000, limit_train=20, limit_test=10)\n"
+        "run_study(plan([config], Path('runs')))"
+    )
+    run = RunDir(tmp_path / "runs" / "plain-8-seed0")
+    environment = {**os.environ, "PYTHONPATH": str(Path(resnet_cli.__file__).parents[1])}
+    parent = subprocess.Popen([sys.executable, "-c", study], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    wait_until(lambda: run.metrics_path.exists() and run.metrics_path.read_bytes().count(b"\n") > 2)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: run.status() == "incomplete")
+    assert run.checkpoint_path.is_file()
+
+
+def wait_until(condition):
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen within a minute")

@@ -1,11 +1,12 @@
 """A study from Python: the plan follows from the directories, and the results from the runs."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from resnet_cli.errors import DivergedError, InputError, StoppedError
+from resnet_cli.errors import DivergedError, InputError, InterruptedByUserError, StoppedError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
 from resnet_cli.study import plan, run_study, write_results
@@ -38,7 +39,7 @@ def test_planning_reads_the_status_of_directories_and_writes_nothing(make_run, t
 
 
 def test_a_diverged_run_does_not_stop_the_others(monkeypatch):
-    def launch(job, **options):
+    def launch(job, signals, **options):
         assert options == {"data_dir": Path("data"), "quiet": True}
         if job.config.arch == "plain":
             raise DivergedError("diverged")
@@ -51,10 +52,24 @@ def test_a_diverged_run_does_not_stop_the_others(monkeypatch):
     assert [job.state for job in finished] == ["diverged", "done", "diverged", "done"]
 
 
+@pytest.mark.parametrize(("name", "error"), [("SIGTERM", StoppedError), ("SIGINT", InterruptedByUserError)])
+def test_a_signal_between_two_runs_stops_the_study(monkeypatch, name, error):
+    launched = []
+
+    def launch(job, signals, **_):
+        launched.append(job)
+        os.kill(os.getpid(), getattr(signal, name))
+
+    monkeypatch.setattr("resnet_cli.study.launch", launch)
+    with pytest.raises(error, match="before resnet-8, seed 0; run the same command again to resume"):
+        run_study(plan(GRID[:4], Path("study")))
+    assert len(launched) == 1
+
+
 def test_a_stopped_run_stops_the_study(monkeypatch):
     launched = []
 
-    def launch(job, **_):
+    def launch(job, signals, **_):
         launched.append(job)
         raise StoppedError("stopped")
 

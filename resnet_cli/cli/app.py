@@ -3,14 +3,15 @@
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from resnet_cli import __version__
 from resnet_cli.cli import bench, compare, data, evaluate, gradflow, plot, reproduce, train
-from resnet_cli.cli.output import Output
+from resnet_cli.cli.output import Output, Pipe
 from resnet_cli.errors import ConfigError, ExitCode, ResnetError
+from resnet_cli.util.signals import stop_with_parent
 
 HELP = """A laboratory for the degradation problem: train plain and residual CIFAR networks and compare them.
 
@@ -55,10 +56,24 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run a command and exit with its code; entry point of the console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # characters outside the encoding are shown as escapes
-            stream.reconfigure(errors="backslashreplace")
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed by the caller; the next file opened would become a standard stream
+            os.open(os.devnull, os.O_RDWR)
+    # a terminal or log that is gone must not stop a training
+    stdout, stderr = (_open_stream(stream, fd) for fd, stream in ((1, sys.stdout), (2, sys.stderr)))
+    sys.stdout, sys.stderr = Pipe(stdout, BrokenPipeError), Pipe(stderr, OSError)
+    stop_with_parent()
     raise SystemExit(run(sys.argv[1:]))
+
+
+def _open_stream(stream: TextIO | None, descriptor: int) -> TextIO:
+    if stream is None:
+        stream = open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if isinstance(stream, io.TextIOWrapper):  # characters outside the encoding are shown as escapes
+        stream.reconfigure(errors="backslashreplace")
+    return stream
 
 
 def run(args: list[str]) -> int:
@@ -69,10 +84,6 @@ def run(args: list[str]) -> int:
     try:
         code = app(args, prog_name="resnet", standalone_mode=False)
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):
-        # the reader of the pipe (head, less) has closed it, which typer and rich turn into SystemExit(1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("RESNET_DEBUG") == "1":
             raise
@@ -80,6 +91,8 @@ def run(args: list[str]) -> int:
         if message:  # empty after a missing command: the help has been printed
             Output().error(message)
         return exit_code
+    if not code and isinstance(sys.stdout, Pipe) and sys.stdout.is_lost and sys.stdout.is_needed:
+        return ExitCode.BROKEN_PIPE
     return int(code or ExitCode.DONE)
 
 

@@ -87,7 +87,7 @@ def command(
     from resnet_cli.analysis.assertions import parse_assertion
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.analysis.tables import check_sort_column, layout, render, study_document
-    from resnet_cli.util.files import write_atomic
+    from resnet_cli.util.files import write_output
 
     # Errors in options are reported before any run is read.
     shown, written = _formats(format, out, json)
@@ -108,7 +108,7 @@ def command(
     document["assertions"] = msgspec.to_builtins(results)
     if out is not None and written is not None:
         text = _plain_text(view) if written == "table" else render(document, written)
-        write_atomic(out, text.encode())
+        write_output(out, text.encode())
         output.note(f"wrote {out}")
     if shown == "json" or shown == "table":  # noqa: PLR1714 - mypy narrows this one
         output.result(document, view)

@@ -50,7 +50,7 @@ def fetch(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: Q
     """
     from resnet_cli.data import load_source, prepare
 
-    out = Output(json=json, quiet=quiet)
+    out = Output(json=json, quiet=quiet, is_saved=True)
     with out.progress() as progress:
         source = load_source(dataset, data_dir, progress=progress, warn=out.warn)
     document = _description(prepare(source))

@@ -1,9 +1,11 @@
 """Output of all commands: results to stdout, progress and messages to stderr."""
 
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Self, TextIO
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,17 +19,59 @@ SCHEMA_VERSION = 1
 _PIPE_WIDTH = 200
 
 
+class Pipe:
+    """A standard stream that the command survives the loss of: writing to it never raises when it cannot be written.
+
+    Args:
+        stream: stdout or stderr, open on the descriptor of the same name.
+        errors: the errors that mean that the stream is lost; others are raised.
+    """
+
+    def __init__(self, stream: TextIO, errors: type[OSError]) -> None:
+        self._stream, self._errors = stream, errors
+        self.is_lost = False
+        self.is_needed = True
+        """Whether its loss is a failure of the command."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write `text`, or nothing if the stream is lost."""
+        with self._tolerated():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what was written."""
+        with self._tolerated():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _tolerated(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors:
+            self.is_lost = True
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())  # takes what is still buffered
+            os.close(null)
+
+
 class Output:
     """Sink for the result, progress and messages of a command.
 
     Args:
         json: print exactly one JSON document on stdout and nothing else there.
         quiet: print results and errors only.
+        is_saved: the result is also in files, so that nothing is lost if stdout cannot be written.
     """
 
-    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+    def __init__(self, *, json: bool = False, quiet: bool = False, is_saved: bool = False) -> None:
         self.json = json
         self.quiet = quiet
+        if is_saved and isinstance(sys.stdout, Pipe):
+            sys.stdout.is_needed = False
         self.stdout = _console(sys.stdout)
         self.stderr = _console(sys.stderr)
 

@@ -83,7 +83,7 @@ def command(
     from resnet_cli.analysis.figures.files import write_figures
     from resnet_cli.analysis.frames import load_study
 
-    output = Output(json=json, quiet=quiet)
+    output = Output(json=json, quiet=quiet, is_saved=True)
     study = load_study(runs, with_metrics=True)
     for run in study.skipped:
         output.warn(str(run))

@@ -48,7 +48,7 @@ def command(
     """See `HELP`."""
     from resnet_cli.recipes import make_config
 
-    output = Output(json=json, quiet=quiet)
+    output = Output(json=json, quiet=quiet, is_saved=True)
     configs = [
         make_config(recipe, arch=arch, depth=depth, seed=seed, **given)
         for seed in _numbers("--seeds", seeds)

@@ -89,7 +89,7 @@ def command(
         how["decisions"] = None if accept_changes else record.decisions
         how["recorded_data"] = record.dataset
         out = out or from_run.parent / f"{from_run.name}-repeat"
-    _run(config, out, options, how=how, output=Output(json=json, quiet=quiet))
+    _run(config, out, options, how=how, output=Output(json=json, quiet=quiet, is_saved=True))
 
 
 def _config(given: dict[str, Any]) -> RunConfig:

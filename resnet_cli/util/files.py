@@ -36,6 +36,22 @@ def write_atomic(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
+def write_output(path: Path, data: bytes) -> None:
+    """Write `data` to a file that the user named, such as the target of `--out`.
+
+    A regular or missing file is replaced atomically; a link is followed, so that its target changes and the link stays.
+    A device, pipe or other special file is written in place: it must never be replaced by a regular file.
+
+    Raises:
+        OSError: from the file system, naming `path`.
+    """
+    if path.exists() and not path.is_file():
+        with _naming(path), open(path, "wb") as file:
+            file.write(data)
+    else:
+        write_atomic(Path(os.path.realpath(path)), data)
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """Read a regular file of at most `most` bytes.
 

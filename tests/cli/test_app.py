@@ -15,8 +15,10 @@ from resnet_cli.cli import app as app_module
 from resnet_cli.cli import train
 from resnet_cli.cli.app import app, main, run
 from resnet_cli.errors import ExitCode, ResnetError
+from resnet_cli.rundir import RunDir
 
 TRAIN = ["train", "--recipe", "demo", "--arch", "plain", "--depth", "8"]
+TINY_RUN = [*TRAIN, "--epochs", "1", "--limit-train", "20", "--limit-test", "10"]
 
 FAILURES = [
     (errors.ResnetError("it failed", hint="try again"), "it failed; try again", 1),
@@ -81,7 +83,8 @@ class TestFailures:
 
     def test_exit_codes_have_the_documented_values(self):
         assert {code.name: int(code) for code in ExitCode} == {
-            "DONE": 0, "FAILED": 1, "USAGE": 2, "CHECK_FAILED": 3, "DIVERGED": 4, "STOPPED": 75, "CTRL_C": 130,
+            "DONE": 0, "FAILED": 1, "USAGE": 2, "CHECK_FAILED": 3, "DIVERGED": 4, "STOPPED": 75,
+            "BROKEN_PIPE": 141, "CTRL_C": 130,
         }  # fmt: skip
 
     @pytest.mark.parametrize("error", [errors.UsageError("x"), ValueError("x")])
@@ -221,14 +224,47 @@ class TestPipes:
         yield writing
         os.close(writing)
 
+    @pytest.fixture
+    def run_path(self, make_run, tmp_path):
+        return str(make_run(tmp_path / "run", depth=8, predictions=False).path)
+
     @pytest.mark.parametrize(
         "arguments", ["--version", "train --help", "compare RUN", "compare RUN --json", "compare RUN --format csv"]
     )
-    def test_a_closed_pipe_ends_the_command_without_an_error(self, make_run, tmp_path, closed_pipe, arguments):
-        run_dir = make_run(tmp_path / "run", depth=8, predictions=False)
-        words = [str(run_dir.path) if word == "RUN" else word for word in arguments.split()]
+    def test_a_result_that_its_reader_did_not_wait_for_ends_with_the_code_of_a_broken_pipe(
+        self, run_path, closed_pipe, arguments
+    ):
+        words = [run_path if word == "RUN" else word for word in arguments.split()]
         ended = python("-m", "resnet_cli", *words, stdout=closed_pipe)
-        assert (ended.returncode, ended.stderr) == (0, "")
+        assert (ended.returncode, ended.stderr) == (141, "")
+
+    def test_a_failed_assertion_keeps_its_exit_code_if_the_pipe_is_closed(self, run_path, closed_pipe):
+        ended = python(
+            "-m", "resnet_cli", "compare", run_path, "--assert", "resnet-8.test_accuracy_pct > 100", stdout=closed_pipe
+        )
+        assert ended.returncode == 3
+
+    def test_training_continues_if_nobody_reads_its_output(self, tmp_path, closed_pipe):
+        command = ["-m", "resnet_cli", *TINY_RUN, "--out", str(tmp_path / "run")]
+        ended = subprocess.run([sys.executable, *command], stdout=closed_pipe, stderr=closed_pipe, check=False)
+        assert ended.returncode == 0
+        assert RunDir(tmp_path / "run").status() == "complete"
+
+    def test_training_continues_if_its_messages_cannot_be_written(self, tmp_path):
+        command = ["-m", "resnet_cli", *TINY_RUN, "--out", str(tmp_path / "run")]
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, stderr=full, check=False)
+        assert ended.returncode == 0
+        assert b"plain-8" in ended.stdout
+
+    @pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-", "<&-"])
+    def test_streams_that_the_caller_closed_neither_stop_a_command_nor_mix_with_the_result(self, run_path, closed):
+        command = f"{sys.executable} -m resnet_cli compare {run_path} --json {closed}"
+        ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0
+        assert "Error" not in ended.stderr
+        if ended.stdout:
+            assert json.loads(ended.stdout)["networks"]
 
     def test_a_failure_is_reported_even_if_the_pipe_is_closed(self, closed_pipe):
         ended = python("-m", "resnet_cli", "compare", "no/such/folder", stdout=closed_pipe)

@@ -2,10 +2,11 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
-from resnet_cli.util.files import append_durably, sync_folder, temporary_files, write_atomic
+from resnet_cli.util.files import append_durably, sync_folder, temporary_files, write_atomic, write_output
 
 
 @pytest.fixture
@@ -135,3 +136,34 @@ class TestFolders:
         (left,) = temporary_files(path.parent)
         assert left.read_bytes() == b"new"
         assert left.name.startswith(".summary.json.")
+
+
+def test_an_output_is_written_through_a_link_which_stays_a_link(path):
+    link = path.with_name("link.json")
+    link.symlink_to(path.name)
+    write_output(link, b"new")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"new"
+
+
+def test_an_output_creates_the_missing_target_of_a_link(path):
+    link = path.with_name("link.json")
+    link.symlink_to("missing.json")
+    write_output(link, b"new")
+    assert link.is_symlink()
+    assert path.with_name("missing.json").read_bytes() == b"new"
+
+
+def test_an_output_is_written_into_a_pipe_and_does_not_replace_it(path):
+    pipe = path.with_name("pipe")
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(pipe, b"new")
+    assert os.read(reading, 100) == b"new"
+    os.close(reading)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_full_device_is_an_error_that_names_it():
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        write_output(Path("/dev/full"), b"new")

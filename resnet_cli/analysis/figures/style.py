@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from resnet_cli.util.files import write_atomic
+from resnet_cli.util.files import write_output
 from resnet_cli.util.text import printable
 
 # Column and text width of a two-column conference page, inches. Figures have their final size,
@@ -188,4 +188,4 @@ def save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     with house_style():
         figure.savefig(buffer, format=suffix[1:], dpi=PNG_DPI, metadata=_METADATA[suffix])
-    write_atomic(path, buffer.getvalue())
+    write_output(path, buffer.getvalue())
