@@ -28,6 +28,7 @@ _CPU_FLOPS = 200e9
 _COMPILE_GAIN = 1 / 7
 _COMPILE_SECONDS_PER_LAYER = 1.5
 _COMPILE_MARGIN = 2
+_MAX_THREADS = 4096  # in a record
 
 
 class DeviceSetup(NamedTuple):
@@ -73,7 +74,10 @@ def decide(
         # explicit values instead of `auto`: unsupported ones are refused, and no other is chosen
         explicit = {name: recorded[name].value for name in ("device", "precision", "compile")}
         setup = _decide(msgspec.structs.replace(config, **explicit), planned_macs, cuda_graph)
-        torch.set_num_threads(int(recorded["threads"].value))
+        num_threads = int(recorded["threads"].value)
+        if not 1 <= num_threads <= _MAX_THREADS:
+            raise ValueError(f"{num_threads} threads")
+        torch.set_num_threads(num_threads)
     except UsageError as error:
         raise UsageError(
             f"cannot resume exactly on this machine, so its numbers would change: {error.message}",

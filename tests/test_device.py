@@ -95,7 +95,7 @@ def test_a_resumed_run_keeps_the_recorded_decisions_and_number_of_threads():
     [
         ({"compile": Decision("on", "asked for")}, r"numbers would change.*no C\+\+ compiler.*--accept-changes"),
         ({"device": Decision("cuda", ""), "precision": Decision("tf32", "")}, r"--device cuda.*--accept-changes"),
-        ({"threads": Decision("many", "")}, r"run\.json does not record"),
+        *(({"threads": Decision(n, "")}, r"run\.json does not record") for n in ("many", "-1", "0", "99999999")),
         (None, r"run\.json does not record"),
     ],
 )

@@ -212,12 +212,9 @@ def _read(folder: RunDir, first_path: Mapping[Any, str]) -> Run | Skipped:
     path, record, status = str(folder.path), folder.read_record(), folder.status()
     if status == "running":
         return Skipped(path, "running", "a process is training this run")
-    if status not in ("complete", "diverged"):
+    end = folder.read_end(record)
+    if end is None:
         return Skipped(path, "incomplete", "no summary.json; run the same resnet train command to resume")
-    end = folder.read_summary() if status == "complete" else folder.read_divergence()
-    if end.run_id != record.run_id:
-        file = folder.summary_path if status == "complete" else folder.diverged_path
-        raise RunFileError(f"{file} belongs to a different run than run.json")
     if isinstance(end, Divergence):
         reason = f"the loss was not finite in epoch {end.epoch}, step {end.step}, at lr {end.lr:g}"
         return Skipped(path, "diverged", reason)

@@ -109,6 +109,8 @@ def load_cifar(name: str, data_dir: Path | None, *, offline: bool = False, progr
             hint = f"download {archive.name} to {folder}, or point --data-dir at its folder"
             url = os.environ.get(f"RESNET_{name.upper()}_URL") or spec.files.url
             download(url, archive, size=spec.size, sha256=spec.sha256, hint=hint, progress=progress)
+        if not archive.is_file():  # opening a pipe would block
+            raise InputError(f"{archive} is not a file", hint="remove it or use --data-dir")
         return _source(spec, _read_archive(spec, archive), folder, progress)
     except OSError as error:
         raise InputError(

@@ -212,6 +212,21 @@ class RunDir:
         """Read diverged.json; raises `RunFileError` when it is missing or damaged."""
         return read_json(self.diverged_path, Divergence)
 
+    def read_end(self, record: RunRecord) -> Summary | Divergence | None:
+        """Read the result of a complete or diverged run; None for an unfinished one.
+
+        Raises:
+            RunFileError: the file is damaged or belongs to a different run than `record`.
+        """
+        status = self.status()
+        if status not in ("complete", "diverged"):
+            return None
+        end = self.read_summary() if status == "complete" else self.read_divergence()
+        if end.run_id != record.run_id:
+            path = self.summary_path if status == "complete" else self.diverged_path
+            raise RunFileError(f"{path} belongs to a different run than run.json")
+        return end
+
     def read_attempts(self) -> list[Attempt]:
         """Read attempts.jsonl: the processes that worked on the run, in order; raises `RunFileError`."""
         return read_json_lines(self.attempts_path, Attempt) if os.path.lexists(self.attempts_path) else []

@@ -105,7 +105,7 @@ def to_frame(rows: Sequence[msgspec.Struct], row: type[msgspec.Struct]) -> "pd.D
 def _whole_lines(path: Path, data: bytes) -> list[bytes]:
     """The lines that end with a line break; a line that a crash cut off is dropped."""
     # counted first: millions of short lines would fill the memory as objects
-    if data.count(b"\n") > _MAX_LINES:
+    if max(data.count(b"\n"), data.count(b"\r")) > _MAX_LINES:
         raise RunFileError(f"{path} has more than {_MAX_LINES} lines")
     return data[: data.rfind(b"\n") + 1].splitlines()
 
@@ -123,13 +123,12 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> "list[Array]":
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = [archive.getinfo(f"{name}.npy") for name in names]
-        if sum(entry.file_size for entry in entries) > _MAX_ARRAY_BYTES:
-            raise ValueError(f"it unpacks to more than {_MAX_ARRAY_BYTES // 2**20} MiB")
-        # the methods that NumPy writes; others may ask for gigabytes before the first byte
-        if not {entry.compress_type for entry in entries} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise ValueError("its compression method is not supported")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            # by full name: `labels` could also be a second member of that name, whose size was not checked
-            return [np.asarray(arrays[entry.filename]) for entry in entries]  # members that are no arrays are bytes
+            if sum(entry.file_size for entry in entries) > _MAX_ARRAY_BYTES:
+                raise ValueError(f"it unpacks to more than {_MAX_ARRAY_BYTES // 2**20} MiB")
+            # the methods that NumPy writes; others may ask for gigabytes before the first byte
+            if not {entry.compress_type for entry in entries} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise ValueError("its compression method is not supported")
+            # not np.load, which prefers a member `labels`, of any size, to `labels.npy`
+            return [np.lib.format.read_array(archive.open(entry), allow_pickle=False) for entry in entries]
     except Exception as error:  # a damaged archive raises almost anything: from zlib, struct, the parser of headers
         raise RunFileError(f"{path} cannot be read: {one_line(error)}") from error

@@ -9,7 +9,7 @@ from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import open_data
 from resnet_cli.errors import DivergedError, UsageError
 from resnet_cli.recipes import RECIPES, make_config
-from resnet_cli.rundir import DatasetRecord, Decision, RunDir, RunRecord
+from resnet_cli.rundir import DatasetRecord, Decision, Divergence, RunDir, RunRecord, Summary
 from resnet_cli.session.reporter import Reporter, Result
 from resnet_cli.util.resources import translate_errors
 
@@ -116,13 +116,12 @@ def _earlier(run: RunDir, config: RunConfig) -> RunRecord | None:
 
 
 def _already_done(run: RunDir, record: RunRecord) -> Result | None:
-    status = run.status()
-    if status == "complete":
-        return Result(run, record, run.read_summary(), was_complete=True)
-    if status == "diverged":
-        where = run.read_divergence()
+    end = run.read_end(record)
+    if isinstance(end, Summary):
+        return Result(run, record, end, was_complete=True)
+    if isinstance(end, Divergence):
         raise DivergedError(
-            f"{run.path} diverged at step {where.step} (epoch {where.epoch}, lr {where.lr:g})",
+            f"{run.path} diverged at step {end.step} (epoch {end.epoch}, lr {end.lr:g})",
             hint="use --overwrite to train it again",
         )
     return None

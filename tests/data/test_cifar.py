@@ -243,8 +243,9 @@ def test_a_file_in_place_of_the_data_folder_is_refused(archive):
         load_cifar("cifar10", archive)
 
 
-def test_an_unreadable_archive_gives_one_line(archive):
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_folder_or_pipe_in_place_of_the_archive_is_refused(archive, make):
     archive.unlink()
-    archive.mkdir()
-    with pytest.raises(InputError, match=r"cifar-10-python\.tar\.gz: Is a directory"):
+    make(archive)
+    with pytest.raises(InputError, match=r"cifar-10-python\.tar\.gz is not a file"):
         load_cifar("cifar10", archive.parent)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,13 @@ def test_training_a_finished_run_changes_no_file(tmp_path, straight):
     assert result.was_complete
     assert result.summary == run.read_summary()
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+def test_the_summary_of_another_run_is_not_taken_for_the_result(tmp_path, straight):
+    shutil.copytree(straight["plain"].path, tmp_path / "run")
+    shutil.copy(straight["resnet"].summary_path, tmp_path / "run")
+    with pytest.raises(RunFileError, match=r"summary\.json belongs to a different run"):
+        train(config_for(arch="plain"), tmp_path / "run")
 
 
 def test_another_configuration_is_refused_and_the_keys_that_differ_are_named(straight):
