@@ -160,7 +160,9 @@ def _open(path: Path, which: Which | None) -> _SavedNetwork:
         weights, record = load_run_weights(run, which), run.read_record()
         selected_on: Literal["val", "test"] = "val" if record.dataset.num_val else "test"
         return _SavedNetwork(path, weights, which, record, run.status(), selected_on if which == "best" else None)
-    if which is not None and os.path.exists(path):
+    if not os.path.lexists(path):
+        raise InputError(f"{path} does not exist", hint="pass a run directory or a weight file")
+    if which is not None:
         raise UsageError(f"--which {which} applies to runs, but {path} is a file", hint="omit --which")
     return _SavedNetwork(path, read_weights(path))
 

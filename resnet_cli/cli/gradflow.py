@@ -49,7 +49,7 @@ _BAR_WIDTH = 14
 def command(
     *,
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUNS...]", help="Run directories.", show_default=False)
+        list[Path] | None, typer.Argument(metavar="RUN", help="Run directories.", show_default=False)
     ] = None,
     which: Annotated[
         Which | None, typer.Option(help="Weights of the runs to measure (default: last).", show_default=False)

@@ -15,7 +15,9 @@ from resnet_cli.recipes import RECIPE_NAMES
 Json = Annotated[
     bool, typer.Option("--json", help="Print exactly one JSON document on stdout.", rich_help_panel="Output")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.", rich_help_panel="Output")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.", rich_help_panel="Output")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -27,7 +29,7 @@ DataDir = Annotated[
 ]
 RunPaths = Annotated[
     list[Path],
-    typer.Argument(help="Run directories, or folders to search for them.", metavar="RUNS...", show_default=False),
+    typer.Argument(help="Run directories, or folders to search for them.", metavar="RUN", show_default=False),
 ]
 
 Recipe = Annotated[

@@ -22,7 +22,7 @@ class Output:
 
     Args:
         json: print exactly one JSON document on stdout and nothing else there.
-        quiet: print results and errors only.
+        quiet: print results, warnings and errors only.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
@@ -97,7 +97,7 @@ class ProgressReporter:
         elif label != self._label or done >= total or time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + self._LINE_EVERY_SECONDS
             if label != self._label or done < total or total:
-                self._output.note(f"{label}: {_amount(done, unit)} of {_amount(total, unit)}")
+                self._output.note(f"{label}: {_amount(done, unit, total)}")
         self._label = label
 
     def _draw(self, label: str, done: int, total: int, unit: str) -> None:
@@ -108,7 +108,7 @@ class ProgressReporter:
                 console=self._output.stderr, transient=True,
             )  # fmt: skip
             self._bars.start()
-        amount = f"{_amount(done, unit)} / {_amount(total, unit)}"
+        amount = _amount(done, unit, total)
         if label != self._label or self._task is None:
             if self._task is not None:
                 self._bars.remove_task(self._task)
@@ -121,8 +121,10 @@ class ProgressReporter:
             self._bars.stop()
 
 
-def _amount(number: int, unit: str) -> str:
-    return f"{number / 1e6:.1f} MB" if unit == "bytes" else f"{number:,}{' ' + unit if unit else ''}"
+def _amount(done: int, unit: str, total: int) -> str:
+    if unit == "bytes":
+        return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
+    return f"{done:,} of {total:,} {unit}".rstrip()
 
 
 def _console(stream: Any) -> Console:

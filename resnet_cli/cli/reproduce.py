@@ -9,7 +9,7 @@ from resnet_cli.cli.options import DataDir, Json, Quiet, Recipe, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.cli.views import ReportView
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import UsageError
+from resnet_cli.errors import ConfigError, UsageError
 
 HELP = """Train plain and residual networks of two depths, then write Table 1 and the figures.
 
@@ -49,12 +49,19 @@ def command(
     from resnet_cli.recipes import make_config
 
     output = Output(json=json, quiet=quiet)
-    configs = [
-        make_config(recipe, arch=arch, depth=depth, seed=seed, **given)
-        for seed in _numbers("--seeds", seeds)
-        for depth in _numbers("--depths", depths)
-        for arch in ("plain", "resnet")
-    ]
+    try:
+        configs = [
+            make_config(recipe, arch=arch, depth=depth, seed=seed, **given)
+            for seed in _numbers("--seeds", seeds)
+            for depth in _numbers("--depths", depths)
+            for arch in ("plain", "resnet")
+        ]
+    except ConfigError as error:
+        for field, text, example in (("depth", depths, "20,56"), ("seed", seeds, "0,1,2")):
+            if error.fields == (field,):
+                option = f"--{field}s"
+                raise UsageError(f"{option} {text}: {error.message}", hint=f"use {option} {example}") from error
+        raise
     _reproduce(configs, out or Path("reproduction") / recipe, data_dir, output)
 
 

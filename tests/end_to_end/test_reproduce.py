@@ -121,7 +121,8 @@ def test_ctrl_c_saves_the_run_in_progress(tmp_path):
     ("arguments", "message"),
     [
         (["--seeds", "one"], "--seeds must be a list of whole numbers (got one)"),
-        (["--depths", "20,55"], "depth 55 is not 6n+2"),
+        (["--depths", "20,55"], "--depths 20,55: depth 55 is not 6n+2 between 8 and 1202; use --depths 20,56"),
+        (["--seeds", "0,-1"], "--seeds 0,-1: seed must be between 0 and"),
         (["--recipe", "none"], "unknown recipe 'none'"),
     ],
 )
