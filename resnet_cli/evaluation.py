@@ -1,4 +1,4 @@
-"""Evaluation of a run or a weight file: reads network and data, checks that they fit, predicts, computes metrics."""
+"""Evaluation of a run or a weight file: read network and data, check that they match, predict, compute metrics."""
 
 import os
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from resnet_cli.weights import Triple, WeightFile, Which, load_run_weights, read
 
 
 class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of an evaluation; None leaves a choice to the run or the weight file."""
+    """Options of an evaluation; None: determined by the run or the weight file."""
 
     which: Which | None = None
     """Weights of a run (default: last); not allowed for a weight file."""
@@ -78,7 +78,7 @@ class EvalReport(NamedTuple):
 
 
 class _SavedNetwork(NamedTuple):
-    """A network in a run directory or in a weight file, which has none of the optional fields."""
+    """A network from a run directory, or from a weight file, for which the optional fields are None."""
 
     path: Path
     weights: WeightFile

@@ -1,4 +1,4 @@
-"""Launching one job of a study as a local process."""
+"""Launch of one job of a study as a local process."""
 
 import contextlib
 import subprocess
@@ -30,7 +30,7 @@ class Job(NamedTuple):
 def launch(job: Job, *, data_dir: Path | None = None, quiet: bool = False) -> None:
     """Run `resnet train` for a job in a child process, which shows its progress on stderr.
 
-    The child starts or resumes the run, or only verifies the configuration of a finished one.
+    The child starts or resumes the run, or only verifies the configuration of a complete one.
 
     Args:
         job: the run; its state is not used.

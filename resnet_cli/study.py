@@ -55,7 +55,7 @@ def run_study(
 ) -> list[Job]:
     """Train or resume every job in turn; a diverged run does not stop the others.
 
-    Finished jobs are launched too: `resnet train` verifies that their configuration has not changed.
+    Complete runs are launched too: `resnet train` verifies that their configuration has not changed.
 
     Args:
         jobs: from `plan`.
@@ -84,7 +84,7 @@ def run_study(
 def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) -> StudyResults:
     """Write `table1.md` and `figures/` in `folder` from all complete runs in `folder/runs`.
 
-    `warn` is called with one line for each flaw of a figure.
+    `warn` is called with one line for each problem with a figure.
 
     Raises:
         InputError: there is no complete run.

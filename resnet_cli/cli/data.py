@@ -37,7 +37,7 @@ def fetch(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: Q
     """Download and prepare a dataset for offline training.
 
     cifar10 and cifar100 are downloaded (170 MB each); an interrupted download is resumed.
-    RESNET_CIFAR10_URL and RESNET_CIFAR100_URL can name a mirror; its files are checked against the same checksums.
+    Set RESNET_CIFAR10_URL or RESNET_CIFAR100_URL to use a mirror; its files are checked against the same checksums.
     imagefolder is decoded and cached; digits is embedded.
 
     Examples:

@@ -87,7 +87,7 @@ def config_options(*names: str, **help_texts: str) -> Callable[[Command], Comman
 
 
 def _parameter(name: str, help_text: str | None) -> inspect.Parameter:
-    """The option of field `name` as a parameter that typer understands; None (or False) when it is not given."""
+    """The option of field `name` as a parameter for typer; its value is None (or False) if it is not given."""
     kind, meta, _ = FIELDS[name]
     option = typer.Option(
         f"--{name.replace('_', '-')}",

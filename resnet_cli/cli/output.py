@@ -13,7 +13,7 @@ from resnet_cli.util.text import json_text, printable
 
 SCHEMA_VERSION = 1
 
-# Wide enough that tables in logs and pipes, which have no width, are not wrapped.
+# Wide enough not to wrap tables in logs and pipes, which have no width of their own.
 _PIPE_WIDTH = 200
 
 

@@ -13,8 +13,8 @@ from resnet_cli.errors import ConfigError, UsageError
 
 HELP = """Train plain and residual networks of two depths, then write Table 1 and the figures.
 
-Finished runs are kept and unfinished runs are resumed.
-The same command can be repeated after an interruption, or with more seeds.
+Complete runs are kept and incomplete runs are resumed.
+You can run the same command again after an interruption, or with more seeds.
 The folder given by --out contains runs/, figures/ and table1.md.
 
 Examples:
@@ -72,7 +72,7 @@ def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, ou
 
     jobs = plan(configs, folder / "runs")
     todo = [job for job in jobs if job.state in ("todo", "resume")]
-    output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} finished, {len(todo)} to train")
+    output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} complete, {len(todo)} to train")
 
     def announce(job: Job) -> None:
         output.note(f"[{jobs.index(job) + 1}/{len(jobs)}] {job.name}")

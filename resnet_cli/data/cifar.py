@@ -131,7 +131,7 @@ def _read_archive(spec: Spec, archive: Path) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each member, in the order of the archive, which needs only one pass."""
     names = {f"{spec.files.base_folder}/{name}": name for name in spec.md5}
     with open(archive, "rb") as file:
-        # the open file is verified and then parsed, so that another one cannot take its place in between
+        # the same open file is verified and parsed, so that it cannot be replaced in between
         if problem := file_problem(file, size=spec.size, sha256=spec.sha256):
             hint = f"delete it and run: resnet data fetch {spec.name}"
             raise InputError(f"{archive} is damaged: {problem}", hint=hint)
@@ -158,7 +158,7 @@ def _read_folder(spec: Spec, folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Resolves no names but those of arrays: a second line of defence, since checksums guarantee the content."""
+    """Resolves only the names of arrays: a second line of defence, since checksums guarantee the content."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED_NAMES:
@@ -174,7 +174,7 @@ def _parse(data: bytes, where: str) -> dict[bytes, Any]:
 
 
 def _source(spec: Spec, contents: Iterator[tuple[str, bytes]], location: Path, progress: Progress) -> Source:
-    """Parse verified files, which may come in any order, and put them together."""
+    """Parse verified files, in any order, and combine them into a source."""
     label, total, known = f"reading {spec.display_name}", len(spec.md5), spec.files
     parsed: dict[str, dict[bytes, Any]] = {}
     for name, data in contents:

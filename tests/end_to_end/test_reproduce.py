@@ -53,7 +53,7 @@ def test_repeating_the_command_of_a_finished_study_trains_nothing(study, capfd):
     assert resnet(["reproduce", "--recipe", "demo", "--out", str(folder), *SMALL, "--epochs", "2"]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     captured = capfd.readouterr()
-    assert "4 finished, 0 to train" in captured.err
+    assert "4 complete, 0 to train" in captured.err
     assert "Table 1" in captured.out
 
 
