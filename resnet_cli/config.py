@@ -133,7 +133,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all fields; equal exactly for equal configurations."""
-        # + 0.0 gives 1 and 1.0, and 0.0 and -0.0, which compare equal, the same text
+        # + 0.0 maps values that compare equal (1 and 1.0, 0.0 and -0.0) to the same text
         values = {name: value + 0.0 if FIELDS[name].kind is float else value for name, value in self.to_dict().items()}
         return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 

@@ -20,8 +20,8 @@ from resnet_cli.rundir.records import Decision
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-# A run is compiled on a CPU when that is estimated to save more than twice the time it costs; twice, since the figures
-# are rough. They were measured on two cores of a Xeon: an eager step reaches about 200 GFLOP/s
+# A run is compiled on a CPU if this is estimated to save more than twice the time that compiling costs: twice, because
+# the figures are rough. They were measured on two cores of a Xeon: an eager step reaches about 200 GFLOP/s
 # (benchmarks/results/scaling.txt), a compiled one takes at least a seventh less time (cpu_variants.txt), and compiling
 # takes about 1.5 s per weighted layer.
 _CPU_FLOPS = 200e9

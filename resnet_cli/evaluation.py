@@ -188,7 +188,7 @@ def _open_dataset(saved: _SavedNetwork, options: EvalOptions, progress: Progress
 
 def _select_images(saved: _SavedNetwork, dataset: Dataset, options: EvalOptions) -> Images:
     if saved.record and options.limit_test is not None:
-        # limited only now, since the fingerprint of the run covers all of its test images
+        # applied after the fingerprint check, which covers all test images of the run
         dataset = prepare(dataset, limit_test=options.limit_test)
     images: Images | None = getattr(dataset, options.split)
     if images is None:

@@ -9,7 +9,7 @@ from resnet_cli.errors import ConfigError
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """Default values for a configuration, under one name."""
+    """A named set of default values for a configuration."""
 
     name: str
     summary: str

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class StudyResults(NamedTuple):
-    """Files of a study, with the comparison that they show."""
+    """Files of a study, and the comparison in them."""
 
     document: dict[str, Any]
     """See `resnet_cli.analysis.tables.study_document`."""

@@ -74,7 +74,7 @@ class Run(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def seed(self) -> int:
-        """Random seed for initialisation, data order and augmentation."""
+        """Seed for initial weights, data order, augmentation and validation split."""
         return self.record.config.seed
 
     @cached_property

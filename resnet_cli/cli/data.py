@@ -134,7 +134,7 @@ def _sentence(verdict: str, document: dict[str, Any]) -> "Text":
     place = f"in {document['location']}" if document["location"] else "embedded"
     sizes = f"{document['num_train']:,} training and {document['num_test']:,} test images"
     text = f"{document['display_name']}: {verdict}, {sizes}, {place}"
-    # a path is never broken over lines, so that it can be copied
+    # a path is never wrapped, so that it can be copied
     return Text(f"{printable(text)}\nfingerprint {document['fingerprint']}", no_wrap=True, overflow="ignore")
 
 

@@ -77,7 +77,7 @@ def config_options(*names: str, **help_texts: str) -> Callable[[Command], Comman
             given = {name: value for name, value in given.items() if value is not None and value is not False}
             function(given=given, **values)
 
-        # typer reads both and passes every value by name
+        # typer reads the signature and the annotations, and passes every value by name
         signature = inspect.Signature([parameter.replace(kind=_KEYWORD) for parameter in parameters])
         command.__signature__ = signature  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -20,7 +20,7 @@ from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.text import one_line
 
 _MAX_MEMBER_BYTES = 2**28  # CIFAR-100's training file has 155,249,918 bytes
-# The names that the published files refer to: arrays, as NumPy 1 pickled them.
+# Names in the published files, which contain arrays pickled by NumPy 1.
 _ALLOWED_NAMES = {
     ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
@@ -60,7 +60,7 @@ CIFAR10 = Spec(
     display_name="CIFAR-10",
     size=170_498_071,
     sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-    # over all pixels; the widespread 0.2023… is a mean of per-image deviations
+    # std over all pixels; the often used 0.2023… is a mean of per-image deviations
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
 )

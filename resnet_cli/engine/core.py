@@ -184,7 +184,7 @@ class Engine:
         test = yield from self._evaluate(self.test_images)
         eval_seconds = time.perf_counter() - started
         if not self.is_finite():
-            # the loss of the last step was finite, but the network after it is not; an infinite test loss alone is not
+            # the last loss was finite, but the network after the last step is not; an infinite test loss alone is not
             # divergence: in the first epochs the running statistics of batch normalisation lag behind
             self.sums.first_bad_step.fill_(self.step - 1)
             self.check_finite()

@@ -104,7 +104,7 @@ def to_frame(rows: Sequence[msgspec.Struct], row: type[msgspec.Struct]) -> "pd.D
 
 def _whole_lines(path: Path, data: bytes) -> list[bytes]:
     """The lines that end with a line break; a line that a crash cut off is dropped."""
-    # counted first: millions of short lines would fill the memory as objects
+    # counted first, since millions of short lines would fill the memory once they are split
     if data.count(b"\n") > _MAX_LINES:
         raise RunFileError(f"{path} has more than {_MAX_LINES} lines")
     return data[: data.rfind(b"\n") + 1].splitlines()

@@ -199,7 +199,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """.holder.json: the process that trains the run, as long as it holds the lock."""
+    """.holder.json: the process that trains the run and holds its lock."""
 
     pid: int
     host: _Name

@@ -18,7 +18,7 @@ _ALIGNMENT = 8  # tensors start at multiples of 8 bytes: headers are padded with
 
 
 def with_checksum(data: bytes) -> bytes:
-    """Add its checksum to a safetensors file, and sort the metadata, so that equal contents give equal bytes.
+    """Add a checksum to a safetensors file, and sort its metadata, so that equal contents give equal bytes.
 
     Args:
         data: a whole, valid safetensors file.
