@@ -146,7 +146,7 @@ def test_a_real_measurement_writes_no_files_and_works_offline(tmp_path, monkeypa
     assert resnet([*FAST, "--depth", "8", "--steps", "1", "--dataset", "cifar10", "--batch-size", "8"]) == 0
     captured = capsys.readouterr()
     assert [line.split()[0] for line in captured.out.splitlines()[2:4]] == ["plain-8", "resnet-8"]
-    assert "timing resnet-8: 5 steps of 5 steps" in captured.err
+    assert "timing resnet-8: 5 of 5 steps" in captured.err
     assert list(tmp_path.iterdir()) == []
 
 
