@@ -1,4 +1,4 @@
-"""Checksums of what a run computes, to prove that a change of the code changed no number.
+"""Checksums of the results of runs, to prove that a change of the code changed no number.
 
     python benchmarks/refactor_checksums.py [--tree OTHER_CHECKOUT] [--expect FILE]
 
@@ -6,7 +6,7 @@ Trains the demo's four networks, a short `he2015` run with validation, warm-up a
 runs, each in a fresh process that imports `resnet_cli` from the given source tree. Prints the SHA-256 of the last and
 the best weights (names, shapes and values; not the metadata), of metrics.csv without the columns that depend on the
 clock or the process, and of the predictions. With `--expect`, an earlier output of this script on the same machine and
-versions, it exits with code 1 if a checksum differs. It knows file formats only, so it tests any version of the tool.
+versions, it exits with code 1 if a checksum differs. It depends on file formats only, so it can test any version.
 """
 
 import csv

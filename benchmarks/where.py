@@ -1,4 +1,4 @@
-"""What all benchmark scripts share: their options, and the first and the last line of their output."""
+"""Shared parts of the benchmark scripts: their options, and the first and the last line of their output."""
 
 import argparse
 import datetime

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunConfig", "__version__", "load_epochs", "load_runs", "make_config", "train"]
 
-# Where each public name lives. Resolved on first use, so that `import resnet_cli` costs
-# nothing and only `train` brings in torch.
+# Module of each public name, imported on first use, so that `import resnet_cli` is fast and only `train` imports torch.
 _HOME = {
     "RunConfig": "resnet_cli.config",
     "make_config": "resnet_cli.recipes",

@@ -106,7 +106,7 @@ def bench(
 
 
 def random_dataset(config: RunConfig) -> Dataset:
-    """Random images with the size and number of those that `config` trains and tests on."""
+    """Random images, equal in size and number to the dataset of `config`."""
     num_train, num_test, image_size, num_classes = SHAPES[config.dataset]
     rng = np.random.default_rng(0)
 
@@ -128,7 +128,7 @@ def random_dataset(config: RunConfig) -> Dataset:
 
 def setup_for(config: RunConfig, dataset: Dataset) -> DeviceSetup:
     """The device setup that a run of `config` on data of this size would choose."""
-    # as a session counts: a partial batch is a whole one
+    # as in a session, a partial batch counts as a whole one
     num_images = total_steps(config, len(dataset.train)) * config.batch_size
     return decide(config, planned_macs=num_images * _macs(config, dataset), cuda_graph=RunOptions().cuda_graph)
 
@@ -187,7 +187,7 @@ def measure(
 
 
 def time_batches(events: Iterable[StepEvent | EpochRecord], *, synchronize: Callable[[], None]) -> Iterator[TimedBatch]:
-    """Time that the engine takes for each step or evaluated batch, without the caller's own time in between.
+    """Yield the time of each step or evaluated batch in the engine, excluding the caller's own time in between.
 
     Args:
         events: as `Engine.run` yields them.

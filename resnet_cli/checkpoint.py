@@ -54,11 +54,11 @@ def _dump(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
 def load_state(engine: Engine, path: Path) -> None:
     """Restore the state of `engine` from `path`.
 
-    Strict: the checksum must match, every tensor must be present, finite and of the right shape, and the
-    configuration must be the same.
+    The checksum must match, every tensor must be present, finite and of the right shape, and the configuration
+    must be the same.
 
     Raises:
-        RunFileError: the file is damaged or belongs to another configuration; the engine is unusable then.
+        RunFileError: the file is damaged or belongs to a different configuration; the engine is unusable afterwards.
     """
     try:
         data = read_bytes(path, _MAX_BYTES)
@@ -67,16 +67,16 @@ def load_state(engine: Engine, path: Path) -> None:
         state = json.loads(metadata["state"])
         if metadata["format"] != FORMAT or state["version"] != VERSION:
             raise RunFileError(
-                f"{path} is not a checkpoint that this version can read", hint="--overwrite starts the run afresh"
+                f"{path} is not a checkpoint of this version", hint="use --overwrite to start from scratch"
             )
         if not has_valid_checksum(data):
             raise ValueError("it is damaged: its checksum does not match")
         if state["config"] != engine.config.fingerprint():
-            raise RunFileError(f"{path} belongs to another configuration")
+            raise RunFileError(f"{path} belongs to a different configuration")
         _restore(engine, tensors, state)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise RunFileError(
-            f"{path} cannot be resumed from: {one_line(error)}", hint="--overwrite starts the run afresh"
+            f"{path} cannot be resumed from: {one_line(error)}", hint="use --overwrite to start from scratch"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Configuration of one run: everything that decides its numbers, as validated, hashable plain data."""
+"""Configuration of one run: all settings that affect its numbers, as validated, hashable plain data."""
 
 import hashlib
 import re
@@ -49,7 +49,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Two runs with equal configurations on the same machine give the same numbers. Folders and the
     checkpoint interval are not part of it (see `RunOptions`). The types carry the bounds of each
     field and the help text of its command-line option. Upper bounds only catch typing errors.
-    Raises `ConfigError`, naming the field, for values that cannot be run.
+    Raises `ConfigError`, naming the field, for invalid values.
     """
 
     recipe: Annotated[str, _meta("Name of the recipe that supplied the defaults.")]
@@ -58,17 +58,17 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     shortcut: Annotated[
         Shortcut,
         _meta(
-            "Shortcut where the shape changes: A (identity with zero-padding) or B (1×1 projection); plain networks "
-            "have none (default: A for residual networks)."
+            "Shortcut where the shape changes: A (identity with zero-padding) or B (1×1 projection); none for plain "
+            "networks (default: A for residual networks)."
         ),
     ]
 
-    dataset: Annotated[DatasetName, _meta("Dataset.")]
+    dataset: Annotated[DatasetName, _meta("Dataset to train on (default: from the recipe).")]
     limit_train: Annotated[int, _meta("Use a class-balanced subset of N training images.", 1, 10**9)] | None = None
     limit_test: Annotated[int, _meta("Use a class-balanced subset of N test images.", 1, 10**9)] | None = None
     val_size: Annotated[int, _meta("Hold out N training images for validation, balanced by class.", 0, 10**9)] = 0
     augment: Annotated[
-        Augment, _meta("crop: pad by 4 and crop at random; crop-flip: also flip horizontally at random.")
+        Augment, _meta("crop: zero-pad by 4 and crop at random; crop-flip: also flip horizontally at random.")
     ] = "crop-flip"
     normalization: Annotated[
         Normalization,
@@ -104,7 +104,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     deterministic: Annotated[bool, _meta("Use deterministic GPU kernels (CPU runs are always deterministic).")] = False
     clean_train_every: Annotated[
         int,
-        _meta("Measure the error on un-augmented training images every N epochs (0: only at the end).", 0, 10**6),
+        _meta("Evaluate the un-augmented training images every N epochs (0: only at the end).", 0, 10**6),
     ] = 10
     gradflow_every: Annotated[int, _meta("Record per-layer gradient norms every N epochs (0: never).", 0, 10**6)] = 0
 
@@ -133,7 +133,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all fields; equal exactly for equal configurations."""
-        # + 0.0 gives 1 and 1.0, and 0.0 and -0.0, which compare equal, the same text
+        # + 0.0 maps values that compare equal (1 and 1.0, 0.0 and -0.0) to the same text
         values = {name: value + 0.0 if FIELDS[name].kind is float else value for name, value in self.to_dict().items()}
         return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 
@@ -236,4 +236,4 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of the dataset; None: `$RESNET_DATA`, else the user's cache folder."""
     save_every: SaveEvery = SaveEvery(1, "epochs")
     cuda_graph: bool = False
-    """Launch each step as one CUDA graph, on a GPU. Off by default: graphs have not run on a GPU yet."""
+    """Launch each step as one CUDA graph, on a GPU. Off by default: not tested on a GPU yet."""

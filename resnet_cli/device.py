@@ -20,8 +20,8 @@ from resnet_cli.rundir.records import Decision
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-# A run is compiled on a CPU when that is estimated to save more than twice the time it costs; twice, since the figures
-# are rough. They were measured on two cores of a Xeon: an eager step reaches about 200 GFLOP/s
+# A run is compiled on a CPU if this is estimated to save more than twice the time that compiling costs: twice, because
+# the figures are rough. They were measured on two cores of a Xeon: an eager step reaches about 200 GFLOP/s
 # (benchmarks/results/scaling.txt), a compiled one takes at least a seventh less time (cpu_variants.txt), and compiling
 # takes about 1.5 s per weighted layer.
 _CPU_FLOPS = 200e9
@@ -56,7 +56,7 @@ def decide(
     """Decide how to compute `config` on this machine and set up the process for it.
 
     Device, precision, compilation and number of threads change the last bits of a result, so they are decided
-    once per run: with `recorded`, the same choices are made again or refused.
+    once per run: a resumed run uses its `recorded` decisions or raises an error.
 
     Args:
         config: supplies device, precision, compile and deterministic as requested by the user.
@@ -65,13 +65,12 @@ def decide(
         cuda_graph: launch each training step as one CUDA graph where possible; the results are the same.
 
     Raises:
-        UsageError: this machine does not support an option; the message names it.
-        UsageError: this machine cannot repeat the recorded decisions.
+        UsageError: this machine does not support an option, which the message names, or cannot reproduce `recorded`.
     """
     if recorded is None:
         return _decide(config, planned_macs, cuda_graph)
     try:
-        # explicit values instead of `auto`: unsupported ones are refused, and no other is chosen
+        # explicit values instead of `auto`: unsupported ones raise an error instead of being replaced
         explicit = {name: recorded[name].value for name in ("device", "precision", "compile")}
         setup = _decide(msgspec.structs.replace(config, **explicit), planned_macs, cuda_graph)
         num_threads = int(recorded["threads"].value)
@@ -80,12 +79,12 @@ def decide(
         torch.set_num_threads(num_threads)
     except UsageError as error:
         raise UsageError(
-            f"cannot resume exactly on this machine, so its numbers would change: {error.message}",
-            hint="resume it on the original machine, or pass --accept-changes",
+            f"the numbers would change, because this machine cannot reproduce the original settings: {error.message}",
+            hint="resume the run on the original machine, or pass --accept-changes",
         ) from error
     except (KeyError, ValueError) as error:
         raise UsageError(
-            f"run.json does not record how this run was computed ({error})", hint="pass --accept-changes"
+            f"run.json does not record the device settings of this run ({error})", hint="pass --accept-changes"
         ) from error
     kept = {name: recorded[name] for name in ("device", "precision", "compile", "threads")}
     return setup._replace(decisions={**setup.decisions, **kept})
@@ -118,8 +117,8 @@ def _decide_device(requested: str) -> Decision:
         return Decision(available[0], "the fastest device of this machine")
     if requested not in available:
         hint = f"use --device auto or {' or '.join(available)}"
-        raise UsageError(f"--device {requested}: PyTorch finds no such device here", hint=hint)
-    return Decision(requested, "asked for")
+        raise UsageError(f"--device {requested} is not available on this machine", hint=hint)
+    return Decision(requested, "requested")
 
 
 def _decide_precision(requested: str, device: str) -> Decision:
@@ -135,7 +134,7 @@ def _decide_precision(requested: str, device: str) -> Decision:
         )
     if requested == "fp16" and device != "cuda":
         raise UsageError(f"--precision fp16 needs a CUDA device, not {device}", hint="use --precision bf16 or fp32")
-    return Decision(requested, "asked for")
+    return Decision(requested, "requested")
 
 
 def _decide_compile(config: RunConfig, device: str, planned_macs: float) -> Decision:
@@ -143,13 +142,13 @@ def _decide_compile(config: RunConfig, device: str, planned_macs: float) -> Deci
     if config.compile == "on" and obstacle:
         raise UsageError(f"--compile on: {obstacle}", hint="use --compile off")
     if config.compile != "auto":
-        return Decision(config.compile, "asked for")
+        return Decision(config.compile, "requested")
     if obstacle or device != "cpu":
         return Decision("off", obstacle or "not measured on a GPU yet; --compile on enables it")
     # a training step takes three times the forward pass, with two operations per multiply-accumulate
     saved = planned_macs * 6 / _CPU_FLOPS * _COMPILE_GAIN
     cost = config.depth * _COMPILE_SECONDS_PER_LAYER
-    reason = f"would save about {saved:.0f} s and cost about {cost:.0f} s; used if it saves more than twice its cost"
+    reason = f"would save about {saved:.0f} s and cost about {cost:.0f} s; enabled if it saves more than twice its cost"
     return Decision("on" if saved > _COMPILE_MARGIN * cost else "off", reason)
 
 
@@ -168,7 +167,7 @@ def cxx_compiler() -> str | None:
 
 
 def _set_up_process(setup: DeviceSetup, *, deterministic: bool) -> None:
-    # without a GPU, the import of the compiler logs that it found no CUDA toolkit
+    # without a GPU, importing the compiler logs that no CUDA toolkit was found
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     if setup.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if setup.precision == "tf32" else "highest")
@@ -177,7 +176,7 @@ def _set_up_process(setup: DeviceSetup, *, deterministic: bool) -> None:
     if deterministic:
         # cuBLAS reads this when it creates its first handle; the value is from PyTorch's reproducibility notes
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # the call loads the compiler, which takes a second
+    # only if necessary, since the call loads the compiler, which takes a second
     if deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(deterministic)
     if setup.compile and setup.device.type == "cpu":
@@ -203,7 +202,7 @@ def _keep_freed_memory() -> Decision:
     m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
     libc = ctypes.CDLL(None)
     if not (libc.mallopt(m_mmap_threshold, 1 << 30) and libc.mallopt(m_trim_threshold, (1 << 31) - 1)):
-        return Decision("default", "mallopt refused")
+        return Decision("default", "mallopt failed")
     return Decision("keep freed memory", "large activations are freed and allocated again every step")
 
 

@@ -1,15 +1,15 @@
-"""Expected failures, each with the exit code that it ends a command with."""
+"""Expected failures, each with its exit code."""
 
 import enum
 
 
 class ExitCode(enum.IntEnum):
-    """Exit codes of every command."""
+    """Exit codes of every command; docs/options.md lists them for users."""
 
     DONE = 0
-    """The command did what it was asked."""
+    """The command succeeded."""
     FAILED = 1
-    """It failed for a reason outside the command line: disk, memory, network."""
+    """The command failed for a reason outside the command line: disk, memory, network."""
     USAGE = 2
     """Wrong usage or unusable input."""
     CHECK_FAILED = 3
@@ -17,7 +17,7 @@ class ExitCode(enum.IntEnum):
     DIVERGED = 4
     """The training loss became non-finite."""
     STOPPED = 75
-    """A signal stopped training after a save; the same command resumes it (EX_TEMPFAIL of sysexits.h)."""
+    """A signal stopped training after saving; the same command resumes it (EX_TEMPFAIL of sysexits.h)."""
     BROKEN_PIPE = 141
     """The reader of stdout closed it before the result was written (128 + SIGPIPE)."""
     CTRL_C = 130
@@ -50,11 +50,11 @@ class UsageError(ResnetError):
 
 
 class ConfigError(UsageError):
-    """A configuration that cannot be run.
+    """An invalid configuration.
 
     Args:
-        message: what is wrong; names the fields before anything else that could be taken for them.
-        fields: fields of `RunConfig` that the message names; the command line shows them as options (`--lr`).
+        message: what is wrong; its first mention of each field is replaced by the option.
+        fields: fields of `RunConfig` in the message, which the command line shows as options (`--lr`).
         hint: as in `ResnetError`.
     """
 
@@ -93,12 +93,12 @@ class DivergedError(ResnetError):
 
 
 class StoppedError(ResnetError):
-    """Training that a signal stopped after a save; the same command resumes it."""
+    """Training that a signal stopped after saving; the same command resumes it."""
 
     exit_code = ExitCode.STOPPED
 
 
 class InterruptedByUserError(StoppedError):
-    """Training that Ctrl-C stopped after a save; the same command resumes it."""
+    """Training that Ctrl-C stopped after saving; the same command resumes it."""
 
     exit_code = ExitCode.CTRL_C

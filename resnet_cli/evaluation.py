@@ -1,4 +1,4 @@
-"""Evaluation of a run or a weight file: reads network and data, checks that they fit, predicts, computes metrics."""
+"""Evaluation of a run or a weight file: read network and data, check that they match, predict, compute metrics."""
 
 import os
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from resnet_cli.weights import Triple, WeightFile, Which, load_run_weights, read
 
 
 class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of an evaluation; None leaves a choice to the run or the weight file."""
+    """Options of an evaluation; None: determined by the run or the weight file."""
 
     which: Which | None = None
     """Weights of a run (default: last); not allowed for a weight file."""
@@ -78,7 +78,7 @@ class EvalReport(NamedTuple):
 
 
 class _SavedNetwork(NamedTuple):
-    """A network in a run directory or in a weight file, which has none of the optional fields."""
+    """A network from a run directory, or from a weight file, for which the optional fields are None."""
 
     path: Path
     weights: WeightFile
@@ -160,7 +160,9 @@ def _open(path: Path, which: Which | None) -> _SavedNetwork:
         weights, record = load_run_weights(run, which), run.read_record()
         selected_on: Literal["val", "test"] = "val" if record.dataset.num_val else "test"
         return _SavedNetwork(path, weights, which, record, run.status(), selected_on if which == "best" else None)
-    if which is not None and os.path.exists(path):
+    if not os.path.lexists(path):
+        raise InputError(f"{path} does not exist", hint="pass a run directory or a weight file")
+    if which is not None:
         raise UsageError(f"--which {which} applies to runs, but {path} is a file", hint="omit --which")
     return _SavedNetwork(path, read_weights(path))
 
@@ -186,7 +188,7 @@ def _open_dataset(saved: _SavedNetwork, options: EvalOptions, progress: Progress
 
 def _select_images(saved: _SavedNetwork, dataset: Dataset, options: EvalOptions) -> Images:
     if saved.record and options.limit_test is not None:
-        # limited only now, since the fingerprint of the run covers all of its test images
+        # applied after the fingerprint check, which covers all test images of the run
         dataset = prepare(dataset, limit_test=options.limit_test)
     images: Images | None = getattr(dataset, options.split)
     if images is None:

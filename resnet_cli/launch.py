@@ -1,4 +1,4 @@
-"""Launching one job of a study as a local process."""
+"""Launch of one job of a study as a local process."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ class Job(NamedTuple):
 def launch(job: Job, signals: SignalForwarder, *, data_dir: Path | None = None, quiet: bool = False) -> None:
     """Run `resnet train` for a job in a child process, which shows its progress on stderr.
 
-    The child starts or resumes the run, or only verifies the configuration of a finished one. It never executes code
+    The child starts or resumes the run, or only verifies the configuration of a complete one. It never executes code
     from the current folder, receives the stop signals of this process, and stops when this process ends.
 
     Args:

@@ -1,4 +1,4 @@
-"""Runs a probe on the networks of runs or on fresh ones."""
+"""Apply a probe to the networks of runs, or to newly initialised networks."""
 
 import functools
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Subject(NamedTuple):
     label: str  # in tables and figures
     config: RunConfig  # supplies the network, the data and the seed
     which: Which
-    run: RunDir | None = None  # None: a fresh network
+    run: RunDir | None = None  # None: a newly initialised network
 
 
 def fresh_subjects(
@@ -57,7 +57,7 @@ def fresh_subjects(
 def run_subjects(paths: list[Path], which: Which) -> list[Subject]:
     """Describe the networks of run directories.
 
-    The label is the name of the network, or the folder where several runs train the same network.
+    The label is the name of the network, or of the folder if several runs train the same network.
 
     Raises:
         RunFileError: a run cannot be read.

@@ -24,7 +24,7 @@ def total_steps(config: RunConfig, num_train: int) -> int:
 def lr_at(step: int, config: RunConfig, num_train: int) -> float:
     """Learning rate of optimizer step `step` (from 0).
 
-    `warmup_lr` for the first `warmup_steps` steps, then `lr`, multiplied by `lr_decay` at every milestone passed.
+    The rate is `warmup_lr` for the first `warmup_steps` steps, then `lr`, multiplied by `lr_decay` at each milestone.
     """
     if step < config.warmup_steps:
         return config.warmup_lr
@@ -50,8 +50,8 @@ def build_optimizer(model: nn.Module, config: RunConfig, device: torch.device) -
         fused=device.type in ("cpu", "cuda"),
     )
     if config.momentum > 0:
-        # the first step would create them, but a loss scaler may skip it, and then the fused kernel would leave them
-        # uninitialised
+        # created here, because a loss scaler may skip the first step, which would otherwise create them, and the fused
+        # kernel would then leave them uninitialised
         for parameter in model.parameters():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter).detach()
     return optimizer

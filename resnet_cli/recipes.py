@@ -9,7 +9,7 @@ from resnet_cli.errors import ConfigError
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """Default values for a configuration, under one name."""
+    """A named set of default values for a configuration."""
 
     name: str
     summary: str
@@ -19,7 +19,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     cost: str
     """Measured training time with the hardware, or "not measured"."""
     differences: str = ""
-    """Where this tool differs from the source, or had to choose."""
+    """Differences from the source, and choices that it leaves open."""
     values: dict[str, Any]
     deep_values: dict[str, Any] = {}
     """Values that replace `values` for networks of at least 110 layers."""
@@ -49,9 +49,9 @@ RECIPES = {
             "resnet-56 6.97 %, resnet-110 6.43 % (6.61 ± 0.16 over 5 runs), resnet-1202 7.93 %; plain networks "
             "appear as curves only; not reproduced with this tool yet",
             cost="not measured; `resnet bench --recipe he2015` estimates it",
-            differences="batch normalisation sees 128 images (in the paper 64 on each of two GPUs); the warm-up is a "
-            "fixed 400 steps (in the paper until the training error is below 80 %); the paper does not say whether "
-            "its results were trained on the 45k images of the split or on all 50k",
+            differences="batch normalisation uses all 128 images of a batch (in the paper, 64 on each of two GPUs); "
+            "the warm-up is a fixed 400 steps (in the paper, until the training error is below 80 %); the paper does "
+            "not say whether its results were trained on the 45k images of the split or on all 50k",
             values={
                 **_CIFAR10, "epochs": None, "steps": 64_000, "milestones": (32_000, 48_000), "val_size": 5_000,
                 "normalization": "pixel-mean",
@@ -115,12 +115,12 @@ def make_config(recipe: str = "report2025", *, arch: str, depth: int, **override
 
 
 def _overrides(config: RunConfig) -> dict[str, Any]:
-    """The fields of `config`, in order, that are set and differ from its recipe; all of them if that is unknown."""
+    """The set fields of `config`, in order, that differ from its recipe; all set fields if the recipe is unknown."""
     defaults: dict[str, Any] = {}
     if config.recipe in RECIPES:
         defaults = make_config(config.recipe, arch=config.arch, depth=config.depth).to_dict()
         if config.milestones and (defaults["epochs"] is None) != (config.epochs is None):
-            del defaults["milestones"]  # equal numbers in another unit are other milestones
+            del defaults["milestones"]  # equal numbers in a different unit are different milestones
     values = config.to_dict().items()
     return {name: value for name, value in values if value is not None and value != defaults.get(name)}
 
@@ -146,7 +146,7 @@ _NOT_RECIPE: dict[str, Any] = {
 
 
 def recipe_label(config: RunConfig) -> str:
-    """The recipe's name followed by every override of it: `report2025 epochs=5 lr=0.05`.
+    """The recipe's name followed by its overrides: `report2025 epochs=5 lr=0.05`.
 
     Runs with equal labels (and the same data) followed the same recipe and may be averaged.
     A recipe of another version of this tool is labelled by its name and a fingerprint of its values.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class StudyResults(NamedTuple):
-    """Files of a study, with the comparison that they show."""
+    """Files of a study, and the comparison in them."""
 
     document: dict[str, Any]
     """See `resnet_cli.analysis.tables.study_document`."""
@@ -56,7 +56,7 @@ def run_study(
 ) -> list[Job]:
     """Train or resume every job in turn; a diverged run does not stop the others.
 
-    Finished jobs are launched too: `resnet train` verifies that their configuration has not changed.
+    Complete runs are launched too: `resnet train` verifies that their configuration has not changed.
 
     Args:
         jobs: from `plan`.
@@ -89,7 +89,7 @@ def run_study(
 def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) -> StudyResults:
     """Write `table1.md` and `figures/` in `folder` from all complete runs in `folder/runs`.
 
-    `warn` is called with one line for each flaw of a figure.
+    `warn` is called with one line for each problem with a figure.
 
     Raises:
         InputError: there is no complete run.

@@ -61,7 +61,7 @@ def test_a_run_is_compiled_when_that_saves_more_than_twice_what_it_costs(monkeyp
     limit = 2 * 20 * 1.5 * 7 * 200e9 / 6  # factor, layers, s per layer, gain, operations per s and per MAC
     short, long = (decide(config_for(), planned_macs=limit * factor) for factor in (0.99, 1.01))
     assert (short.compile, long.compile) == (False, True)
-    reason = "would save about 61 s and cost about 30 s; used if it saves more than twice its cost"
+    reason = "would save about 61 s and cost about 30 s; enabled if it saves more than twice its cost"
     assert long.decisions["compile"].reason == reason
 
 
@@ -93,7 +93,7 @@ def test_a_resumed_run_keeps_the_recorded_decisions_and_number_of_threads():
 @pytest.mark.parametrize(
     ("recorded", "message"),
     [
-        ({"compile": Decision("on", "asked for")}, r"numbers would change.*no C\+\+ compiler.*--accept-changes"),
+        ({"compile": Decision("on", "requested")}, r"numbers would change.*no C\+\+ compiler.*--accept-changes"),
         ({"device": Decision("cuda", ""), "precision": Decision("tf32", "")}, r"--device cuda.*--accept-changes"),
         *(({"threads": Decision(n, "")}, r"run\.json does not record") for n in ("many", "-1", "0", "99999999")),
         (None, r"run\.json does not record"),

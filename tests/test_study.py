@@ -97,5 +97,5 @@ def test_results_are_a_table_figures_and_the_comparison_behind_them(make_run, tm
 
 def test_results_of_a_study_without_complete_runs_are_unusable_input(make_run, tmp_path):
     make_run(tmp_path / "runs" / "a", status="diverged")
-    with pytest.raises(InputError, match="no completed run; found 1 diverged"):
+    with pytest.raises(InputError, match="no complete run; found 1 diverged"):
         write_results(tmp_path)

@@ -60,7 +60,7 @@ class Assertion(msgspec.Struct, frozen=True):
     def evaluate(self, rows: Sequence[Row]) -> AssertionResult:
         """Compare values of `rows`, the `networks` of a `study_document`.
 
-        An assertion about a value that was not measured does not hold, whatever the comparison.
+        An assertion about a value that was not measured does not hold, regardless of the comparison.
 
         Raises:
             UsageError: a network or column is unknown, a column is not numeric, or several groups
@@ -86,7 +86,7 @@ class Assertion(msgspec.Struct, frozen=True):
         matching = [row for row in rows if row["network"] == network]
         if not matching:
             known = ", ".join(dict.fromkeys(str(row["network"]) for row in rows))
-            raise _error(self.text, f"no completed run of {network}", f"use one of {known}")
+            raise _error(self.text, f"no complete run of {network}", f"use one of {known}")
         row = matching[0]
         if column not in row or isinstance(row[column], str | list):
             numeric = [name for name, value in row.items() if not isinstance(value, str | list)]

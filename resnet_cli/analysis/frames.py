@@ -1,4 +1,4 @@
-"""Run directories as one study, and a study as tidy data frames."""
+"""Run directories combined into a study, and the study as tidy data frames."""
 
 import os
 import warnings
@@ -74,7 +74,7 @@ class Run(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def seed(self) -> int:
-        """Random seed for initialisation, data order and augmentation."""
+        """Seed for initial weights, data order, augmentation and validation split."""
         return self.record.config.seed
 
     @cached_property
@@ -118,8 +118,8 @@ class Study(msgspec.Struct, eq=False):
             return
         statuses = [skipped.status for skipped in self.skipped]
         found = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
-        hint = "resnet train resumes an incomplete run" if "incomplete" in statuses else None
-        raise InputError(f"no completed run; found {found}", hint=hint)
+        hint = "run the same resnet train command again to resume" if "incomplete" in statuses else None
+        raise InputError(f"no complete run; found {found}", hint=hint)
 
 
 def load_study(paths: Paths, *, with_metrics: bool = False) -> Study:
@@ -156,7 +156,7 @@ def load_study(paths: Paths, *, with_metrics: bool = False) -> Study:
 def runs_frame(study: Study) -> "pd.DataFrame":
     """Build a frame with one row per complete run and the columns `RUN_COLUMNS`.
 
-    Errors and accuracies are from the last epoch, in percent; `best_…` columns are from the epoch
+    Errors and accuracies are from the last epoch, in per cent; `best_…` columns are from the epoch
     selected on `best_chosen_on` (val or test). `train_error_pct` is counted during training,
     `train_clean_error_pct` afterwards in eval mode without augmentation. `train_seconds` and
     `eval_seconds` are totals of the run. Values that were not measured are NaN.
@@ -214,7 +214,7 @@ def _read(folder: RunDir, first_path: Mapping[Any, str]) -> Run | Skipped:
         return Skipped(path, "running", "a process is training this run")
     end = folder.read_end(record)
     if end is None:
-        return Skipped(path, "incomplete", "no summary.json; run the same resnet train command to resume")
+        return Skipped(path, "incomplete", "no summary.json; run the same resnet train command again to resume")
     if isinstance(end, Divergence):
         reason = f"the loss was not finite in epoch {end.epoch}, step {end.step}, at lr {end.lr:g}"
         return Skipped(path, "diverged", reason)

@@ -17,7 +17,7 @@ NUM_ECE_BINS = 15  # Guo et al. 2017 (arXiv 1706.04599), table 1
 
 
 class ClassMetrics(msgspec.Struct, frozen=True):
-    """Counts of one class, and shares between 0 and 1 with 95 % Wilson intervals; a share of nothing is NaN."""
+    """Counts of one class, and shares between 0 and 1 with 95 % Wilson intervals (NaN if the class is empty)."""
 
     name: str = msgspec.field(name="class")
     support: int

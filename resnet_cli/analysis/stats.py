@@ -157,7 +157,7 @@ def amplification(deep: tuple[Sample, Sample], shallow: tuple[Sample, Sample]) -
 
 def t_quantile(freedom: float) -> float:
     """Return the t for which the interval from −t to t covers `CONFIDENCE` of Student's distribution."""
-    # scipy.stats would add a second of import time to a command that runs for less.
+    # Importing scipy.stats would take longer than the command itself.
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))

@@ -1,1 +1,1 @@
-"""The command line: one file a command, one place for options, one for output."""
+"""The command line: one file per command, one place for options, one for output."""

@@ -1,4 +1,4 @@
-"""Registration of the commands, and translation of their errors to one line and an exit code."""
+"""Registration of the commands, and translation of their errors into one line and an exit code."""
 
 import io
 import os

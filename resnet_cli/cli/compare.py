@@ -53,16 +53,16 @@ def command(
     format: Annotated[
         OutFormat | None,
         typer.Option(
-            help="Output format; csv has one row per network, json contains everything. "
-            "Default: from the suffix of --out, else table.", show_default=False, rich_help_panel="Output",
+            help="Output format; csv has one row per network, json contains everything "
+            "(default: from the suffix of --out, else table).", show_default=False, rich_help_panel="Output",
         ),
     ] = None,
     sort: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN", show_default=False,
-            help="Sort networks by a column of the csv format; -COLUMN sorts in descending order. "
-            "Default: by depth, plain before residual.",
+            help="Sort networks by a column of the csv format; -COLUMN sorts in descending order "
+            "(default: by depth, plain before residual).",
         ),
     ] = None,
     out: Annotated[

@@ -37,7 +37,7 @@ def fetch(dataset: _Name, data_dir: DataDir = None, json: Json = False, quiet: Q
     """Download and prepare a dataset for offline training.
 
     cifar10 and cifar100 are downloaded (170 MB each); an interrupted download is resumed.
-    RESNET_CIFAR10_URL and RESNET_CIFAR100_URL can name a mirror; its files are checked against the same checksums.
+    Set RESNET_CIFAR10_URL or RESNET_CIFAR100_URL to use a mirror; its files are checked against the same checksums.
     imagefolder is decoded and cached; digits is embedded.
 
     Examples:
@@ -134,7 +134,7 @@ def _sentence(verdict: str, document: dict[str, Any]) -> "Text":
     place = f"in {document['location']}" if document["location"] else "embedded"
     sizes = f"{document['num_train']:,} training and {document['num_test']:,} test images"
     text = f"{document['display_name']}: {verdict}, {sizes}, {place}"
-    # a path is never broken over lines, so that it can be copied
+    # a path is never wrapped, so that it can be copied
     return Text(f"{printable(text)}\nfingerprint {document['fingerprint']}", no_wrap=True, overflow="ignore")
 
 

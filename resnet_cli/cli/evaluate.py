@@ -85,7 +85,7 @@ def command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """See HELP."""
+    """See `HELP`."""
     mean_values, std_values = _triple("--mean", mean), _triple("--std", std)
     from resnet_cli.evaluation import EvalOptions, evaluate_saved
 

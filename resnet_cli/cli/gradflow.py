@@ -49,7 +49,7 @@ _BAR_WIDTH = 14
 def command(
     *,
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUNS...]", help="Run directories.", show_default=False)
+        list[Path] | None, typer.Argument(metavar="RUN", help="Run directories.", show_default=False)
     ] = None,
     which: Annotated[
         Which | None, typer.Option(help="Weights of the runs to measure (default: last).", show_default=False)
@@ -65,13 +65,13 @@ def command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """See HELP."""
+    """See `HELP`."""
     output = Output(json=json or format_ == "json", quiet=quiet)
     device = given.pop("device", "auto")
     if runs:
         for name, value in given.items():
             clash = f"--{name} {value} cannot be combined with run directories"
-            raise UsageError(f"{clash}, which record their own network and data")
+            raise UsageError(f"{clash}, which record their own network and data", hint=f"omit --{name}")
     elif which not in (None, "init"):
         raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
     if plot and plot.suffix.lower() not in SUFFIXES:

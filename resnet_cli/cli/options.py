@@ -15,7 +15,9 @@ from resnet_cli.recipes import RECIPE_NAMES
 Json = Annotated[
     bool, typer.Option("--json", help="Print exactly one JSON document on stdout.", rich_help_panel="Output")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.", rich_help_panel="Output")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.", rich_help_panel="Output")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -27,7 +29,7 @@ DataDir = Annotated[
 ]
 RunPaths = Annotated[
     list[Path],
-    typer.Argument(help="Run directories, or folders to search for them.", metavar="RUNS...", show_default=False),
+    typer.Argument(help="Run directories, or folders to search for them.", metavar="RUN", show_default=False),
 ]
 
 Recipe = Annotated[
@@ -75,7 +77,7 @@ def config_options(*names: str, **help_texts: str) -> Callable[[Command], Comman
             given = {name: value for name, value in given.items() if value is not None and value is not False}
             function(given=given, **values)
 
-        # typer reads both and passes every value by name
+        # typer reads the signature and the annotations, and passes every value by name
         signature = inspect.Signature([parameter.replace(kind=_KEYWORD) for parameter in parameters])
         command.__signature__ = signature  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -85,7 +87,7 @@ def config_options(*names: str, **help_texts: str) -> Callable[[Command], Comman
 
 
 def _parameter(name: str, help_text: str | None) -> inspect.Parameter:
-    """The option of field `name` as a parameter that typer understands; None (or False) when it is not given."""
+    """The option of field `name` as a parameter for typer; its value is None (or False) if it is not given."""
     kind, meta, _ = FIELDS[name]
     option = typer.Option(
         f"--{name.replace('_', '-')}",

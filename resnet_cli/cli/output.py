@@ -15,7 +15,7 @@ from resnet_cli.util.text import json_text, printable
 
 SCHEMA_VERSION = 1
 
-# Wide enough that tables in logs and pipes, which have no width, are not wrapped.
+# Wide enough not to wrap tables in logs and pipes, which have no width of their own.
 _PIPE_WIDTH = 200
 
 
@@ -63,7 +63,7 @@ class Output:
 
     Args:
         json: print exactly one JSON document on stdout and nothing else there.
-        quiet: print results and errors only.
+        quiet: print results, warnings and errors only.
         is_saved: the result is also in files, so that nothing is lost if stdout cannot be written.
     """
 
@@ -141,7 +141,7 @@ class ProgressReporter:
         elif label != self._label or done >= total or time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + self._LINE_EVERY_SECONDS
             if label != self._label or done < total or total:
-                self._output.note(f"{label}: {_amount(done, unit)} of {_amount(total, unit)}")
+                self._output.note(f"{label}: {_amount(done, unit, total)}")
         self._label = label
 
     def _draw(self, label: str, done: int, total: int, unit: str) -> None:
@@ -152,7 +152,7 @@ class ProgressReporter:
                 console=self._output.stderr, transient=True,
             )  # fmt: skip
             self._bars.start()
-        amount = f"{_amount(done, unit)} / {_amount(total, unit)}"
+        amount = _amount(done, unit, total)
         if label != self._label or self._task is None:
             if self._task is not None:
                 self._bars.remove_task(self._task)
@@ -165,8 +165,10 @@ class ProgressReporter:
             self._bars.stop()
 
 
-def _amount(number: int, unit: str) -> str:
-    return f"{number / 1e6:.1f} MB" if unit == "bytes" else f"{number:,}{' ' + unit if unit else ''}"
+def _amount(done: int, unit: str, total: int) -> str:
+    if unit == "bytes":
+        return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
+    return f"{done:,} of {total:,} {unit}".rstrip()
 
 
 def _console(stream: Any) -> Console:

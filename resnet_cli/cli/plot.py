@@ -24,7 +24,7 @@ _KIND_LINES = "\n\n".join(f"  {name}: {kind.summary}" for name, kind in KINDS.it
 HELP = f"""Draw Figures 1 to 5 of the report, the degradation plot and gradient norms.
 
 Only complete runs are drawn; each dataset and recipe has its own figures.
-Several seeds are one line: their mean, with its 95 % Student-t interval.
+Several seeds are drawn as one line, their mean, with its 95 % Student-t interval.
 
 Kinds of figures:
 
@@ -60,14 +60,14 @@ def command(
     image_format: Annotated[
         Format | None,
         typer.Option(
-            "--format", help="Image format; png has 300 dpi, svg keeps text as text. Default: png.", show_default=False
+            "--format", help="Image format; png has 300 dpi, svg keeps text as text (default: png).", show_default=False
         ),
     ] = None,
     depths: Annotated[
         str | None,
         typer.Option(
             metavar="SMALL,LARGE",
-            help="Depths shown by fig1 to fig5. Default: 20,56 if available, else the smallest and largest depth.",
+            help="Depths shown by fig1 to fig5 (default: 20,56 if available, else the smallest and largest depth).",
             show_default=False,
         ),
     ] = None,

@@ -9,12 +9,12 @@ from resnet_cli.cli.options import DataDir, Json, Quiet, Recipe, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.cli.views import ReportView
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import UsageError
+from resnet_cli.errors import ConfigError, UsageError
 
 HELP = """Train plain and residual networks of two depths, then write Table 1 and the figures.
 
-Finished runs are kept and unfinished runs are resumed.
-The same command can be repeated after an interruption, or with more seeds.
+Complete runs are kept and incomplete runs are resumed.
+You can run the same command again after an interruption, or with more seeds.
 The folder given by --out contains runs/, figures/ and table1.md.
 
 Examples:
@@ -49,12 +49,19 @@ def command(
     from resnet_cli.recipes import make_config
 
     output = Output(json=json, quiet=quiet, is_saved=True)
-    configs = [
-        make_config(recipe, arch=arch, depth=depth, seed=seed, **given)
-        for seed in _numbers("--seeds", seeds)
-        for depth in _numbers("--depths", depths)
-        for arch in ("plain", "resnet")
-    ]
+    try:
+        configs = [
+            make_config(recipe, arch=arch, depth=depth, seed=seed, **given)
+            for seed in _numbers("--seeds", seeds)
+            for depth in _numbers("--depths", depths)
+            for arch in ("plain", "resnet")
+        ]
+    except ConfigError as error:
+        for field, text, example in (("depth", depths, "20,56"), ("seed", seeds, "0,1,2")):
+            if error.fields == (field,):
+                option = f"--{field}s"
+                raise UsageError(f"{option} {text}: {error.message}", hint=f"use {option} {example}") from error
+        raise
     _reproduce(configs, out or Path("reproduction") / recipe, data_dir, output)
 
 
@@ -65,7 +72,7 @@ def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, ou
 
     jobs = plan(configs, folder / "runs")
     todo = [job for job in jobs if job.state in ("todo", "resume")]
-    output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} finished, {len(todo)} to train")
+    output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} complete, {len(todo)} to train")
 
     def announce(job: Job) -> None:
         output.note(f"[{jobs.index(job) + 1}/{len(jobs)}] {job.name}")

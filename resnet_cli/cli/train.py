@@ -24,7 +24,7 @@ def _recipe_help(recipe: Recipe) -> str:
 HELP = "\n\n".join(
     (
         "Train one network and write its run directory.",
-        "Running the same command again resumes an unfinished run and leaves a finished one unchanged. "
+        "Running the same command again resumes an incomplete run and leaves a complete one unchanged. "
         "The recipe supplies the value of every option that you omit.",
         "Examples:",
         "  resnet train --recipe demo --arch plain --depth 56",
@@ -67,7 +67,7 @@ def command(
         rich_help_panel=_RUN_PANEL, metavar="N[epochs|steps|min]", help="Checkpoint interval."
     )] = "1epoch",
     overwrite: Annotated[bool, typer.Option(
-        "--overwrite", rich_help_panel=_RUN_PANEL, help="Start from scratch; removes only files of this tool."
+        "--overwrite", rich_help_panel=_RUN_PANEL, help="Start from scratch; removes only files that this tool wrote."
     )] = False,
     accept_changes: Annotated[bool, typer.Option(
         "--accept-changes", rich_help_panel=_RUN_PANEL,
@@ -76,7 +76,7 @@ def command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Parse the options of `resnet train` and run it; see HELP."""
+    """See `HELP`."""
     options = RunOptions(
         data_dir=str(data_dir) if data_dir else None, save_every=SaveEvery.parse(save_every), cuda_graph=cuda_graph
     )

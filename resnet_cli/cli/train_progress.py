@@ -40,7 +40,7 @@ class TrainReporter(Reporter):
         self._data.close()
 
     def progress(self, label: str, done: int, total: int, unit: str = "") -> None:
-        """Show how much of the data is fetched or decoded."""
+        """Show how much of the data has been downloaded or decoded."""
         self._data(label, done, total, unit)
 
     def note(self, text: str) -> None:

@@ -20,7 +20,7 @@ from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.text import one_line
 
 _MAX_MEMBER_BYTES = 2**28  # CIFAR-100's training file has 155,249,918 bytes
-# The names that the published files refer to: arrays, as NumPy 1 pickled them.
+# Names in the published files, which contain arrays pickled by NumPy 1.
 _ALLOWED_NAMES = {
     ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
@@ -60,7 +60,7 @@ CIFAR10 = Spec(
     display_name="CIFAR-10",
     size=170_498_071,
     sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-    # over all pixels; the widespread 0.2023… is a mean of per-image deviations
+    # std over all pixels; the often used 0.2023… is a mean of per-image deviations
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
 )
@@ -133,7 +133,7 @@ def _read_archive(spec: Spec, archive: Path) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each member, in the order of the archive, which needs only one pass."""
     names = {f"{spec.files.base_folder}/{name}": name for name in spec.md5}
     with open(archive, "rb") as file:
-        # the open file is verified and then parsed, so that another one cannot take its place in between
+        # the same open file is verified and parsed, so that it cannot be replaced in between
         if problem := file_problem(file, size=spec.size, sha256=spec.sha256):
             hint = f"delete it and run: resnet data fetch {spec.name}"
             raise InputError(f"{archive} is damaged: {problem}", hint=hint)
@@ -160,7 +160,7 @@ def _read_folder(spec: Spec, folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Resolves no names but those of arrays: a second line of defence, since checksums guarantee the content."""
+    """Resolves only the names of arrays: a second line of defence, since checksums guarantee the content."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED_NAMES:
@@ -176,7 +176,7 @@ def _parse(data: bytes, where: str) -> dict[bytes, Any]:
 
 
 def _source(spec: Spec, contents: Iterator[tuple[str, bytes]], location: Path, progress: Progress) -> Source:
-    """Parse verified files, which may come in any order, and put them together."""
+    """Parse verified files, in any order, and combine them into a source."""
     label, total, known = f"reading {spec.display_name}", len(spec.md5), spec.files
     parsed: dict[str, dict[bytes, Any]] = {}
     for name, data in contents:

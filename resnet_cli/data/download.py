@@ -1,4 +1,4 @@
-"""Download of one file: resumable, bounded, and verified before the file gets its name."""
+"""Download of one file: resumable, bounded, and verified before the file is renamed."""
 
 import errno
 import hashlib
@@ -71,7 +71,7 @@ def _lock(destination: Path, progress: Progress) -> AbstractContextManager[objec
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        progress("waiting for the download of another process", 0, 1)
+        progress("waiting for another process to finish the download", 0, 1)
         return lock.acquire()
 
 
@@ -138,7 +138,7 @@ def _request(url: str, start: int) -> http.client.HTTPResponse:
         error.close()
         if start and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return _request(url, 0)
-        answer = f"the server answers {error.code} {error.reason}"
+        answer = f"the server responded with {error.code} {error.reason}"
         raise _NetworkError(answer, is_transient=error.code in _TRANSIENT) from error
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address without a host
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -151,7 +151,7 @@ def _request(url: str, start: int) -> http.client.HTTPResponse:
 
 
 def _receive(response: http.client.HTTPResponse, file: IO[bytes], done: int, size: int, progress: Progress) -> None:
-    """Append the response to `file`; of a response that is too long, only enough to fail the check of the size."""
+    """Append the response to `file`; of a response that is too long, only enough to fail the size check."""
     label = f"downloading {Path(file.name).stem}"
     progress(label, done, size, "bytes")
     while done <= size:

@@ -25,11 +25,11 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp"})
 # https://www.cs.toronto.edu/~kriz/cifar.html
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-# Pillow has dozens of decoders; a file here can reach only these.
+# Pillow has dozens of decoders; only these are enabled.
 _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
 # Modes that Pillow converts to RGB faithfully; it clips 16-bit and float pixels instead of scaling them.
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
-_FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}  # in display names
+_FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}  # names of formats in display names
 _LAYOUT = "an image folder contains train/<class>/* and test/<class>/*"
 _CACHE_VERSION = 1
 _REPORT_EVERY = 256  # images

@@ -64,7 +64,7 @@ def open_data(
     """Open the training, validation and test images of `config`.
 
     The folder is `data_dir` if given, else the recorded folder if it still exists, else the default folder. A recorded
-    folder may belong to somebody else: it is only read.
+    folder is only read, since it may belong to another user.
 
     Args:
         config: supplies the name of the dataset, the subsets, the validation split and its seed.

@@ -1,4 +1,4 @@
-"""A run of epochs on one network: yields records, touches no files."""
+"""Training of one network, epoch by epoch: yields records, touches no files."""
 
 import math
 import time
@@ -38,7 +38,7 @@ class StepEvent(NamedTuple):
     running_loss: float | None
     """Mean training loss of the epoch so far; None if it was not read."""
     running_error_pct: float | None
-    """Training error of the epoch so far, percent; None if it was not read."""
+    """Training error of the epoch so far, in per cent; None if it was not read."""
 
 
 class EpochRecord(NamedTuple):
@@ -46,7 +46,7 @@ class EpochRecord(NamedTuple):
 
     metrics: EpochMetrics
     gradflow: list[GradflowRow]
-    """Empty when not due."""
+    """Empty if gradient norms were not recorded in this epoch."""
     test_logits: Tensor
     """(N, classes) float32 on the CPU, in dataset order."""
 
@@ -58,8 +58,8 @@ class Engine:
     that saved it.
 
     Args:
-        config: what to train and how.
-        dataset: what `config` names.
+        config: configuration of the run.
+        dataset: the data that `config` names.
         setup: device and precision.
     """
 
@@ -184,7 +184,7 @@ class Engine:
         test = yield from self._evaluate(self.test_images)
         eval_seconds = time.perf_counter() - started
         if not self.is_finite():
-            # the loss of the last step was finite, but the network after it is not; an infinite test loss alone is not
+            # the last loss was finite, but the network after the last step is not; an infinite test loss alone is not
             # divergence: in the first epochs the running statistics of batch normalisation lag behind
             self.sums.first_bad_step.fill_(self.step - 1)
             self.check_finite()

@@ -11,7 +11,7 @@ from resnet_cli.data.batches import DeviceImages, Normalizer
 from resnet_cli.device import DeviceSetup
 from resnet_cli.model import CifarNet
 
-EVAL_BATCH_SIZE = 250  # on a CPU; larger ones leave its caches
+EVAL_BATCH_SIZE = 250  # on a CPU; larger batches do not fit into its caches
 _GPU_EVAL_BATCH_SIZE = 2000
 
 
@@ -30,12 +30,12 @@ class EvalCounts(NamedTuple):
 
     @property
     def error_pct(self) -> float:
-        """Share of wrong predictions, percent."""
+        """Share of wrong predictions, in per cent."""
         return 100.0 * self.num_wrong / self.num_examples
 
     @property
     def accuracy_pct(self) -> float:
-        """Share of right predictions, percent."""
+        """Share of correct predictions, in per cent."""
         return 100.0 * (self.num_examples - self.num_wrong) / self.num_examples
 
 
@@ -72,7 +72,7 @@ def evaluate_batches(
 
 @torch.no_grad()
 def combine_batches(batches: list[BatchLogits]) -> EvalCounts:
-    """Add up batches; their order is kept in `logits`."""
+    """Combine batches into counts; `logits` keeps their order."""
     logits = torch.cat([batch.logits for batch in batches]).cpu()
     labels = torch.cat([batch.labels for batch in batches]).cpu()
     loss_sum = F.cross_entropy(logits, labels, reduction="none").double().sum().item()

@@ -37,7 +37,7 @@ def record_cuda(body: Callable[[], Tensor], parameters: Sequence[nn.Parameter]) 
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        cause = error.__context__ or error  # the end of a failed capture fails too
+        cause = error.__context__ or error  # ending a failed capture raises an error of its own
         reason = str(cause).partition("\n")[0]
         raise ResnetError(f"cannot record a CUDA graph: {reason}", hint="use --no-cuda-graph") from error
     gradients = [parameter.grad for parameter in parameters]
@@ -71,7 +71,7 @@ def side_stream() -> Iterator[None]:
 class Graphed:
     """Calls a function a few times, then records it and replays the recording.
 
-    Every call, also before the recording, returns the result of the function.
+    Every call returns the result of the function, including the calls before the recording.
 
     Args:
         function: maps tensors to a tensor.
@@ -97,7 +97,7 @@ class Graphed:
         self._replay: Callable[[], Tensor] | None = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """Return the function of `inputs`, as a tensor that later calls leave unchanged."""
+        """Return the result of the function for `inputs`, as a tensor that later calls leave unchanged."""
         if len(inputs[0]) != self._size:
             return self._function(*inputs)
         self._num_calls += 1

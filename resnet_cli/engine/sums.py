@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 _NEVER = 2**62  # beyond the last step of any run
-_READ_EVERY_STEPS = 50  # how often a GPU is asked for its sums
+_READ_EVERY_STEPS = 50  # interval between requests for the sums on a GPU
 
 
 class EpochSums:
@@ -52,12 +52,12 @@ class EpochSums:
 
     @property
     def error_pct(self) -> float:
-        """Share of wrong predictions among the images seen, percent."""
+        """Share of wrong predictions among the images seen, in per cent."""
         return 100.0 * int(self.num_wrong) / max(self.num_seen, 1)
 
 
 class RunningMetrics(NamedTuple):
-    """Means of the epoch up to some step."""
+    """Means over the steps of the epoch so far."""
 
     loss: float
     """Mean training loss."""
@@ -67,7 +67,7 @@ class RunningMetrics(NamedTuple):
 
 
 class AsyncSumsReader:
-    """Reads the sums of an epoch without waiting for a GPU: copies are requested, and read when they have arrived."""
+    """Reads the sums of an epoch without waiting for a GPU: copies are requested, then read once they have arrived."""
 
     def __init__(self, sums: EpochSums) -> None:
         self._sums = sums

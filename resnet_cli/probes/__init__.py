@@ -1,1 +1,1 @@
-"""Measurements on a network. They read it and leave weights and running statistics unchanged."""
+"""Measurements on a network, which leave its weights and running statistics unchanged."""

@@ -80,16 +80,16 @@ def measure_gradflow(
 ) -> "pd.DataFrame":
     """Measure the L2 norm of each layer's weight gradient of the mean cross-entropy, averaged over minibatches.
 
-    In training mode (batch normalisation uses the batch) and fp32, without augmentation.
+    The network is in training mode (batch normalisation uses the batch) and fp32; images are not augmented.
     The weights, gradients and running statistics of `model` stay unchanged.
 
     Args:
         model: on the device of `images`.
-        images: the batches are drawn from these without replacement.
+        images: images from which the batches are drawn without replacement.
         normalizer: turns bytes into network input.
         num_batches: number of minibatches.
         batch_size: number of images per minibatch.
-        seed: decides which images are drawn.
+        seed: seed for drawing the images.
 
     Returns:
         One row per weighted layer, in forward order: layer_index, layer, stage, block, grad_norm (mean

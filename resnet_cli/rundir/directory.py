@@ -63,7 +63,7 @@ class RunDir:
         return os.path.lexists(self.record_path)
 
     def status(self) -> Status:
-        """Derived from the files: summary.json means complete, diverged.json diverged, a held lock running."""
+        """Derive the status: summary.json means complete, diverged.json means diverged, a held lock means running."""
         if os.path.lexists(self.summary_path):
             return "complete"
         if os.path.lexists(self.diverged_path):
@@ -76,7 +76,7 @@ class RunDir:
         """Lock the run for this process, until the lock is released or the process ends.
 
         Raises:
-            UsageError: another process holds it.
+            UsageError: another process holds the lock.
         """
         import filelock
 
@@ -95,7 +95,7 @@ class RunDir:
         return lock
 
     def _holder(self) -> str:
-        """The process that holds the lock, in parentheses, or nothing if it left no readable note."""
+        """The process that holds the lock, in parentheses; empty if .holder.json cannot be read."""
         try:
             holder = read_json(self.holder_path, LockHolder)
         except RunFileError:
@@ -105,7 +105,7 @@ class RunDir:
     def _is_locked(self) -> bool:
         import filelock
 
-        # older versions of filelock would follow a link and truncate its target
+        # older versions of filelock follow a link and truncate its target
         if not self.lock_path.is_file() or self.lock_path.is_symlink():
             return False
         probe = filelock.FileLock(self.lock_path)
@@ -119,7 +119,7 @@ class RunDir:
         return False
 
     def create(self, record: RunRecord) -> None:
-        """Start the directory: folders, run.json and empty CSV files."""
+        """Create the folders, run.json and CSV files without rows."""
         for folder in (self.last_weights_path.parent, self.checkpoint_path.parent):
             folder.mkdir(parents=True, exist_ok=True)
         for path, row in self._tables():
@@ -142,7 +142,7 @@ class RunDir:
         self.remove_leftovers()
         for folder in {path.parent for path in written}:
             if folder.is_dir():
-                sync_folder(folder)  # or a power cut could bring an old checkpoint back under a new record
+                sync_folder(folder)  # otherwise a power failure could restore an old checkpoint next to a new record
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of interrupted writes."""
@@ -159,7 +159,7 @@ class RunDir:
         append_durably(self.gradflow_path, b"".join(_csv_line(astuple(row)) for row in rows))
 
     def truncate_to_epoch(self, epoch: int) -> None:
-        """Drop rows after `epoch`, and a torn last line, to continue from a checkpoint of that epoch."""
+        """Remove rows after `epoch` and a partial last line, to continue from a checkpoint of that epoch."""
         for path, row in self._tables():
             lines = read_text_bytes(path).splitlines(keepends=True) if os.path.lexists(path) else []
             kept = [_csv_line(row.__struct_fields__)]
@@ -168,7 +168,7 @@ class RunDir:
                 write_atomic(path, b"".join(kept))
 
     def append_attempt(self, attempt: Attempt) -> None:
-        """Add a line to attempts.jsonl, in place of a torn one that a crash may have left."""
+        """Add a line to attempts.jsonl, replacing a partial last line that a crash may have left."""
         before = read_text_bytes(self.attempts_path) if os.path.lexists(self.attempts_path) else b""
         write_atomic(self.attempts_path, before[: before.rfind(b"\n") + 1] + encode_json(attempt) + b"\n")
 
@@ -181,12 +181,12 @@ class RunDir:
         write_atomic(self.predictions_path, buffer.getvalue())
 
     def write_summary(self, summary: Summary, readme: str) -> None:
-        """Write the page for people, then summary.json: after it the run is complete."""
+        """Write README.md, then summary.json, which marks the run as complete."""
         write_atomic(self.readme_path, readme.encode(errors="backslashreplace"))
         write_atomic(self.summary_path, json_text(summary).encode())
 
     def write_divergence(self, divergence: Divergence) -> None:
-        """Write diverged.json: after it the run counts as diverged."""
+        """Write diverged.json, which marks the run as diverged."""
         write_atomic(self.diverged_path, json_text(divergence).encode())
 
     def write_bytes(self, path: Path, data: bytes) -> None:
@@ -228,14 +228,14 @@ class RunDir:
         return end
 
     def read_attempts(self) -> list[Attempt]:
-        """Read attempts.jsonl: the processes that worked on the run, in order; raises `RunFileError`."""
+        """Read attempts.jsonl: the processes that trained the run, in order; raises `RunFileError`."""
         return read_json_lines(self.attempts_path, Attempt) if os.path.lexists(self.attempts_path) else []
 
     def read_metrics(self, summary: Summary | None = None) -> "pd.DataFrame":
         """Read metrics.csv as a frame of numbers with one row per epoch.
 
         Args:
-            summary: result of the complete run, whose last epoch the table must end with; None: any rows will do.
+            summary: result of the complete run; the table must end with its last epoch (None: not checked).
 
         Raises:
             RunFileError: the file is missing or damaged, or its epochs are out of order.
@@ -256,8 +256,8 @@ class RunDir:
         """Read gradflow.csv as a frame with one row per layer and recorded epoch.
 
         Args:
-            depth: number of weighted layers, each of which every recorded epoch must have once; None: any rows will do.
-            summary: result of the complete run, after whose last epoch no row may come.
+            depth: number of weighted layers; each recorded epoch must have each of them once (None: not checked).
+            summary: result of the complete run; no row may come after its last epoch (None: not checked).
 
         Raises:
             RunFileError: the file is missing or damaged, or its rows do not fit the run.
@@ -277,7 +277,7 @@ class RunDir:
         """Read predictions.npz.
 
         Args:
-            num_classes: number of classes that the outputs must have; None: any.
+            num_classes: number of classes that the outputs must have (None: not checked).
 
         Raises:
             RunFileError: the file is missing or damaged, or contains anything but labels and finite outputs.

@@ -7,15 +7,15 @@ from pathlib import Path
 from resnet_cli.errors import InputError
 from resnet_cli.rundir.directory import RunDir
 
-# Written before run.json: a folder that has these and no run.json is a run that lost it.
+# Written before run.json: a folder that contains them but no run.json is a run that has lost it.
 _WRITTEN_FIRST = {"metrics.csv", "gradflow.csv"}
 
 
 def find_runs(paths: Iterable[str | os.PathLike[str]]) -> list[RunDir]:
-    """The run directories among `paths` and in the folders among them, each once, in sorted order within a folder.
+    """Find the run directories in `paths`, each once, sorted within each folder.
 
-    A path that is itself a run directory is taken; any other folder is searched. Files next to folders are skipped,
-    since `runs/*` names them too.
+    A path can be a run directory, or a folder to search for them. Files are skipped if there are folders too, since
+    `runs/*` matches both.
 
     Raises:
         InputError: a path does not exist or contains no run directory, or all paths are files.

@@ -1,4 +1,4 @@
-"""README.md of a run directory, for people."""
+"""README.md of a run directory: a human-readable summary."""
 
 import shlex
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ def run_page(record: RunRecord, summary: Summary, *, recipe: str, arguments: Seq
     Args:
         record: run.json.
         summary: summary.json.
-        recipe: the recipe and what differs from it, as `recipes.recipe_label` gives it.
+        recipe: the recipe and its overrides, as returned by `recipes.recipe_label`.
         arguments: the arguments of `resnet` that repeat the run.
     """
     config, data = record.config, record.dataset

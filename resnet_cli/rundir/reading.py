@@ -1,4 +1,4 @@
-"""Bounded, validated reading of run files, which anyone may have written: regular files of limited size only."""
+"""Bounded and validated reading of run files, which are not trusted: regular files of limited size only."""
 
 import io
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 
 def read_json_lines(path: Path, kind: type[T]) -> list[T]:
-    """Read one JSON document of type `kind` per line, without the torn last line of a crash; raises `RunFileError`."""
+    """Read one JSON document of type `kind` per line, ignoring a partial last line; raises `RunFileError`."""
     try:
         lines = _whole_lines(path, read_text_bytes(path))
         return [msgspec.json.decode(line, type=kind) for line in lines]
@@ -67,14 +67,14 @@ def read_json_lines(path: Path, kind: type[T]) -> list[T]:
 
 
 def read_rows(path: Path, row: type[Row]) -> list[Row]:
-    """Read a CSV file as this tool writes it, without the torn last line of a crash.
+    """Read a CSV file as this tool writes it, ignoring a partial last line, which a crash can leave.
 
     Args:
         path: the file.
         row: type of a row: names, types and bounds of the columns come from its fields. Empty cells become None.
 
     Raises:
-        RunFileError: the file is missing, damaged, another table, or has a value outside its bounds.
+        RunFileError: the file is missing or damaged, has other columns, or has a value outside its bounds.
     """
     names = row.__struct_fields__
     header, *lines = _whole_lines(path, read_text_bytes(path)) or [b""]
@@ -117,7 +117,7 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> "list[Array]":
     import numpy as np
 
     data = read_bytes(path, _MAX_ARRAY_BYTES)
-    # each entry of the directory at the end of an archive begins so; millions of entries alone would fill the memory
+    # an archive's directory has this signature in each entry; millions of entries alone would fill the memory
     if data.count(b"PK\x01\x02") > _MAX_ARCHIVE_ENTRIES:
         raise RunFileError(f"{path} contains more than the arrays {' and '.join(names)}")
     try:

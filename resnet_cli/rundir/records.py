@@ -1,7 +1,7 @@
 """Types of everything that a run directory contains: JSON documents, CSV rows and predictions.
 
-Bounds are part of the types. They admit every value that a real run writes, and keep a damaged or forged file from
-filling screen, figures or memory.
+Bounds are part of the types. They admit every value that a real run writes, and prevent a damaged or forged file from
+flooding the screen, the figures or the memory.
 """
 
 import math
@@ -49,7 +49,7 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """Mean over the epoch's training steps, with augmentation."""
     train_error_pct: _Percent
     train_clean_loss: _Loss | None
-    """Measured after the epoch in eval mode without augmentation; None when not due."""
+    """Measured after the epoch in eval mode without augmentation; None if not measured."""
     train_clean_error_pct: _Percent | None
     val_loss: _Loss | None
     """None without a validation split."""
@@ -90,7 +90,7 @@ class GradflowRow(msgspec.Struct, frozen=True, kw_only=True):
     grad_norm: _Norm | None
     weight_norm: _Norm | None
     update_to_weight_ratio: _Norm | None
-    """Norm of the update over that of the weights."""
+    """Norm of the update divided by the norm of the weights."""
 
 
 class DatasetRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +128,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """A choice that the tool made by itself, with its reason."""
+    """An automatic decision and its reason."""
 
     value: _Name
     reason: str
@@ -168,7 +168,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: _Name
     last: EpochMetrics
     best: EpochMetrics
-    """The epoch with the lowest error on `best_chosen_on`; the earliest of equals."""
+    """The epoch with the lowest error on `best_chosen_on`; of equally good epochs, the first."""
     best_chosen_on: Literal["val", "test"]
     train_seconds: _Measure
     eval_seconds: _Measure
@@ -187,7 +187,7 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of attempts.jsonl: a process that worked on the run."""
+    """One line of attempts.jsonl: a process that trained the run."""
 
     started_at: _Name
     argv: tuple[str, ...]
@@ -199,7 +199,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """.holder.json: the process that trains the run, as long as it holds the lock."""
+    """.holder.json: the process that trains the run and holds its lock."""
 
     pid: int
     host: _Name

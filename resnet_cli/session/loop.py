@@ -51,11 +51,11 @@ class Session:
         self._last_save = time.monotonic()
 
     def run_to_end(self, earlier: RunRecord | None, decisions: dict[str, Decision] | None, argv: list[str]) -> Result:
-        """Start a run, or resume the one of the record `earlier`, and return when it is complete.
+        """Start a run, or resume the one recorded in `earlier`, and return when it is complete.
 
         Args:
-            earlier: run.json of the run to resume; None starts one.
-            decisions: device, precision and so on to compute with; None: decide.
+            earlier: run.json of the run to resume (None: start a new run).
+            decisions: device, precision and so on to compute with (None: decide).
             argv: the command line, for run.json.
         """
         model = self._model_record()
@@ -111,7 +111,7 @@ class Session:
         if [row.epoch for row in self.epochs] != list(range(1, self.engine.epochs_done + 1)):
             raise RunFileError(
                 f"{self.run.metrics_path} lacks some of the {self.engine.epochs_done} epochs before the checkpoint",
-                hint="--overwrite starts the run afresh",
+                hint="use --overwrite to start from scratch",
             )
         self.best = min(self.epochs, key=EpochMetrics.selection_error_pct, default=None)
 
@@ -133,8 +133,8 @@ class Session:
         kind = InterruptedByUserError if signal_name == "SIGINT" else StoppedError
         raise kind(
             f"stopped by {signal_name} at step {self.engine.step} of {self.engine.total_steps}; "
-            f"{self.run.path} is saved",
-            hint="the same command resumes it",
+            f"checkpoint saved in {self.run.path}",
+            hint="run the same command again to resume",
         )
 
     def _is_save_due(self, tick: StepEvent | None) -> bool:
@@ -156,7 +156,7 @@ class Session:
         self._last_save = time.monotonic()
 
     def _write_weights(self, path: Path) -> None:
-        # for `resnet eval` of a file without its run directory
+        # allows `resnet eval` to read the file without its run directory
         metadata = {
             "format": "resnet-cli",
             "schema_version": str(SCHEMA_VERSION),

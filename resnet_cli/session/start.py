@@ -42,19 +42,19 @@ def train(
     Args:
         config: configuration of the run.
         out: run directory (None: `default_out(config)`).
-        options: location of the data and how often to save.
+        options: dataset folder, checkpoint interval and use of CUDA graphs.
         reporter: receives progress (None: nothing is reported).
-        overwrite: remove the files of an earlier run in `out` and start afresh.
+        overwrite: remove the files of an earlier run in `out` and start from scratch.
         accept_changes: resume a run even if this machine cannot reproduce its device, precision or compile settings.
-        decisions: device, precision and so on of another run, to be repeated by a new one (None: decide).
-        recorded_data: data of another run that a new one repeats; their folder is used if it still exists.
+        decisions: device, precision and so on of the run that a new run repeats (None: decide).
+        recorded_data: dataset of the run that a new run repeats; its folder is used if it still exists.
         argv: the command line, for run.json.
 
     Raises:
-        UsageError: `out` contains another configuration or foreign files, another process trains there, or this
-            machine cannot reproduce the settings that the run began with.
+        UsageError: `out` contains a different configuration or foreign files, another process trains there, or this
+            machine cannot reproduce the original settings of the run.
         ResnetError: a batch does not fit into memory, or the disk is full or not writable.
-        InputError: the dataset cannot be read, or is not the one that the run began with.
+        InputError: the dataset cannot be read, or is not the original dataset of the run.
         DivergedError: a loss was not finite, now or in an earlier attempt.
         StoppedError: a signal stopped the run after saving; call again to resume.
     """
@@ -73,15 +73,15 @@ def train(
         override="--overwrite",
         progress=reporter.progress,
     )
-    memory_hint = f"a smaller --batch-size needs less, but is another experiment; {run.path} can be resumed elsewhere"
+    memory_hint = f"resume {run.path} on a machine with more memory; a smaller --batch-size is a different experiment"
     with translate_errors(run=run.path, batch_size=config.batch_size, memory_hint=memory_hint), _locked(run):
-        # another process may have finished it while this one read the data
+        # another process may have completed the run while this one read the data
         earlier = None if overwrite else _earlier(run, config)
         if earlier and (done := _already_done(run, earlier)):
             return done
         if earlier:
             decisions = None if accept_changes else earlier.decisions
-        # imports torch, without which finished runs and wrong configurations are recognised
+        # imported late, since complete runs and wrong configurations are recognised without torch
         from resnet_cli.session.loop import Session
 
         return Session(run, config, dataset, options, reporter).run_to_end(earlier, decisions, argv or sys.argv)
@@ -109,8 +109,8 @@ def _earlier(run: RunDir, config: RunConfig) -> RunRecord | None:
     record = run.read_record()
     if record.config != config:
         raise UsageError(
-            f"{run.path} contains a run with another configuration ({'; '.join(record.config.diff(config))})",
-            hint="choose another --out, or --overwrite to start afresh",
+            f"{run.path} contains a run with a different configuration ({'; '.join(record.config.diff(config))})",
+            hint="choose another --out, or use --overwrite to start from scratch",
         )
     return record
 
@@ -130,7 +130,7 @@ def _already_done(run: RunDir, record: RunRecord) -> Result | None:
 def _check_folder(run: RunDir) -> None:
     if run.path.exists() and not run.path.is_dir():
         raise UsageError(f"--out {run.path} is a file", hint="choose a folder")
-    # a holder's note means that a run was here and its overwriting was interrupted: other files were accepted then
+    # .holder.json without run.json: an interrupted --overwrite of a run, whose folder was accepted before
     if run.path.is_dir() and not run.exists() and not run.holder_path.exists():
         foreign = [path.name for path in run.path.iterdir() if path != run.lock_path and path.name[0] != "."]
         known = {run.metrics_path.name, run.gradflow_path.name, "weights", "checkpoints"}

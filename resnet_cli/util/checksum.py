@@ -1,6 +1,7 @@
-"""Safetensors files with a checksum of themselves in their metadata, since the format has none.
+"""Checksums of safetensors files, stored in their metadata because the format has none.
 
-The checksum is the SHA-256 of the whole file (tensors, names, shapes and metadata) with 64 zeros in place of itself.
+The checksum is the SHA-256 of the whole file (tensors, names, shapes and metadata) with 64 zeros in place of the
+checksum.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ _ALIGNMENT = 8  # tensors start at multiples of 8 bytes: headers are padded with
 
 
 def with_checksum(data: bytes) -> bytes:
-    """Add its checksum to a safetensors file, and sort the metadata, so that equal contents give equal bytes.
+    """Add a checksum to a safetensors file, and sort its metadata, so that equal contents give equal bytes.
 
     Args:
         data: a whole, valid safetensors file.
@@ -52,5 +53,5 @@ def read_metadata(data: bytes) -> dict[str, str]:
 
 
 def _header_end(data: bytes) -> int:
-    # a damaged length may be beyond any number of bytes
+    # a damaged length field may exceed the size of the file
     return min(_LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little"), len(data))

@@ -11,7 +11,7 @@ from pathlib import Path
 from resnet_cli.errors import RunFileError
 from resnet_cli.util.text import one_line
 
-_SUFFIX = ".resnet-tmp"  # tells our temporary files from those of other programs
+_SUFFIX = ".resnet-tmp"  # distinguishes our temporary files from those of other programs
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -75,7 +75,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def append_durably(path: Path, data: bytes) -> None:
-    """Append `data` to `path` and fsync; a crash can leave a part of `data` at the end, but no other damage."""
+    """Append `data` to `path` and fsync; a crash can leave part of `data` at the end, but no other damage."""
     with _naming(path), open(path, "ab") as file:
         file.write(data)
         file.flush()
@@ -92,7 +92,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` survive a power cut (not possible on Windows)."""
+    """Make renames in `folder` survive a power failure (not possible on Windows)."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Callback that receives a label and the done and total amounts in `unit`."""
+    """Callback that receives a label, and how much of the total is done, in `unit`."""
 
     def __call__(self, label: str, done: int, total: int, unit: str = "") -> None:
         """Receive progress."""

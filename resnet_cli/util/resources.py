@@ -29,7 +29,7 @@ def translate_errors(
         if run is None:
             raise
         raise ResnetError(
-            f"{error.filename or run}: {error.strerror or error}; everything saved before is intact",
+            f"{error.filename or run}: {error.strerror or error}; files saved earlier are intact",
             hint="fix the cause and run the same command again",
         ) from error
     except (MemoryError, RuntimeError) as error:

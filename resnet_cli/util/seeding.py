@@ -1,4 +1,4 @@
-"""Seeds derived from (seed, purpose, …), so that random draws are independent of what ran before."""
+"""Seeds derived from (seed, purpose, …), so that random draws do not depend on earlier ones."""
 
 import hashlib
 

@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-# Ctrl-C, the usual request of schedulers, and SLURM's --signal=USR1
+# Ctrl-C, the usual signal of schedulers, and SLURM's --signal=USR1
 _STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 

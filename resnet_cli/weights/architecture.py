@@ -36,7 +36,7 @@ _OTHER_FAMILIES = (
 
 
 class Architecture(NamedTuple):
-    """Everything that a network is built from."""
+    """Arguments that determine a network."""
 
     arch: Arch
     depth: int

@@ -38,7 +38,7 @@ _CHENYAOFO_NORMALIZATION: dict[int, tuple[Triple, Triple]] = {
 
 
 class WeightFile(NamedTuple):
-    """The weights of one network and everything that their file reveals about it."""
+    """The weights of one network and everything that their file records about it."""
 
     path: Path
     format: WeightFormat
@@ -97,7 +97,7 @@ def read_weights(path: Path) -> WeightFile:
     layer and `downsample` or `shortcut` for projections.
 
     Raises:
-        InputError: the file is unreadable, damaged or unsafe, or contains another network; the message says what was
+        InputError: the file is unreadable, damaged or unsafe, or contains another network; the message names what was
             found and what was expected.
     """
     content, metadata = read_content(path)

@@ -10,7 +10,7 @@ Which = Literal["last", "best"]
 
 
 def load_run_weights(run: RunDir, which: Which) -> WeightFile:
-    """Read the last or the best weights of a finished or unfinished run.
+    """Read the last or the best weights of a complete or incomplete run.
 
     Raises:
         RunFileError: the record of the run cannot be read.
@@ -23,7 +23,7 @@ def load_run_weights(run: RunDir, which: Which) -> WeightFile:
         others = [name for name, other in paths.items() if other.is_file()]
         raise InputError(
             f"{path} is missing (run status: {run.status()})",
-            hint=f"use --which {others[0]}" if others else "resume the run with the command that started it",
+            hint=f"use --which {others[0]}" if others else "run the same resnet train command again to resume",
         )
     weights = read_weights(path)
     if weights.config != record.config or weights.candidates[0].num_classes != len(record.dataset.classes):

@@ -68,8 +68,8 @@ def test_an_assertion_about_an_undefined_value_does_not_hold_whatever_the_compar
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("resnet-110.acc > 1", "no completed run of resnet-110; use one of plain-20, plain-56, resnet-56, resnet-56-B"),
-        ("plain-20.val > resnet-110.acc", "no completed run of resnet-110"),
+        ("resnet-110.acc > 1", "no complete run of resnet-110; use one of plain-20, plain-56, resnet-56, resnet-56-B"),
+        ("plain-20.val > resnet-110.acc", "no complete run of resnet-110"),
         ("resnet-56.errors > 1", "unknown column errors; the closest numeric columns are error, "),
         ("resnet-56.arch > 1", "column arch is not numeric; the closest numeric columns are "),
         ("resnet-56.seeds > 1", "column seeds is not numeric"),

@@ -167,9 +167,9 @@ def test_datasets_and_recipes_have_separate_figures(make_pair):
 def test_a_requested_figure_without_its_networks_is_an_error_that_names_them(make_run, tmp_path):
     make_run(tmp_path / "a", arch="resnet", depth=56, predictions=False)
     study = load_study([tmp_path])
-    with pytest.raises(InputError, match=r"cannot draw fig2 of CIFAR-10, report2025: no completed run of plain-56"):
+    with pytest.raises(InputError, match=r"cannot draw fig2 of CIFAR-10, report2025: no complete run of plain-56"):
         figures.draw(study, ["fig2"])
-    with pytest.raises(InputError, match="no completed run of plain-44 and resnet-44"):
+    with pytest.raises(InputError, match="no complete run of plain-44 and resnet-44"):
         figures.draw(study, ["fig2"], [20, 44])
 
 
@@ -179,7 +179,7 @@ def test_all_draws_every_supported_figure_and_explains_the_others(make_run, tmp_
     assert [one.kind for one in drawn] == ["degradation"]
     assert len(drawn[0].figure.axes) == 1
     reasons = {one.kind: one.reason for one in skipped}
-    assert reasons["fig4"] == "no completed run of plain-56"
+    assert reasons["fig4"] == "no complete run of plain-56"
     assert reasons["fig5"] == "56 is the only depth, already shown by fig4"
     assert reasons["gradflow"] == "no run recorded gradient norms; train with --gradflow-every"
 
@@ -209,7 +209,7 @@ def test_gradient_norms_are_drawn_for_the_runs_that_recorded_them(make_pair, mak
 
 def test_drawing_without_a_complete_run_is_unusable_input(make_run, tmp_path):
     make_run(tmp_path / "a", status="incomplete")
-    with pytest.raises(InputError, match="no completed run; found 1 incomplete; resnet train resumes"):
+    with pytest.raises(InputError, match="no complete run; found 1 incomplete; run the same resnet train command"):
         figures.draw(load_study([tmp_path]))
 
 

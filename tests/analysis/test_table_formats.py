@@ -130,7 +130,7 @@ Test-set sampling: binomial standard error due to the finite number of test imag
 \\toprule
 run & status & reason \\\\
 \\midrule
-50\\%\\_a\\&b & incomplete & no summary.json; run the same resnet train command to resume \\\\
+50\\%\\_a\\&b & incomplete & no summary.json; run the same resnet train command again to resume \\\\
 \\bottomrule
 \\end{tabular}
 \\end{table}

@@ -119,7 +119,7 @@ class TestUsage:
         ("arguments", "named"),
         [
             ("trian", "trian"), ("--nosuch", "--nosuch"), ("train --nosuch", "--nosuch"), ("train", "--arch"),
-            ("train --arch plain --depth many", "--depth"), ("compare", "RUNS"),
+            ("train --arch plain --depth many", "--depth"), ("compare", "RUN"),
             ("compare no/such/folder", "no/such/folder does not exist"), ("data nosuch", "nosuch"),
         ],
     )  # fmt: skip

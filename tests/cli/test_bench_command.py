@@ -53,8 +53,8 @@ class TestResult:
         assert cells[3] == "640"  # 128 images in 0.2 s
         assert " 40 s " in rows["plain-20"]  # 14,370 / 640 + 17,970 * 0.001
         assert "total 2 min 42 s: one run of each network" in out
-        assert "device cpu: asked for" in lines
-        assert "compile off: asked for" in lines
+        assert "device cpu: requested" in lines
+        assert "compile off: requested" in lines
         assert any(line.startswith("matrix peak ") and "64×64 matrices in fp32" in line for line in lines)
         assert "\x1b" not in out
 
@@ -77,7 +77,7 @@ class TestResult:
         peak = result["matrix_peak"]
         assert peak["precision"] == "fp32"
         assert row["matrix_peak_fraction"] == pytest.approx(row["flops_per_second"] / peak["flops_per_second"])
-        assert row["decisions"]["compile"] == {"value": "off", "reason": "asked for"}
+        assert row["decisions"]["compile"] == {"value": "off", "reason": "requested"}
         assert result["total_seconds"] == pytest.approx(sum(row["total_seconds"] for row in result["networks"]))
 
     def test_quiet_prints_the_result_and_warns_only_of_a_noisy_measurement(self, capsys, timing):
@@ -146,7 +146,7 @@ def test_a_real_measurement_writes_no_files_and_works_offline(tmp_path, monkeypa
     assert resnet([*FAST, "--depth", "8", "--steps", "1", "--dataset", "cifar10", "--batch-size", "8"]) == 0
     captured = capsys.readouterr()
     assert [line.split()[0] for line in captured.out.splitlines()[2:4]] == ["plain-8", "resnet-8"]
-    assert "timing resnet-8: 5 steps of 5 steps" in captured.err
+    assert "timing resnet-8: 5 of 5 steps" in captured.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -190,7 +190,7 @@ def test_an_assertion_about_an_unknown_value_is_wrong_usage_and_nothing_is_print
     assert run(["compare", runs, "--assert", "resnet-110.test_accuracy_pct > 1"]) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert out == ""
-    assert "no completed run of resnet-110" in err
+    assert "no complete run of resnet-110" in err
 
 
 def test_a_study_without_complete_runs_lists_them_and_exits_with_2(make_run, tmp_path, capsys):
@@ -198,7 +198,7 @@ def test_a_study_without_complete_runs_lists_them_and_exits_with_2(make_run, tmp
     assert run(["compare", str(tmp_path)]) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert "incomplete" in out
-    assert err == "error: no completed run; found 1 incomplete; resnet train resumes an incomplete run\n"
+    assert err == "error: no complete run; found 1 incomplete; run the same resnet train command again to resume\n"
     assert run(["compare", str(tmp_path), "--json"]) == ExitCode.USAGE
     assert json.loads(capsys.readouterr().out)["skipped"][0]["status"] == "incomplete"
     assert run(["compare", str(tmp_path), "--format", "csv"]) == ExitCode.USAGE

@@ -265,6 +265,12 @@ def test_an_option_that_does_not_fit_the_run_is_rejected(trained, rejection, opt
     assert all(word in message for word in words)
 
 
+@pytest.mark.parametrize("options", [[], ["--which", "best"]])
+def test_a_path_that_does_not_exist_is_rejected(tmp_path, rejection, options):
+    message = rejection(tmp_path / "none", *options)
+    assert f"{tmp_path / 'none'} does not exist; pass a run directory or a weight file" in message
+
+
 def test_missing_weights_are_named_with_the_available_ones(copy, rejection):
     copy.best_weights_path.unlink()
     assert "--which last" in rejection(copy.path, "--which", "best")

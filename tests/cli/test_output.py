@@ -84,7 +84,7 @@ JSON_RESULT = """\
 HUMAN_RESULT = " network     error \n plain-56  13.29 % \n"
 ALL_OF_IT = """\
 reading 2 runs
-measuring: 1 runs of 1 runs
+measuring: 1 of 1 runs
 warning: one run is incomplete
 error: the gap is not measured
 """
@@ -245,14 +245,14 @@ class TestProgressLines:
                 progress("decoding", done, 100, "images")
                 clock.now += 1
         assert capsys.readouterr().err.splitlines() == [
-            f"decoding: {done} images of 100 images" for done in (0, 25, 50, 75, 100)
+            f"decoding: {done} of 100 images" for done in (0, 25, 50, 75, 100)
         ]
 
     def test_a_new_task_prints_its_first_step_at_once(self, capsys, clock):
         with Output().progress() as progress:
             progress("downloading", 1_500_000, 170_498_071, "bytes")
             progress("verifying", 0, 2000)
-        assert capsys.readouterr().err.splitlines() == ["downloading: 1.5 MB of 170.5 MB", "verifying: 0 of 2,000"]
+        assert capsys.readouterr().err.splitlines() == ["downloading: 1.5 of 170.5 MB", "verifying: 0 of 2,000"]
 
     def test_a_task_of_unknown_length_is_printed_once(self, capsys, clock):
         with Output().progress() as progress:
@@ -280,7 +280,7 @@ class TestProgressBars:
             progress("downloading", 0, 170_498_071, "bytes")
             progress("downloading", 85_249_035, 170_498_071, "bytes")
         assert "downloading" in stderr.getvalue()
-        assert "85.2 MB / 170.5 MB" in stderr.getvalue()
+        assert "85.2 of 170.5 MB" in stderr.getvalue()
 
     def test_a_new_task_replaces_the_previous_one(self, terminal):
         stderr = terminal()
@@ -289,7 +289,7 @@ class TestProgressBars:
             before = len(stderr.getvalue())
             progress("verifying", 3, 4, "files")
         after = stderr.getvalue()[before:]
-        assert "3 files / 4 files" in after
+        assert "3 of 4 files" in after
         assert "downloading" not in after
 
     @pytest.mark.parametrize("label", ["reading data[/old]", "reading [red]cats[/red]", "reading {task.total}"])

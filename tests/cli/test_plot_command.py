@@ -70,7 +70,7 @@ def test_json_is_one_document_with_drawn_and_skipped_figures(runs, make_run, cap
         }
     ]  # fmt: skip
     assert document["skipped"] == [
-        {"kind": "fig1", "group": "CIFAR-10, report2025", "reason": "no completed run of resnet-20"}
+        {"kind": "fig1", "group": "CIFAR-10, report2025", "reason": "no complete run of resnet-20"}
     ]
     (skipped,) = document["skipped_runs"]
     assert (skipped["path"], skipped["status"]) == (str(runs / "half"), "incomplete")
@@ -142,7 +142,7 @@ def test_a_single_file_for_the_figures_of_two_recipes_is_wrong_usage(runs, make_
     ("args", "message"),
     [
         (["--kind", "fig9"], "unknown figure --kind fig9; use fig1, fig2"),
-        (["--depths", "20,44"], "no completed run of plain-44 and resnet-44"),
+        (["--depths", "20,44"], "no complete run of plain-44 and resnet-44"),
         (["--depths", "21"], "depth 21 is not 6n+2"),
         (["--depths", "8,20,56"], "--depths must be one or two depths (got 8,20,56); use --depths 20,56"),
         (["--depths", "deep"], "--depths must be one or two depths (got deep)"),
@@ -173,7 +173,7 @@ def test_a_missing_path_or_unfinished_runs_are_unusable_input(make_run, capsys, 
     code, out, err = plot(capsys, tmp_path)
     assert (code, out) == (2, "")
     assert str(tmp_path / "half") in err.splitlines()[0]
-    assert "error: no completed run; found 1 incomplete" in err
+    assert "error: no complete run; found 1 incomplete" in err
 
 
 def test_a_class_name_missing_from_the_font_causes_one_warning(runs, capsys):

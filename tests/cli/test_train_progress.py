@@ -121,7 +121,7 @@ class TestLines:
             reporter.note("torch 2.10.0 → 2.11.0")
             reporter.started(made[0], OUT, 200, 0)
         shown = capsys.readouterr().err
-        assert shown.startswith("decoding: 3 images of 3 images\ntorch 2.10.0 → 2.11.0\ntraining plain-56")
+        assert shown.startswith("decoding: 3 of 3 images\ntorch 2.10.0 → 2.11.0\ntraining plain-56")
 
     def test_quiet_shows_no_training_progress(self, made, capsys):
         with TrainReporter(Output(quiet=True)) as reporter:

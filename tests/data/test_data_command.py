@@ -54,7 +54,7 @@ def test_data_show_lists_the_classes_of_an_image_folder(data, tree):
     rows = [line.split() for line in out.splitlines()[-2:]]
     assert rows == [["0", "cat", "2", "0", "1"], ["1", "dog", "1", "0", "1"]]
     assert str(tree) in out
-    assert "decoding images: 5 images of 5 images" in err
+    assert "decoding images: 5 of 5 images" in err
     assert data("show", "imagefolder", "--data-dir", tree)[2] == "", "the images are read from the cache"
 
 

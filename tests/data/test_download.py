@@ -162,7 +162,7 @@ def test_an_endless_response_is_cut_off(fetch, server, part):
 @pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (503, 3), (429, 3)])
 def test_only_transient_errors_of_a_server_are_tried_again(status, attempts, fetch, server):
     server.answers = [status] * 9
-    with pytest.raises(InputError, match=f"cifar-10-python.tar.gz: the server answers {status} "):
+    with pytest.raises(InputError, match=f"cifar-10-python.tar.gz: the server responded with {status} "):
         fetch()
     assert len(server.requests) == attempts
 

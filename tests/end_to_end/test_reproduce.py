@@ -53,7 +53,7 @@ def test_repeating_the_command_of_a_finished_study_trains_nothing(study, capfd):
     assert resnet(["reproduce", "--recipe", "demo", "--out", str(folder), *SMALL, "--epochs", "2"]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     captured = capfd.readouterr()
-    assert "4 finished, 0 to train" in captured.err
+    assert "4 complete, 0 to train" in captured.err
     assert "Table 1" in captured.out
 
 
@@ -121,7 +121,8 @@ def test_ctrl_c_saves_the_run_in_progress(tmp_path):
     ("arguments", "message"),
     [
         (["--seeds", "one"], "--seeds must be a list of whole numbers (got one)"),
-        (["--depths", "20,55"], "depth 55 is not 6n+2"),
+        (["--depths", "20,55"], "--depths 20,55: depth 55 is not 6n+2 between 8 and 1202; use --depths 20,56"),
+        (["--seeds", "0,-1"], "--seeds 0,-1: seed must be between 0 and"),
         (["--recipe", "none"], "unknown recipe 'none'"),
     ],
 )

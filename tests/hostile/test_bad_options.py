@@ -62,8 +62,6 @@ VALID_WITH = {
     ("gradflow", "--runs"): ["--batches", "1", "--batch-size", "4", "--device", "cpu"],
     ("gradflow", "--which"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
 }
-# other names of an option in messages: the configuration of each run has one depth and one seed
-ALSO = {"--seeds": ["--seed"], "--depths": ["--depth"]}
 PATH_KINDS = ("PATH", "FILE", "RUN")
 
 _ANY = [
@@ -169,7 +167,7 @@ OTHER_CODES = {("compare", "--assert", 3), ("compare", "--out", 1), ("gradflow",
 
 def names(line, parameter, value):
     """Whether a line names the option, its field of the configuration, or the path that it was given."""
-    called = [*parameter.names, *ALSO.get(parameter.names[0], ())]
+    called = parameter.names
     field = parameter.names[0].lstrip("-").replace("-", "_")
     if field in RunConfig.__struct_fields__:
         called.append(field)

@@ -52,7 +52,7 @@ def test_a_run_from_another_device_is_resumed_only_with_accept_changes(zygote, s
     rewrite(run, lambda record: record["decisions"]["device"].update(value=MISSING_DEVICE))
     before = sameness.step_of(run)
     line = zygote.fail(2, *command)
-    assert f"its numbers would change: --device {MISSING_DEVICE}" in line
+    assert f"cannot reproduce the original settings: --device {MISSING_DEVICE}" in line
     assert "--accept-changes" in line
     assert sameness.step_of(run) == before
     assert len(run.read_attempts()) == 1

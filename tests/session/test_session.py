@@ -171,7 +171,7 @@ def test_checkpoints_can_be_saved_by_the_minute(tmp_path):
 
 
 def test_ctrl_c_has_its_own_exit_code(tmp_path):
-    with pytest.raises(InterruptedByUserError, match=r"stopped by SIGINT at step 1 of 9.*resumes") as caught:
+    with pytest.raises(InterruptedByUserError, match=r"stopped by SIGINT at step 1 of 9.*again to resume") as caught:
         train(config_for(), tmp_path / "run", reporter=StopAt(1, signal.SIGINT))
     assert caught.value.exit_code == 130
 

@@ -27,7 +27,7 @@ SUFFIXES = (".png", ".svg", ".pdf")  # of the image files that can be written
 class FigureSpec(NamedTuple):
     """One kind of figure."""
 
-    depth: Literal["small", "large", "all"]  # whose runs are drawn
+    depth: Literal["small", "large", "all"]  # depth of the runs to draw
     function: str  # `module:name` in this package; takes `FigureData` and the runs and returns a `PlotResult`
     summary: str  # for the help
 
@@ -91,7 +91,7 @@ def draw(
 
     check_kinds(kinds)
     if depths is not None and not 1 <= len(set(depths)) <= 2:
-        raise UsageError(f"{len(set(depths))} depths were given", hint="give a small and a large one")
+        raise UsageError(f"--depths must be one or two (got {len(set(depths))} depths)", hint="use --depths 20,56")
     study.require_runs()
     drawn, skipped = [], []
     for group, runs in study.groups().items():

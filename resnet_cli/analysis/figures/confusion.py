@@ -16,11 +16,11 @@ from resnet_cli.analysis.frames import Run
 from resnet_cli.analysis.metrics import Labels, evaluate_predictions
 from resnet_cli.util.text import printable, shorten
 
-# With more classes cells are too small for numbers, and then for names, of 7 points.
+# Numbers of classes above which cells are too small for 7-point numbers, and for 7-point names.
 _MAX_ANNOTATED = 10
 _MAX_NAMED = 20
 _MAX_NAME_LENGTH = 12
-# With more classes a cell is smaller than a pixel.
+# Number of classes above which a cell is smaller than a pixel.
 _MAX_CLASSES = 1000
 
 
@@ -60,7 +60,7 @@ def confusion_matrices(data: FigureData, runs: list[Run]) -> PlotResult:
 def _draw(axes: Axes, counts: Labels, classes: Sequence[str]) -> QuadMesh:
     support = counts.sum(axis=1, keepdims=True)
     recall_pct = np.ma.masked_invalid(100 * counts / np.where(support, support, np.nan))  # (C, C)
-    # The square root keeps confusions of a few percent visible next to a diagonal of 90 %.
+    # The square root keeps confusions of a few per cent visible next to a diagonal of 90 %.
     numbers = np.vectorize(_percent, otypes=[str])(recall_pct.filled(0.0)) if len(classes) <= _MAX_ANNOTATED else None
     seaborn.heatmap(
         recall_pct, ax=axes, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=100), cbar=False, square=True,

@@ -67,7 +67,7 @@ def dynamics(data: FigureData, runs: list[Run]) -> PlotResult:
 def degradation(data: FigureData, runs: list[Run]) -> PlotResult:
     """Training error (dashed) and test error (solid) of every depth, plain networks left and residual ones right.
 
-    After He et al. 2015, figure 6. Degradation is a statement about training error, so the clean
+    After He et al. 2015, figure 6. Degradation concerns training error, so the clean
     training error after the last epoch is marked if it was measured.
     """
     archs = sorted({run.record.config.arch for run in runs})

@@ -97,7 +97,7 @@ class FigureData:
         runs = [run for run in self.runs if run.record.config.depth == depth]
         there = {run.record.config.arch for run in runs}
         if missing := [f"{arch}-{depth}" for arch in ("plain", "resnet") if arch not in there]:
-            raise NotDrawableError(f"no completed run of {' and '.join(missing)}")
+            raise NotDrawableError(f"no complete run of {' and '.join(missing)}")
         return runs
 
 

@@ -137,9 +137,9 @@ def _notes(networks: Sequence[NetworkRuns]) -> list[str]:
         n, name = len(network.rows), network.name
         seeds = sorted(Counter(row["seed"] for row in network.rows).items())
         if repeated := ", ".join(str(seed) for seed, count in seeds if count > 1):
-            notes.append(f"several runs of {name} have seed {repeated}; each counts, but none is paired")
+            notes.append(f"several runs of {name} have seed {repeated}; all are averaged, but not paired by seed")
         for measure in _MEASURES:
             measured = len(network.sample(measure).values)
             if 0 < measured < n:
-                notes.append(f"only {measured} of {n} runs of {name} measured {measure}; the mean covers those")
+                notes.append(f"only {measured} of {n} runs of {name} recorded {measure}; averaged over these")
     return notes

@@ -11,7 +11,7 @@ from resnet_cli.analysis.stats import Sample, amplification, difference, samplin
 
 Row = dict[str, Any]
 
-# Degradation is a statement about training error, so every gap is reported for both.
+# Degradation concerns training error, so every gap is reported for both.
 GAP_MEASURES = ("test_accuracy_pct", "train_clean_error_pct")
 
 

@@ -34,7 +34,7 @@ def provenance_notes(runs: Sequence[Run]) -> list[str]:
         except RunFileError as error:
             notes.append(f"{error}; it is unknown whether {run.dir.path} was resumed with other settings")
     for name, words in _MUST_AGREE.items():
-        # A history consists of the values in order, each unlike the one before it.
+        # A history is the sequence of values, without consecutive repetitions.
         histories = [
             tuple(value for value, _ in groupby(_setting(source, name) for source in sources))
             for sources in sources_of
