@@ -100,7 +100,7 @@ def test_the_exit_code_of_the_child_becomes_a_typed_error(job, child, ending, er
     assert ResnetError("another failure").exit_code == ExitCode.FAILED
 
 
-def test_ctrl_c_waits_until_the_child_has_saved_and_exited(job, child, monkeypatch):
+def test_on_ctrl_c_the_launcher_waits_until_the_child_has_saved_and_exited(job, child, monkeypatch):
     waited = []
     wait = subprocess.Popen.wait
 

@@ -61,7 +61,7 @@ def test_runs_of_one_network_are_labelled_by_folder_name_or_by_path_where_names_
     assert [subject.label for subject in run_subjects(paths, "init")] == [str(path) for path in paths]
 
 
-def test_missing_runs_and_missing_weights_are_refused(run, tmp_path):
+def test_measuring_a_missing_run_or_missing_weights_is_refused(run, tmp_path):
     with pytest.raises(RunFileError, match="does not exist"):
         run_subjects([tmp_path / "nothing"], "init")
     copy = shutil.copytree(run.path, tmp_path / "run")
@@ -70,7 +70,7 @@ def test_missing_runs_and_missing_weights_are_refused(run, tmp_path):
         measure(run_subjects([copy], "last"), Recorder(), device="cpu")
 
 
-def test_data_other_than_those_of_the_run_are_refused(run, monkeypatch):
+def test_measuring_a_run_on_other_data_is_refused(run, monkeypatch):
     monkeypatch.setattr(
         "resnet_cli.data.open.prepare", lambda source, **_: prepare(source, limit_train=100, limit_test=20)
     )

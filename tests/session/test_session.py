@@ -169,7 +169,7 @@ def test_checkpoints_can_be_saved_by_the_minute(tmp_path):
     assert saved[:2] == [False, True]
 
 
-def test_ctrl_c_has_its_own_exit_code(tmp_path):
+def test_ctrl_c_during_training_gives_exit_code_130(tmp_path):
     with pytest.raises(InterruptedByUserError, match=r"stopped by SIGINT at step 1 of 9.*resumes") as caught:
         train(config_for(), tmp_path / "run", reporter=StopAt(1, signal.SIGINT))
     assert caught.value.exit_code == 130
@@ -191,7 +191,7 @@ def test_training_a_finished_run_changes_no_file(tmp_path, straight):
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
 
-def test_another_configuration_is_refused_and_the_keys_that_differ_are_named(straight):
+def test_a_directory_of_another_configuration_is_refused_and_the_fields_that_differ_are_named(straight):
     with pytest.raises(UsageError, match=r"seed: 0 → 5.*--overwrite"):
         train(config_for(arch="plain", seed=5), straight["plain"].path)
 
@@ -270,7 +270,7 @@ def test_a_run_whose_metrics_lost_an_epoch_is_not_resumed(tmp_path):
         train(config, tmp_path / "run")
 
 
-def test_best_is_the_earliest_epoch_with_the_lowest_error(straight):
+def test_best_is_the_epoch_with_the_lowest_test_error(straight):
     run = straight["resnet"]
     metrics, summary = run.read_metrics(), run.read_summary()
     assert summary.best.epoch == metrics["epoch"][metrics["test_error_pct"].idxmin()]
@@ -278,7 +278,7 @@ def test_best_is_the_earliest_epoch_with_the_lowest_error(straight):
     assert summary.last.epoch == 3
 
 
-def test_the_record_contains_network_data_decisions_and_environment(straight):
+def test_run_json_contains_network_data_decisions_and_environment(straight):
     record = straight["resnet"].read_record()
     assert record.model.parameters == 75_290
     assert (record.dataset.num_train, record.dataset.num_test) == (300, 60)

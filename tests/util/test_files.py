@@ -33,7 +33,7 @@ def failing(error):
 
 class TestWriteAtomic:
     @pytest.mark.parametrize("data", [b"", b"new", bytes(range(256)) * 5000])
-    def test_the_new_content_replaces_the_old_if_there_is_any(self, path, data):
+    def test_an_atomic_write_creates_or_replaces_the_file(self, path, data):
         for name in ("summary.json", "new.json"):
             write_atomic(path.with_name(name), data)
             assert path.with_name(name).read_bytes() == data
@@ -41,7 +41,7 @@ class TestWriteAtomic:
 
     @pytest.mark.parametrize("step", ["fsync", "replace", "fchmod"])
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-    def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(self, path, monkeypatch, step, error):
+    def test_a_failed_atomic_write_leaves_the_old_content_and_no_temporary_file(self, path, monkeypatch, step, error):
         monkeypatch.setattr(os, step, failing(error))
         with pytest.raises(type(error)) as caught:
             write_atomic(path, b"new")
@@ -49,7 +49,7 @@ class TestWriteAtomic:
         assert path.read_bytes() == b"old"
         assert os.listdir(path.parent) == ["summary.json"]
 
-    def test_the_failure_itself_is_reported_when_the_temporary_file_is_gone_already(self, path, monkeypatch):
+    def test_a_failed_atomic_write_is_reported_even_if_its_temporary_file_is_gone(self, path, monkeypatch):
         def replace(temporary, _):
             os.unlink(temporary)
             raise OSError(5, "Input/output error")
@@ -58,7 +58,7 @@ class TestWriteAtomic:
         with pytest.raises(OSError, match="Input/output error"):
             write_atomic(path, b"new")
 
-    def test_the_content_is_on_the_disk_before_the_name_points_to_it(self, path, monkeypatch):
+    def test_an_atomic_write_syncs_the_content_before_it_replaces_the_file(self, path, monkeypatch):
         order = []
         fsync, replace = os.fsync, os.replace
 
@@ -77,13 +77,13 @@ class TestWriteAtomic:
         assert order == ["fsync 11 bytes", "replace", "fsync folder"]
 
     @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
-    def test_permissions_follow_the_umask_which_stays_unchanged(self, path, umask, mask, mode):
+    def test_written_files_have_the_permissions_of_the_umask_which_stays_unchanged(self, path, umask, mask, mode):
         umask(mask)
         write_atomic(path, b"new")
         assert stat.S_IMODE(path.stat().st_mode) == mode
         assert umask(mask) == mask
 
-    def test_a_missing_folder_is_an_error_that_names_the_file(self, tmp_path):
+    def test_the_error_for_writing_into_a_missing_folder_names_the_file(self, tmp_path):
         path = tmp_path / "missing" / "run.json"
         for write in (write_atomic, append_durably):
             with pytest.raises(FileNotFoundError) as caught:
@@ -92,7 +92,7 @@ class TestWriteAtomic:
 
 
 class TestAppendDurably:
-    def test_data_are_appended_to_the_end_and_on_the_disk_when_the_call_returns(self, path, monkeypatch):
+    def test_appended_data_are_on_the_disk_when_the_call_returns(self, path, monkeypatch):
         synced = []
         monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
         append_durably(path, b"+1\n")
@@ -100,7 +100,7 @@ class TestAppendDurably:
         assert path.read_bytes() == b"old+1\n+2\n"
         assert synced == [6, 9]
 
-    def test_a_failed_sync_is_reported(self, path, monkeypatch):
+    def test_the_error_for_a_failed_sync_names_the_file(self, path, monkeypatch):
         monkeypatch.setattr(os, "fsync", failing(OSError(5, "Input/output error")))
         with pytest.raises(OSError, match="Input/output error") as caught:
             append_durably(path, b"+1")
@@ -108,7 +108,7 @@ class TestAppendDurably:
 
 
 class TestFolders:
-    def test_a_failed_sync_of_a_folder_closes_it(self, tmp_path, monkeypatch):
+    def test_a_folder_is_closed_after_a_failed_sync(self, tmp_path, monkeypatch):
         opened = []
         monkeypatch.setattr(os, "fsync", lambda descriptor: opened.append(descriptor) or failing(OSError(5, "io"))())
         with pytest.raises(OSError, match="io"):
