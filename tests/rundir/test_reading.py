@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from resnet_cli.errors import RunFileError
-from resnet_cli.rundir import METRICS_COLUMNS, SCHEMA_VERSION, Predictions, RunDir, RunRecord, Summary
+from resnet_cli.rundir import METRICS_COLUMNS, SCHEMA_VERSION, Predictions, RunDir, RunRecord, Summary, reading
 
 READERS = {
     "run.json": (RunDir.read_record, RunRecord),
@@ -106,6 +106,11 @@ class TestJson:
             f"{run.path / name} has schema version 2, newer than 1; upgrade this tool"
         )
 
+    @pytest.mark.parametrize("version", [0, -1, "1", True, None], ids=repr)
+    def test_an_unknown_schema_version_is_refused(self, run, version):
+        change_json(run.summary_path, schema_version=version)
+        assert refusal(run.read_summary).startswith(f"{run.summary_path} has the unknown schema version ")
+
     def test_unknown_fields_of_run_json_are_ignored(self, run):
         record = run.read_record()
         change_json(run.record_path, added_by_a_colleague="x")
@@ -116,25 +121,32 @@ class TestJson:
         assert "depth 55 is not 6n+2" in refusal(run.read_record)
 
     @pytest.mark.parametrize(
-        ("part", "fields"),
+        ("part", "fields", "message"),
         [
-            ("model", {"depth": 20}), ("model", {"num_classes": 3}), ("model", {"parameters": 2**60}),
-            ("dataset", {"name": "cifar100"}), ("dataset", {"num_test": 0}), ("dataset", {"display_name": "x" * 301}),
-            ("dataset", {"classes": []}), ("dataset", {"classes": ["c"] * 10_001}),
-            ("environment", {"torch": "x" * 301}),
-            ("config", {"recipe": "x" * 301}), ("config", {"milestones": list(range(1, 1002))}),
+            ("model", {"depth": 20}, "contradicts"), ("model", {"num_classes": 3}, "contradicts"),
+            ("dataset", {"name": "cifar100"}, "contradicts"), ("model", {"parameters": 2**60}, "$.model.parameters"),
+            ("dataset", {"num_test": 0}, "$.dataset.num_test"), ("dataset", {"std": [1.0] * 4}, "$.dataset.std"),
+            ("dataset", {"display_name": "x" * 301}, "$.dataset.display_name"),
+            ("dataset", {"classes": []}, "$.dataset.classes"),
+            ("dataset", {"classes": ["c"] * 10_001}, "$.dataset.classes"), ("environment", {"torch": "x" * 301}, ""),
+            ("config", {"recipe": "x" * 301}, "more than 300 characters"),
+            ("config", {"milestones": list(range(1, 1002))}, "--milestones has more than 1000 values"),
+            ("config", {"milestones": [2**60]}, "one above"),
         ],
-        ids=str,
+        ids=lambda value: str(value)[:40],
     )  # fmt: skip
-    def test_a_run_json_that_contradicts_itself_or_exceeds_its_bounds_is_refused(self, run, part, fields):
+    def test_a_run_json_that_contradicts_itself_or_exceeds_its_bounds_is_refused(self, run, part, fields, message):
         change_json(run.record_path, part, **fields)
-        assert refusal(run.read_record).startswith(f"{run.record_path} cannot be read: ")
+        refused = refusal(run.read_record)
+        assert refused.startswith(f"{run.record_path} cannot be read: ")
+        assert message in refused
 
     @pytest.mark.parametrize(
         ("row", "fields"),
         [
             ("last", {"test_error_pct": 101}), ("best", {"test_accuracy_pct": -1}), ("last", {"epoch": 1.5}),
             ("last", {"train_loss": -1}), ("best", {"peak_memory_bytes": -1}), ("last", {"lr": None}),
+            ("last", {"lr": -1}),
         ],
         ids=str,
     )  # fmt: skip
@@ -203,11 +215,16 @@ class TestTables:
         run.gradflow_path.write_bytes(b"".join([*rows, *(b"4" + row[1:] for row in rows[-8:])]))
         assert "has rows of epoch 4" in refusal(lambda: run.read_gradflow(8, run.read_summary()))
 
+    def test_gradient_norms_of_a_fifth_stage_are_refused(self, run):
+        rows = run.gradflow_path.read_text()
+        run.gradflow_path.write_text(rows.replace(",fc,4,", ",fc,5,"))
+        assert "at `$.stage`" in refusal(run.read_gradflow)
 
-def npz(**members):
+
+def npz(compression=zipfile.ZIP_STORED, **members):
     """A zip of raw members, as `np.savez` lays them out."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, data in members.items():
             archive.writestr(f"{name}.npy", data)
     return buffer.getvalue()
@@ -261,6 +278,26 @@ class TestPredictions:
     def test_a_predictions_file_without_both_arrays_is_refused(self, run, content):
         run.predictions_path.write_bytes(content)
         assert str(run.predictions_path) in refusal(run.read_predictions)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"compression": zipfile.ZIP_LZMA}, "its compression method is not supported"),
+            ({f"member{i}": b"" for i in range(64)}, "contains more than the arrays labels and logits"),
+        ],
+        ids=["LZMA", "66 members"],
+    )
+    def test_predictions_in_an_archive_that_numpy_does_not_write_are_refused(self, run, options, message):
+        arrays = {"labels": npy(np.zeros(3, int)), "logits": npy(np.zeros((3, 10)))}
+        run.predictions_path.write_bytes(npz(**arrays, **options))
+        assert message in refusal(run.read_predictions)
+
+    def test_predictions_that_unpack_to_more_than_the_limit_are_refused(self, run, monkeypatch):
+        run.predictions_path.write_bytes(
+            npz(zipfile.ZIP_DEFLATED, labels=npy(np.zeros(9000, int)), logits=npy(np.zeros((9000, 10))))
+        )
+        monkeypatch.setattr(reading, "_MAX_ARRAY_BYTES", 2**19)
+        assert "it unpacks to more than 0 MiB" in refusal(run.read_predictions)
 
     def test_pickled_objects_in_predictions_are_refused_and_not_executed(self, run, tmp_path):
         class Payload:
