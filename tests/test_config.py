@@ -125,6 +125,7 @@ class TestInvalidValues:
             ({"lr": "0.1"}, "lr must be a number (got '0.1')"),
             ({"milestones": "80,120"}, "milestones must be a list of whole numbers (got '80,120')"),
             ({"milestones": (80.5,)}, "milestones must be a list of whole numbers (got (80.5,))"),
+            ({"milestones": (True,)}, "milestones must be a list of whole numbers (got (True,))"),
             ({"deterministic": 1}, "deterministic must be true or false (got 1)"),
             ({"recipe": None}, "recipe must be text (got None)"),
         ],

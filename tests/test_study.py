@@ -69,6 +69,7 @@ def test_the_results_of_a_study_are_a_table_figures_and_a_comparison(make_run, t
     for arch in ("plain", "resnet"):
         run = make_run(tmp_path / "runs" / arch, arch=arch, recipe="demo", dataset="digits")
         run.record_path.write_text(run.record_path.read_text().replace('"class 3"', '"猫"'))
+    make_run(tmp_path / "elsewhere", arch="resnet", depth=56, recipe="demo", dataset="digits", predictions=False)
     with pytest.warns(UserWarning, match=r"fig4\.png: the font lacks characters"):
         results = write_results(tmp_path)
     assert results.table.read_text().startswith("### Table 1: digits (16×16), demo")

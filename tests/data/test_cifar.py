@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,11 @@ def test_data_dir_may_be_the_unpacked_cifar_folder_itself(unpacked, published):
     source = load_cifar("cifar10", unpacked)
     check(source, published)
     assert source.location == str(unpacked)
+
+
+def test_the_location_of_cifar_is_recorded_as_an_absolute_path(archive, published, monkeypatch):
+    monkeypatch.chdir(archive.parent)
+    assert load_cifar("cifar10", Path()).location == str(archive.parent)
 
 
 def test_cifar_is_found_through_the_environment(archive, published, monkeypatch):

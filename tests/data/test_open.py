@@ -4,6 +4,7 @@ import functools
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from resnet_cli.data import load_source, open_data
@@ -32,6 +33,9 @@ def config():
 def test_a_configuration_selects_the_subsets_and_the_validation_split():
     data = open_data(config_for("digits", limit_train=100, limit_test=20, val_size=30))
     assert (len(data.train), len(data.val), len(data.test)) == (70, 30, 20)
+    other = open_data(config_for("digits", limit_train=100, limit_test=20, val_size=30, seed=1))
+    assert other.fingerprint == data.fingerprint
+    assert not np.array_equal(other.val.pixels, data.val.pixels)
 
 
 def test_data_dir_wins_over_the_recorded_folder_which_wins_over_the_default(config, make_tree, tree, monkeypatch):

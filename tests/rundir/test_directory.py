@@ -242,7 +242,9 @@ class TestTruncation:
         run.append_metrics(before[-1])
         assert run.read_epochs() == before
 
-    @pytest.mark.parametrize("torn", [b"3", b"3,", b"3,1173,0.1,0.2", b"\xff\xfe", b"4,1564,0.1\r"])
+    @pytest.mark.parametrize(
+        "torn", [b"3", b"3,", b"3,1173,0.1,0.2", b"\xff\xfe", b"4,1564,0.1\r", b"9" * 5000 + b",1\n"]
+    )
     def test_truncating_a_run_drops_a_torn_last_line(self, run, torn):
         run.truncate_to_epoch(2)
         before = run.metrics_path.read_bytes()
@@ -264,7 +266,7 @@ class TestTruncation:
         run.truncate_to_epoch(3)
         assert run.read_metrics().empty
 
-    def test_truncating_a_run_to_epoch_0_leaves_no_rows(self, unfinished):
+    def test_truncating_a_run_to_before_its_first_epoch_leaves_no_rows(self, unfinished):
         unfinished.truncate_to_epoch(-1)
         assert unfinished.read_metrics().empty
         assert unfinished.read_gradflow().empty

@@ -54,6 +54,11 @@ def test_a_folder_without_runs_is_refused_even_next_to_a_run(study):
         find_runs([study / "b", study / "figures"])
 
 
+def test_a_run_that_lost_its_run_json_is_found(study):
+    (study / "b" / "run.json").unlink()
+    assert names(study, study) == ["b", "deep/er/a"]
+
+
 def test_no_paths_give_no_runs():
     assert find_runs([]) == []
 

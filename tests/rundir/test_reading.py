@@ -199,18 +199,25 @@ class TestTables:
         run.metrics_path.write_bytes(whole[: whole.rindex(b",3.0,")])
         assert run.read_metrics()["epoch"].tolist() == [1, 2]
 
-    def test_a_metrics_csv_with_epochs_out_of_order_is_refused(self, run):
+    def test_a_metrics_csv_with_epochs_or_steps_out_of_order_is_refused(self, run):
         header, *rows = run.metrics_path.read_bytes().splitlines(keepends=True)
-        run.metrics_path.write_bytes(header + b"".join(reversed(rows)))
-        assert "does not have one row per epoch, in order" in refusal(run.read_metrics)
+        number, _, rest = rows[2].split(b",", 2)
+        fewer_steps = b",".join([number, b"1", rest])
+        for wrong in (rows[::-1], [*rows[:2], rows[1]], [*rows[:2], fewer_steps]):
+            run.metrics_path.write_bytes(header + b"".join(wrong))
+            assert "does not have one row per epoch, in order" in refusal(run.read_metrics)
 
     def test_a_metrics_csv_that_ends_before_the_last_epoch_of_the_run_is_refused(self, run):
         run.truncate_to_epoch(2)
         assert "does not end with epoch 3" in refusal(lambda: run.read_metrics(run.read_summary()))
 
-    def test_gradient_norms_without_a_layer_or_after_the_last_epoch_are_refused(self, run):
+    def test_gradient_norms_without_or_with_a_repeated_layer_or_after_the_last_epoch_are_refused(self, run):
         rows = run.gradflow_path.read_bytes().splitlines(keepends=True)
         run.gradflow_path.write_bytes(b"".join(rows[:-1]))
+        assert "does not have each of the 8 layers once in epoch 3" in refusal(lambda: run.read_gradflow(8))
+        run.gradflow_path.write_bytes(b"".join([*rows[:-1], rows[-1].replace(b"3,7,", b"3,8,")]))
+        assert "does not have each of the 8 layers once in epoch 3" in refusal(lambda: run.read_gradflow(8))
+        run.gradflow_path.write_bytes(b"".join([*rows, rows[-1]]))
         assert "does not have each of the 8 layers once in epoch 3" in refusal(lambda: run.read_gradflow(8))
         run.gradflow_path.write_bytes(b"".join([*rows, *(b"4" + row[1:] for row in rows[-8:])]))
         assert "has rows of epoch 4" in refusal(lambda: run.read_gradflow(8, run.read_summary()))

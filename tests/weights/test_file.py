@@ -50,6 +50,14 @@ def test_an_akamaster_file_loads_as_the_same_residual_network_with_its_normalisa
     assert_same_network(file, file.resolve(), model)
 
 
+@pytest.mark.parametrize("save", [save_legacy, save_zip])
+def test_a_file_saved_on_a_gpu_loads_on_a_machine_without_one(path, monkeypatch, save):
+    model = small_network()
+    monkeypatch.setattr("torch.serialization.location_tag", lambda _: "cuda:0")
+    file = read_weights(save(model.state_dict(), path))
+    assert_same_network(file, file.resolve(arch="resnet"), model)
+
+
 @pytest.mark.parametrize("options", [{"arch": "plain"}, {"shortcut": "none"}])
 def test_an_akamaster_file_of_a_plain_network_loads_when_the_architecture_is_given(path, options):
     model = small_network("plain")
