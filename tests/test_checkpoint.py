@@ -19,7 +19,9 @@ from resnet_cli.util.checksum import KEY, read_metadata, with_checksum
 def engine_for(**fields):
     sizes = {"limit_train": 40, "limit_test": 20, "batch_size": 20}
     config = make_config("demo", arch="plain", depth=8, device="cpu", **{**sizes, **fields})
-    return Engine(config, open_data(config), decide(config))
+    engine = Engine(config, open_data(config), decide(config))
+    engine.scaler = torch.amp.GradScaler("cpu")  # on a CPU, a run has one without a state
+    return engine
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def state():
     """The checkpoint of an engine after one step, with a gradient that overflowed."""
     engine = engine_for()
     next(engine.run())
-    engine.train_seconds = 1.5
+    engine.train_seconds, engine.scaler = 1.5, torch.amp.GradScaler("cpu", init_scale=8.0)
     engine.gradflow_values = torch.full((8, 3), float("inf"), dtype=torch.float64)
     return dump_state(engine)
 

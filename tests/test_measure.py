@@ -2,11 +2,13 @@
 
 import shutil
 
+import msgspec
 import pandas as pd
 import pytest
 import torch
 
 from resnet_cli.data import prepare
+from resnet_cli.device import decide
 from resnet_cli.errors import InputError, RunFileError
 from resnet_cli.measure import fresh_subjects, measure, run_subjects
 from resnet_cli.model import build_model
@@ -52,6 +54,15 @@ def test_a_probe_sees_the_requested_weights_of_a_run_and_its_own_training_images
     )
     assert all(torch.equal(value, expected[name]) for name, value in probe.models[0].state_dict().items())
     assert probe.num_images == [200]
+
+
+def test_networks_are_measured_in_fp32_without_compilation_even_if_the_run_used_others(run, monkeypatch):
+    chosen = []
+    monkeypatch.setattr("resnet_cli.device.decide", lambda config: chosen.append(config) or decide(config))
+    (subject,) = run_subjects([run.path], "last")
+    config = msgspec.structs.replace(subject.config, precision="bf16", compile="on")
+    measure([subject._replace(config=config)], Recorder(), device="cpu")
+    assert [(config.precision, config.compile) for config in chosen] == [("fp32", "off")]
 
 
 def test_runs_of_one_network_are_labelled_by_folder_name_or_by_path_where_names_repeat(make_run, tmp_path):

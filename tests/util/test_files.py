@@ -5,7 +5,8 @@ import stat
 
 import pytest
 
-from resnet_cli.util.files import append_durably, sync_folder, temporary_files, write_atomic
+from resnet_cli.errors import RunFileError
+from resnet_cli.util.files import append_durably, read_bytes, sync_folder, temporary_files, write_atomic
 
 
 @pytest.fixture
@@ -105,6 +106,13 @@ class TestAppendDurably:
         with pytest.raises(OSError, match="Input/output error") as caught:
             append_durably(path, b"+1")
         assert caught.value.filename == str(path)
+
+
+def test_a_file_with_more_bytes_than_its_size_is_not_read_beyond_the_limit(path, monkeypatch):
+    monkeypatch.setattr("resnet_cli.util.files.Path.stat", lambda _: os.stat_result((stat.S_IFREG, *[0] * 9)))
+    assert read_bytes(path, 3) == b"old"
+    with pytest.raises(RunFileError, match="is larger than"):
+        read_bytes(path, 2)
 
 
 class TestFolders:
