@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from resnet_cli import checkpoint
 from resnet_cli.checkpoint import dump_state, load_state
 from resnet_cli.data import open_data
 from resnet_cli.device import decide
@@ -62,11 +61,8 @@ CHANGES = {
     "another version": ({}, {}, {"version": 1}, "is not a checkpoint that this version can read"),
     "another configuration": ({}, {}, {"config": "0" * 64}, "belongs to another configuration"),
     "NaN": ({"model.fc.bias": torch.full((10,), torch.nan)}, {}, {}, "model.fc.bias is not finite"),
-    "infinite momentum": ({"momentum.fc.bias": torch.full((10,), torch.inf)}, {}, {}, "momentum.fc.bias is not finite"),
     "shape of momentum": ({"momentum.fc.bias": torch.zeros(1)}, {}, {}, "momentum.fc.bias has shape (1,), not (10,)"),
-    "shape of a weight": ({"model.fc.bias": torch.zeros(1)}, {}, {}, "size mismatch for fc.bias"),
     "no momentum": ({"momentum.fc.bias": None}, {}, {}, "momentum.fc.bias"),
-    "no weight": ({"model.fc.bias": None}, {}, {}, "Missing key"),
 }
 
 
@@ -79,9 +75,3 @@ def test_a_changed_checkpoint_is_refused_with_the_reason(state, tmp_path, tensor
 def test_a_checkpoint_with_another_byte_is_refused_by_its_checksum(state, tmp_path):
     (tmp_path / "checkpoint").write_bytes(state[:-1] + bytes([state[-1] ^ 1]))
     assert "its checksum does not match; --overwrite" in refusal(tmp_path / "checkpoint", engine_for())
-
-
-def test_a_checkpoint_larger_than_any_supported_network_is_not_read(state, tmp_path, monkeypatch):
-    (tmp_path / "checkpoint").write_bytes(state)
-    monkeypatch.setattr(checkpoint, "_MAX_BYTES", 100)
-    assert "is larger than" in refusal(tmp_path / "checkpoint", engine_for())

@@ -101,9 +101,7 @@ def test_the_length_of_a_run_can_be_given_in_steps(out):
         ("--arch plain --depth 8 --recipe demo --limit-train 5000", "--limit-train must be between"),
     ],
 )
-def test_wrong_usage_of_train_is_one_line_with_exit_code_2_and_writes_nothing(
-    arguments, message, capsys, tmp_path, monkeypatch
-):
+def test_wrong_usage_of_train_is_one_line_and_writes_nothing(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resnet(["train", *arguments.split()]) == 2
     captured = capsys.readouterr()

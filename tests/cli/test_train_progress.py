@@ -215,9 +215,7 @@ class TestLive:
         pytest.param([(0, 100), (50, 200), (50, 300)], 2, id="steps of more than ten seconds"),
     ],
 )
-def test_the_speed_of_training_is_shown_in_images_per_second_over_the_last_ten_seconds(
-    clock, updates, images_per_second
-):
+def test_the_speed_of_training_is_that_of_the_last_ten_seconds(clock, updates, images_per_second):
     meter = Speedometer()
     for seconds, done in updates:
         clock.now += seconds
