@@ -104,12 +104,6 @@ def test_crops_and_flips_are_uniform():
     assert abs(draws.flip.float().mean().item() - 0.5) < 4 * 0.5 / 20_000**0.5
 
 
-def test_flips_are_independent_of_crops():
-    draws = draw_epoch(20_000, "crop-flip", seed=0, epoch=1, device=CPU)
-    correlations = torch.corrcoef(torch.column_stack([draws.shift, draws.flip]).double().T)
-    assert correlations[2, :2].abs().max() < 4 / 20_000**0.5
-
-
 def test_images_on_the_device_stay_bytes(pixels):
     images = DeviceImages.on(CPU, Images(pixels.numpy(), np.arange(40)))
     assert images.pixels.dtype == torch.uint8
