@@ -55,7 +55,7 @@ class TestCountingImages:
         ],
         ids=str,
     )  # fmt: skip
-    def test_the_count_is_what_the_engine_processes(self, fields):
+    def test_the_counted_images_are_those_that_the_engine_processes(self, fields):
         config = digits(**fields, batch_size=500, val_size=37)
         dataset = random_dataset(config)
         engine = Engine(config, dataset, decide(config))
@@ -64,7 +64,7 @@ class TestCountingImages:
             seen[phase] += num_images
         assert count_images(config, dataset) == (engine.num_epochs, seen["train"], seen["evaluate"])
 
-    def test_the_experiment_of_the_paper_has_64k_steps_of_128_images_except_partial_ones(self):
+    def test_the_images_of_64k_steps_are_counted_with_partial_batches(self):
         config = make_config("he2015", arch="resnet", depth=56)
         splits = SimpleNamespace(train=range(45_000), val=range(5_000), test=range(10_000))
         assert count_images(config, splits) == (
@@ -75,7 +75,7 @@ class TestCountingImages:
 
 
 class TestTiming:
-    def test_a_batch_lasts_until_the_device_has_finished_it_without_the_time_of_the_caller(self, clock):
+    def test_the_time_of_a_batch_includes_the_device_but_not_the_caller(self, clock):
         def engine():
             for seconds, event in [
                 (2, step("train", 100, 130)), (3, step("train", 130, 130)),
@@ -108,14 +108,14 @@ class TestTiming:
         fast = [0.1] * NUM_WARMUP_STEPS + [2.0]  # the excess is never negative
         assert summarize(fast, batches[1:2] * 2, is_compiled=True).compile_seconds == 0
 
-    def test_evaluated_batches_of_the_warm_up_count_only_if_there_are_no_others(self):
+    def test_evaluated_batches_of_the_warm_up_are_used_only_if_there_are_no_others(self):
         batches = [("evaluate", 1, seconds) for seconds in (9.0, 8.0, 7.0, 6.0, 1.0)]
         steps = [1.0] * (NUM_WARMUP_STEPS + 1)
         assert summarize(steps, batches, 4, is_compiled=False).eval_seconds_per_image == 1.0
         assert summarize(steps, batches[:4], 4, is_compiled=False).eval_seconds_per_image == 6.0
 
 
-def test_a_run_is_extrapolated_from_median_step_and_counted_images():
+def test_the_cost_of_a_run_is_extrapolated_from_the_median_step_and_the_counted_images():
     config = digits(arch="resnet", depth=56, batch_size=100, val_size=37)
     dataset = random_dataset(config)
     cost = estimate(config, dataset, setup_for(config, dataset), TIMING)
@@ -138,7 +138,7 @@ class TestRandomData:
         assert noise.test.pixels.shape == real.test.pixels.shape
         assert len(noise.classes) == len(real.classes)
 
-    def test_the_validation_split_has_the_requested_size(self):
+    def test_random_data_have_a_validation_split_of_the_requested_size(self):
         dataset = random_dataset(digits(val_size=100))
         assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (1337, 100, 360)
 
@@ -148,7 +148,7 @@ class TestRandomData:
     [{}, {"epochs": 500, "depth": 20}, {"steps": 100, "val_size": 50}, {"arch": "resnet", "shortcut": "B"}],
     ids=str,
 )
-def test_the_device_is_set_up_as_for_a_run(tmp_path, monkeypatch, fields):
+def test_a_benchmark_sets_up_the_device_as_a_run_does(tmp_path, monkeypatch, fields):
     config = digits(**{"compile": "auto", **fields})
     decide = create_autospec(device.decide, side_effect=UsageError("decided"))
     monkeypatch.setattr(device, "decide", decide)
@@ -181,7 +181,7 @@ class TestMeasuring:
         assert reported[-1] == ("timing plain-8", needed, needed, "steps")
         assert [done for _, done, *_ in reported] == list(range(needed + 1))
 
-    def test_a_learning_rate_that_would_diverge_can_be_measured(self):
+    def test_a_recipe_whose_learning_rate_would_diverge_can_be_timed(self):
         config = digits(arch="resnet", lr=1e6)
         dataset = random_dataset(config)
         assert min(measure(config, dataset, setup_for(config, dataset), num_steps=5).step_seconds) > 0

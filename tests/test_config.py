@@ -63,7 +63,7 @@ def configs(draw):
 
 
 @pytest.mark.parametrize("depth", [8, 14, 20, 32, 44, 56, 110, 1202])
-def test_depths_of_six_n_plus_two_layers_are_accepted(depth):
+def test_depths_of_6n_plus_2_layers_are_accepted(depth):
     assert check_depth(depth) == depth
 
 
@@ -74,7 +74,7 @@ def test_depths_of_six_n_plus_two_layers_are_accepted(depth):
         (1203, "1202"), (1208, "1202"),
     ],
 )  # fmt: skip
-def test_any_other_depth_is_rejected_with_the_nearest_valid_ones(depth, nearest):
+def test_the_error_for_an_invalid_depth_suggests_the_nearest_valid_ones(depth, nearest):
     for build in (check_depth, lambda depth: config(depth=depth)):
         with pytest.raises(ConfigError) as caught:
             build(depth)
@@ -94,11 +94,11 @@ def rejection(**fields):
 
 class TestInvalidValues:
     @pytest.mark.parametrize("name", CHOICES)
-    def test_an_unknown_choice_is_rejected_with_the_known_ones(self, name):
+    def test_the_error_for_an_unknown_choice_lists_the_valid_ones(self, name):
         assert rejection(**{name: "vgg"}) == f"{name} must be one of {', '.join(CHOICES[name])} (got 'vgg')"
 
     @pytest.mark.parametrize("name", RANGES)
-    def test_a_number_outside_its_bounds_is_rejected_with_both(self, name):
+    def test_the_error_for_a_number_outside_its_bounds_shows_both_bounds(self, name):
         below, low, high, above = RANGES[name]
         for value in (below, above, *([math.nan] if FIELDS[name].kind is float else [])):
             message = rejection(**{name: value})
@@ -112,7 +112,7 @@ class TestInvalidValues:
         assert rejection(batch_size=1) == "batch_size must be between 2 and 1000000 (got 1)"
 
     @pytest.mark.parametrize("name", RANGES)
-    def test_both_bounds_are_accepted(self, name):
+    def test_a_number_may_equal_either_of_its_bounds(self, name):
         _, low, high, _ = RANGES[name]
         assert [getattr(config(**{name: value}), name) for value in (low, high)] == [low, high]
 
@@ -125,11 +125,12 @@ class TestInvalidValues:
             ({"lr": "0.1"}, "lr must be a number (got '0.1')"),
             ({"milestones": "80,120"}, "milestones must be a list of whole numbers (got '80,120')"),
             ({"milestones": (80.5,)}, "milestones must be a list of whole numbers (got (80.5,))"),
+            ({"milestones": (True,)}, "milestones must be a list of whole numbers (got (True,))"),
             ({"deterministic": 1}, "deterministic must be true or false (got 1)"),
             ({"recipe": None}, "recipe must be text (got None)"),
         ],
     )
-    def test_a_value_of_another_type_is_rejected_with_the_expected_type(self, fields, message):
+    def test_the_error_for_a_value_of_another_type_names_the_expected_type(self, fields, message):
         assert rejection(**fields) == message
 
     @pytest.mark.parametrize(("arch", "shortcut"), [("plain", "A"), ("plain", "B"), ("resnet", "none")])
@@ -137,7 +138,7 @@ class TestInvalidValues:
         assert f"shortcut '{shortcut}' does not fit arch '{arch}'" in rejection(arch=arch, shortcut=shortcut)
 
     @pytest.mark.parametrize("length", [{"epochs": None, "steps": None}, {"epochs": 5, "steps": 100}])
-    def test_the_length_is_either_epochs_or_steps(self, length):
+    def test_the_length_of_a_run_is_given_either_in_epochs_or_in_steps(self, length):
         with pytest.raises(ConfigError, match="epochs and steps are mutually exclusive"):
             config(**length)
 
@@ -156,7 +157,7 @@ class TestInvalidValues:
             (None, "must be an object"),
         ],
     )
-    def test_unknown_and_missing_fields_and_other_data_are_rejected(self, values, named):
+    def test_a_configuration_with_unknown_or_missing_fields_is_rejected(self, values, named):
         with pytest.raises(ConfigError, match=named):
             RunConfig.from_dict(values)
 
@@ -169,7 +170,7 @@ class TestInvalidValues:
             ({"dataset": "dataset"}, "--dataset must be one of cifar10, cifar100, imagefolder, digits (got 'dataset')"),
         ],
     )
-    def test_for_the_command_line_messages_name_options(self, fields, message):
+    def test_configuration_errors_on_the_command_line_name_the_option(self, fields, message):
         with pytest.raises(ConfigError) as caught:
             config(**fields)
         assert caught.value.as_options() == message
@@ -178,7 +179,7 @@ class TestInvalidValues:
 class TestPlainData:
     @settings(max_examples=100, deadline=None)
     @given(configs())
-    def test_a_configuration_survives_as_plain_data_and_as_json(self, given_config):
+    def test_a_configuration_is_unchanged_after_a_round_trip_as_plain_data_and_as_json(self, given_config):
         values = given_config.to_dict()
         assert RunConfig.from_dict(values) == given_config
         assert RunConfig.from_dict(json.loads(json.dumps(values))) == given_config
@@ -228,7 +229,7 @@ class TestFingerprint:
         assert config(**written).fingerprint() == config(**same).fingerprint()
 
 
-def test_a_difference_names_each_field_with_both_values():
+def test_the_difference_of_two_configurations_shows_each_field_with_both_values():
     theirs = config(depth=56, lr=0.05, milestones=(100,), limit_train=500)
     assert config().diff(theirs) == [
         "depth: 20 → 56", "limit_train: None → 500", "lr: 0.1 → 0.05", "milestones: (80, 120) → (100,)",
@@ -248,7 +249,7 @@ class TestCheckpointInterval:
         amount=st.integers(1, 10**9), suffix=st.sampled_from(sorted(UNITS)), gap=st.sampled_from(["", " "]),
         around=st.sampled_from(["", " ", "\n"]),
     )  # fmt: skip
-    def test_a_number_and_a_unit_make_an_interval(self, amount, suffix, gap, around):
+    def test_a_checkpoint_interval_is_parsed_from_a_number_and_a_unit(self, amount, suffix, gap, around):
         assume(suffix or not gap)
         read = SaveEvery.parse(f"{around}{amount}{gap}{suffix}{around}")
         assert read == SaveEvery(amount, UNITS[suffix])
@@ -258,7 +259,7 @@ class TestCheckpointInterval:
         "text",
         ["", "0", "0.0min", "-1", "1.5epochs", "0.5steps", "10 s", "10sec", "1e3", "epoch", "min10", "1epoch2", "nan"],
     )
-    def test_any_other_interval_is_rejected_with_examples(self, text):
+    def test_the_error_for_an_invalid_checkpoint_interval_gives_examples(self, text):
         with pytest.raises(ConfigError) as caught:
             SaveEvery.parse(text)
         assert str(caught.value) == f"--save-every {text!r} is not a valid interval; use 1epoch, 500steps or 10min"
@@ -268,7 +269,7 @@ class TestCheckpointInterval:
     @example("9" * 5000)
     @example("٣min")
     @example("1\x00")
-    def test_any_text_gives_an_interval_or_a_configuration_error(self, text):
+    def test_any_text_gives_a_checkpoint_interval_or_a_configuration_error(self, text):
         try:
             read = SaveEvery.parse(text)
         except ConfigError:

@@ -70,7 +70,7 @@ def test_without_a_compiler_auto_does_not_compile_and_gives_the_reason(no_compil
     assert (setup.compile, setup.decisions["compile"].reason) == (False, "no C++ compiler found (g++ or clang++)")
 
 
-def test_the_compiler_named_in_the_environment_comes_first(monkeypatch):
+def test_the_cpp_compiler_named_in_the_environment_is_used_first(monkeypatch):
     monkeypatch.setenv("CXX", "sh")
     assert device_module.cxx_compiler().endswith("/sh")
     monkeypatch.setenv("PATH", "")

@@ -2,11 +2,13 @@
 
 import shutil
 
+import msgspec
 import pandas as pd
 import pytest
 import torch
 
 from resnet_cli.data import prepare
+from resnet_cli.device import decide
 from resnet_cli.errors import InputError, RunFileError
 from resnet_cli.measure import fresh_subjects, measure, run_subjects
 from resnet_cli.model import build_model
@@ -59,6 +61,15 @@ def test_a_probe_sees_the_requested_weights_of_a_run_and_its_own_training_images
     assert probe.num_images == [200]
 
 
+def test_networks_are_measured_in_fp32_without_compilation_even_if_the_run_used_others(run, monkeypatch):
+    chosen = []
+    monkeypatch.setattr("resnet_cli.device.decide", lambda config: chosen.append(config) or decide(config))
+    (subject,) = run_subjects([run.path], "last")
+    config = msgspec.structs.replace(subject.config, precision="bf16", compile="on")
+    measure([subject._replace(config=config)], Recorder(), device="cpu")
+    assert [(config.precision, config.compile) for config in chosen] == [("fp32", "off")]
+
+
 def test_runs_of_one_network_are_labelled_by_folder_name_or_by_path_where_names_repeat(make_run, tmp_path):
     paths = [make_run(tmp_path / name, seed=seed).path for seed, name in enumerate("ab")]
     assert [subject.label for subject in run_subjects([*paths, paths[0]], "init")] == ["a", "b"]
@@ -66,7 +77,7 @@ def test_runs_of_one_network_are_labelled_by_folder_name_or_by_path_where_names_
     assert [subject.label for subject in run_subjects(paths, "init")] == [str(path) for path in paths]
 
 
-def test_missing_runs_and_missing_weights_are_refused(run, tmp_path):
+def test_measuring_a_missing_run_or_missing_weights_is_refused(run, tmp_path):
     with pytest.raises(RunFileError, match="does not exist"):
         run_subjects([tmp_path / "nothing"], "init")
     copy = shutil.copytree(run.path, tmp_path / "run")
@@ -75,7 +86,7 @@ def test_missing_runs_and_missing_weights_are_refused(run, tmp_path):
         measure(run_subjects([copy], "last"), Recorder(), device="cpu")
 
 
-def test_data_other_than_those_of_the_run_are_refused(run, monkeypatch):
+def test_measuring_a_run_on_other_data_is_refused(run, monkeypatch):
     monkeypatch.setattr(
         "resnet_cli.data.open.prepare", lambda source, **_: prepare(source, limit_train=100, limit_test=20)
     )

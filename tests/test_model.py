@@ -64,6 +64,12 @@ def test_initial_weights_depend_on_the_seed_but_not_on_the_global_random_state()
     assert not torch.equal(first, build_model("plain", 8, seed=1).conv1.weight)
 
 
+def test_layers_of_one_shape_have_independent_initial_weights():
+    weights = [layer.module.weight.detach().flatten() for layer in weighted_layers(build_model("plain", 20))[8:13]]
+    correlations = torch.corrcoef(torch.stack(weights)) - torch.eye(5)
+    assert correlations.abs().max() < 5 / len(weights[0]) ** 0.5
+
+
 def test_initial_weights_have_the_standard_deviation_of_he_initialisation():
     model = build_model("resnet", 56, "B")
     for layer in weighted_layers(model):

@@ -75,7 +75,7 @@ def test_a_compiled_layer_in_bf16_agrees_with_pytorch_within_bf16_precision(imag
 
 
 @needs_compiler
-def test_compiled_training_uses_our_formula_and_eager_training_uses_pytorch(images, monkeypatch):
+def test_compiled_training_uses_the_formula_of_this_tool_and_eager_training_uses_pytorch(images, monkeypatch):
     """Otherwise the tests above would compare PyTorch with itself."""
     calls = []
 

@@ -75,7 +75,7 @@ class TestPublishedValues:
         assert (config.warmup_steps, config.warmup_lr) == warmup
 
     @pytest.mark.parametrize("recipe", ["report2025", "demo"])
-    def test_the_other_recipes_have_no_warm_up(self, recipe):
+    def test_the_recipes_report2025_and_demo_have_no_warm_up(self, recipe):
         assert make(recipe, "resnet", 110).warmup_steps == 0
 
     @pytest.mark.parametrize("name", RECIPES)
@@ -93,7 +93,7 @@ class TestMakingConfigurations:
     def test_the_shortcut_follows_the_architecture(self, arch, shortcut):
         assert make(arch=arch).shortcut == shortcut
 
-    def test_an_override_changes_only_its_own_field(self):
+    def test_an_override_of_a_recipe_changes_only_its_own_field(self):
         changed = make(lr=0.05, shortcut="B", arch="resnet")
         assert make(arch="resnet").diff(changed) == ["shortcut: A → B", "lr: 0.1 → 0.05"]
 
@@ -123,7 +123,7 @@ class TestMakingConfigurations:
             make("he2016")
         assert str(caught.value) == "unknown recipe 'he2016'; use --recipe report2025, he2015 or demo"
 
-    def test_unknown_fields_are_rejected_by_name(self):
+    def test_the_error_for_unknown_configuration_fields_names_them(self):
         with pytest.raises(ConfigError, match="unknown configuration field learning_rate, nesterov"):
             make(nesterov=True, learning_rate=0.1)
 
@@ -153,7 +153,7 @@ class TestLabels:
             (make(limit_train=500, val_size=100), "report2025 limit_train=500 val_size=100"),
         ],
     )
-    def test_a_label_is_the_recipe_and_its_overrides(self, config, label):
+    def test_the_label_of_a_run_is_its_recipe_and_the_overrides(self, config, label):
         assert recipe_label(config) == label
 
     def test_runs_that_differ_in_network_seed_machine_or_measurements_share_a_label(self):

@@ -19,7 +19,7 @@ GRID = [
 ]
 
 
-def test_every_configuration_has_its_own_directory():
+def test_every_configuration_of_a_study_has_its_own_run_directory():
     jobs = plan(GRID, Path("study"))
     assert [job.config for job in jobs] == GRID
     assert jobs[0].out == Path("study/plain-8-seed0")
@@ -28,7 +28,7 @@ def test_every_configuration_has_its_own_directory():
     assert [job.out.name for job in plan(both, Path("study"))] == ["resnet-8-seed0", "resnet-8-B-seed0"]
 
 
-def test_planning_reads_the_status_of_directories_and_writes_nothing(make_run, tmp_path):
+def test_planning_a_study_reads_the_status_of_its_runs_and_writes_nothing(make_run, tmp_path):
     made = {"complete": "plain-8-seed0", "incomplete": "resnet-8-seed0", "diverged": "plain-14-seed0"}
     for status, name in made.items():
         make_run(tmp_path / name, recipe="demo", dataset="digits", depth=8, epochs=2, status=status)
@@ -38,7 +38,7 @@ def test_planning_reads_the_status_of_directories_and_writes_nothing(make_run, t
     assert sorted(os.listdir(tmp_path)) == sorted(made.values())
 
 
-def test_a_diverged_run_does_not_stop_the_others(monkeypatch):
+def test_a_diverged_run_does_not_stop_the_other_runs_of_a_study(monkeypatch):
     def launch(job, signals, **options):
         assert options == {"data_dir": Path("data"), "quiet": True}
         if job.config.arch == "plain":
@@ -79,11 +79,12 @@ def test_a_stopped_run_stops_the_study(monkeypatch):
     assert len(launched) == 1
 
 
-def test_results_are_a_table_figures_and_the_comparison_behind_them(make_run, tmp_path, monkeypatch):
+def test_the_results_of_a_study_are_a_table_figures_and_a_comparison(make_run, tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _: None)  # these files need not survive a power failure
     for arch in ("plain", "resnet"):
         run = make_run(tmp_path / "runs" / arch, arch=arch, recipe="demo", dataset="digits")
         run.record_path.write_text(run.record_path.read_text().replace('"class 3"', '"猫"'))
+    make_run(tmp_path / "elsewhere", arch="resnet", depth=56, recipe="demo", dataset="digits", predictions=False)
     with pytest.warns(UserWarning, match=r"fig4\.png: the font lacks characters"):
         results = write_results(tmp_path)
     assert results.table.read_text().startswith("### Table 1: digits (16×16), demo")

@@ -46,7 +46,7 @@ def test_an_assertion_is_arithmetic_with_the_usual_precedence(text, expected):
     assert evaluate(text).holds is expected
 
 
-def test_the_result_contains_the_values_on_both_sides():
+def test_the_result_of_an_assertion_contains_the_values_on_both_sides():
     text = "plain-56.error > plain-20.error * 2"
     assert evaluate(text) == AssertionResult(text, holds=False, left=6.0, right=8.0)
 
@@ -75,20 +75,20 @@ def test_an_assertion_about_an_undefined_value_does_not_hold_whatever_the_compar
         ("resnet-56.seeds > 1", "column seeds is not numeric"),
     ],
 )
-def test_an_unknown_network_or_column_is_wrong_usage_and_suggests_valid_ones(text, message):
+def test_an_unknown_network_or_column_in_an_assertion_is_wrong_usage_and_suggests_valid_ones(text, message):
     with pytest.raises(UsageError) as error:
         evaluate(text)
     assert message in str(error.value)
 
 
-def test_an_unknown_column_suggests_three_columns_only():
+def test_the_error_for_an_unknown_column_in_an_assertion_suggests_three_columns():
     rows = [{"network": "plain-20", **{f"column_{i}": 1.0 for i in range(40)}}]
     with pytest.raises(UsageError) as error:
         evaluate("plain-20.column > 1", rows)
     assert error.value.hint.count("column_") == 3
 
 
-def test_a_network_in_several_groups_of_runs_is_ambiguous():
+def test_an_assertion_about_a_network_in_several_groups_of_runs_is_ambiguous():
     with pytest.raises(UsageError, match="plain-20 is ambiguous: 2 groups of runs"):
         evaluate("plain-20.acc > 1", [*ROWS, ROWS[0]])
 
@@ -122,7 +122,7 @@ def test_a_network_in_several_groups_of_runs_is_ambiguous():
         ("1 > 0" + " " * 1000, "longer than 1000 characters"),
     ],
 )
-def test_any_other_text_is_wrong_usage(text, message):
+def test_a_malformed_assertion_is_wrong_usage(text, message):
     with pytest.raises(UsageError) as error:
         parse_assertion(text)
     assert message in error.value.message
@@ -136,7 +136,7 @@ words = st.sampled_from(
 
 
 @given(st.text(max_size=40) | st.lists(words, max_size=12).map("".join))
-def test_any_text_gives_a_result_or_a_usage_error(text):
+def test_any_assertion_gives_a_result_or_a_usage_error(text):
     try:
         result = evaluate(text)
     except UsageError:
@@ -158,7 +158,7 @@ expressions = st.recursive(
 
 
 @given(expressions, expressions)
-def test_values_equal_those_of_python(left, right):
+def test_values_of_assertions_equal_those_of_python(left, right):
     result = evaluate(f"{left} > {right}", [])
     if result.reason is None:
         assert result.left == eval(left)  # noqa: S307 - the text consists of the numbers and signs above

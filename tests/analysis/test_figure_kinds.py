@@ -164,7 +164,7 @@ def test_datasets_and_recipes_have_separate_figures(make_pair):
     assert [len(one.figure.axes[0].lines) for one in drawn] == [2, 2, 2]
 
 
-def test_a_requested_figure_without_its_networks_is_an_error_that_names_them(make_run, tmp_path):
+def test_the_error_for_a_figure_without_its_networks_names_them(make_run, tmp_path):
     make_run(tmp_path / "a", arch="resnet", depth=56, predictions=False)
     study = load_study([tmp_path])
     with pytest.raises(InputError, match=r"cannot draw fig2 of CIFAR-10, report2025: no complete run of plain-56"):
@@ -192,7 +192,7 @@ def test_a_requested_figure_is_drawn_for_every_group_that_supports_it(make_pair,
     assert [one.group.recipe for one in skipped] == ["report2025 lr=0.05"]
 
 
-def test_a_run_without_epochs_is_an_error_that_names_its_file(make_pair):
+def test_the_error_for_drawing_a_run_without_epochs_names_its_file(make_pair):
     study = load_study([make_pair(20)])
     study.runs[1].dir.truncate_to_epoch(0)
     with pytest.raises(InputError, match=f"{study.runs[1].dir.metrics_path} has no rows"):

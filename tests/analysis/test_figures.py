@@ -118,7 +118,7 @@ def test_a_learning_rate_drop_is_at_the_milestone_or_the_last_epoch_with_the_old
     assert lr_drops(twice, "x", milestones) == drops
 
 
-def test_earlier_epochs_are_thinned_evenly_from_the_first_one():
+def test_earlier_epochs_of_gradient_norms_are_thinned_evenly_from_the_first_one():
     assert spread(list(range(0, 101, 10)), 5) == [0, 20, 50, 80, 100]
     assert spread([0, 1], 5) == [0, 1]
 
@@ -149,7 +149,7 @@ def test_a_network_has_one_colour_and_one_width_in_every_figure(make_study):
     assert len(set(map(str, seen.values()))) == 4
 
 
-def test_axes_are_labelled_with_units(make_study):
+def test_axes_of_figures_are_labelled_with_units(make_study):
     study = make_study(("plain-20", "resnet-20"), gradflow=True)
     labels = {
         kind: [(axes.get_xlabel(), axes.get_ylabel()) for axes in draw_one(study, kind).figure.axes]

@@ -23,7 +23,7 @@ from resnet_cli.rundir import Attempt
         ({"platform": "another kernel", "num_cpus": 64}, None),
     ],
 )
-def test_only_settings_that_may_change_results_are_noted(make_run, tmp_path, environment, note):
+def test_only_differences_in_settings_that_may_change_results_are_noted(make_run, tmp_path, environment, note):
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=1, environment=environment)
     expected = [f"CIFAR-10, report2025: {note}"] if note else []

@@ -69,10 +69,16 @@ def test_few_shared_seeds_are_not_paired_at_the_cost_of_the_others():
     assert difference(first, second).method == "Welch"
 
 
+def test_seeds_are_paired_if_half_of_the_smaller_sample_is_shared():
+    got = difference(_sample(*range(10)), _sample(5.0, 6.0, 7.0, 8.0, first_seed=8))
+    assert (got.method, got.n) == ("paired", 2)
+
+
 def test_repeated_seeds_are_not_paired():
     repeated = Sample.of([(0, 1.0), (0, 2.0), (1, 3.0)])
     assert not repeated.has_distinct_seeds
     assert difference(repeated, _sample(1.0, 2.0)).method == "Welch"
+    assert difference(_sample(1.0, 2.0), repeated).method == "Welch"
 
 
 def test_a_single_run_gives_a_difference_without_interval():
@@ -102,6 +108,14 @@ def test_amplification_of_single_runs_is_a_ratio_without_interval():
     got = amplification((_sample(93.25), _sample(86.71)), (_sample(91.95), _sample(90.84)))
     assert got.value == pytest.approx(6.54 / 1.11)
     assert (got.n, got.interval, got.is_unbounded) == (1, None, False)
+
+
+def test_amplification_with_one_deep_run_has_the_n_of_the_smallest_sample_and_no_interval():
+    shallow = _sample(92.0, 91.9, 92.1), _sample(90.8, 90.9, 90.7)
+    got = amplification((_sample(93.25), _sample(86.71)), shallow)
+    assert (got.n, got.interval, got.is_unbounded) == (1, None, False)
+    assert amplification((_sample(93.0, 93.1, 93.2), _sample(86.0, 86.1, 86.2)), shallow).n == 3
+    assert amplification(shallow, (_sample(93.0, 93.1), _sample(86.0, 86.2))).n == 2
 
 
 def test_amplification_interval_is_the_joint_bootstrap_over_shared_seeds():
@@ -148,6 +162,19 @@ def test_amplification_is_unbounded_if_the_shallow_gap_may_be_zero(shallow_resid
     assert got.is_unbounded
     assert got.interval is None
     assert (got.value is None) == (shallow_residual == (91.0, 91.0))
+
+
+@pytest.mark.parametrize(
+    "gaps",
+    [
+        (1.0, 3.0),  # the t-interval includes zero, but no resampled mean is zero or less
+        (5.0, 5.0, 5.0, 5.0, -0.1),  # the t-interval excludes zero, but the smallest resampled mean is negative
+    ],
+)
+def test_amplification_is_unbounded_if_the_interval_or_a_resampled_shallow_gap_includes_zero(gaps):
+    plain = _sample(*[90.0] * len(gaps))
+    shallow = _sample(*(90.0 + gap for gap in gaps)), plain
+    assert amplification((_sample(*[95.0] * len(gaps)), plain), shallow).is_unbounded
 
 
 def test_amplification_keeps_pairs_within_a_depth_if_depths_have_different_seeds():

@@ -14,7 +14,7 @@ from resnet_cli.analysis.tables import NETWORK_COLUMNS, render, study_document
 from resnet_cli.analysis.tables.layout import plus_minus, signed
 
 
-def test_csv_has_one_row_per_network_and_empty_cells_for_missing_values(make_study):
+def test_a_csv_table_has_one_row_per_network_and_empty_cells_for_missing_values(make_study):
     study = make_study(seeds=2)
     rows = list(csv.DictReader(io.StringIO(render(study_document(study), "csv"))))
     assert tuple(rows[0]) == NETWORK_COLUMNS
@@ -23,7 +23,7 @@ def test_csv_has_one_row_per_network_and_empty_cells_for_missing_values(make_stu
     assert (rows[3]["seeds"], rows[3]["val_error_pct"], rows[3]["published_accuracy_pct_std"]) == ("0 1", "", "")
 
 
-def test_json_contains_the_whole_document(make_study):
+def test_a_json_table_contains_the_whole_document(make_study):
     study = make_study()
     document = json.loads(render(study_document(study), "json"))
     assert document == study_document(study)
@@ -32,7 +32,7 @@ def test_json_contains_the_whole_document(make_study):
     ]  # fmt: skip
 
 
-def test_markdown_shows_single_runs_with_published_values(make_study, make_run, tmp_path, monkeypatch):
+def test_a_markdown_table_shows_single_runs_with_published_values(make_study, make_run, tmp_path, monkeypatch):
     make_study()
     make_run(tmp_path / "x|y", status="diverged")
     monkeypatch.chdir(tmp_path)
@@ -165,7 +165,7 @@ def test_names_from_files_cannot_break_out_of_a_table(make_run, tmp_path, format
     assert next(line for line in lines if "torch version" in line) == expected_note
 
 
-def test_differences_show_their_sign_and_means_their_deviation():
+def test_tables_show_the_sign_of_differences_and_the_deviation_of_means():
     assert [signed(x) for x in (1.114, -4.126, -0.001, None)] == ["+1.11", "−4.13", "0.00", "—"]
     means = [plus_minus({"x": mean, "x_std": std}, "x") for mean, std in ((93.39, 0.16), (93.25, None), (None, None))]
     assert means == ["93.39 ± 0.16", "93.25", "—"]

@@ -78,7 +78,7 @@ class TestFailures:
         assert run(TRAIN) == exit_code
         assert capsys.readouterr() == ("", f"error: {line}\n")
 
-    def test_every_error_class_of_the_tool_is_covered_here(self):
+    def test_every_error_class_has_an_example_among_the_tested_failures(self):
         assert {type(error) for error, *_ in FAILURES} >= subclasses(ResnetError)
 
     def test_exit_codes_have_the_documented_values(self):
@@ -88,7 +88,7 @@ class TestFailures:
         }  # fmt: skip
 
     @pytest.mark.parametrize("error", [errors.UsageError("x"), ValueError("x")])
-    def test_debugging_lets_the_traceback_through(self, failing, monkeypatch, error):
+    def test_resnet_debug_1_raises_the_exception_instead_of_printing_one_line(self, failing, monkeypatch, error):
         failing(error)
         monkeypatch.setenv("RESNET_DEBUG", "0")
         assert run(TRAIN) in (1, 2)

@@ -41,7 +41,7 @@ def document(capsys, *arguments):
 
 @pytest.mark.usefixtures("timing")
 class TestResult:
-    def test_the_table_has_one_row_per_network_and_the_decisions_below_it(self, capsys):
+    def test_the_table_of_bench_has_one_row_per_network_and_the_decisions_below_it(self, capsys):
         assert resnet([*FAST, "--steps", "3"]) == 0
         out = capsys.readouterr().out
         lines = out.splitlines()
@@ -58,14 +58,14 @@ class TestResult:
         assert any(line.startswith("matrix peak ") and "64×64 matrices in fp32" in line for line in lines)
         assert "\x1b" not in out
 
-    def test_a_narrow_terminal_wraps_numbers_without_cutting_them(self, capsys, monkeypatch):
+    def test_bench_does_not_truncate_numbers_on_a_narrow_terminal(self, capsys, monkeypatch):
         monkeypatch.setattr(output_module, "_PIPE_WIDTH", 50)
         assert resnet([*FAST, "--arch", "plain", "--depth", "8"]) == 0
         out = capsys.readouterr().out
         assert "…" not in out
         assert max(map(len, out.splitlines())) <= 50
 
-    def test_json_has_all_numbers_in_base_units(self, capsys):
+    def test_bench_json_has_all_numbers_in_base_units(self, capsys):
         result = document(capsys)
         assert (result["schema_version"], result["recipe"], result["dataset"]) == (1, "demo", "digits")
         assert [row["network"] for row in result["networks"]] == ["plain-20", "resnet-20", "plain-56", "resnet-56"]
@@ -80,7 +80,7 @@ class TestResult:
         assert row["decisions"]["compile"] == {"value": "off", "reason": "requested"}
         assert result["total_seconds"] == pytest.approx(sum(row["total_seconds"] for row in result["networks"]))
 
-    def test_quiet_prints_the_result_and_warns_only_of_a_noisy_measurement(self, capsys, timing):
+    def test_bench_quiet_prints_the_result_and_warns_only_of_a_noisy_measurement(self, capsys, timing):
         for slowest, warning in ((0.15, ""), (0.31, "warning: plain-8: the slowest step took 3.1 times the median")):
             timing(STEADY._replace(step_seconds=(0.1, 0.1, slowest)))
             assert resnet([*FAST, "--arch", "plain", "--depth", "8", "--quiet"]) == 0
@@ -88,7 +88,7 @@ class TestResult:
             assert captured.err.partition(" (")[0] == warning
             assert "total" in captured.out
 
-    def test_decisions_that_differ_are_shown_per_network(self, capsys, monkeypatch, timing):
+    def test_bench_shows_decisions_that_differ_per_network(self, capsys, monkeypatch, timing):
         timing(STEADY._replace(compile_seconds=84.0))
         real = bench_module.setup_for
 
@@ -113,10 +113,10 @@ class TestResult:
             (["--shortcut", "B", "--depth", "14"], ["plain-14", "resnet-14-B"]),
         ],
     )
-    def test_architectures_and_depths_default_to_those_of_the_study(self, capsys, arguments, networks):
+    def test_bench_measures_the_networks_of_the_study_unless_options_select_others(self, capsys, arguments, networks):
         assert [row["network"] for row in document(capsys, *arguments)["networks"]] == networks
 
-    def test_options_override_the_recipe(self, capsys):
+    def test_options_of_bench_override_the_recipe(self, capsys):
         network = ("--arch", "plain", "--depth", "8", "--recipe", "report2025")
         result = document(
             capsys, *network, "--dataset", "digits", "--epochs", "3", "--batch-size", "64", "--precision", "bf16"
@@ -126,7 +126,7 @@ class TestResult:
         assert result["matrix_peak"]["precision"] == "bf16"
 
 
-def test_bench_and_reproduce_parse_to_the_same_networks_by_default(monkeypatch):
+def test_bench_and_reproduce_use_the_same_configurations_by_default(monkeypatch):
     seen = []
     monkeypatch.setattr(reproduce, "_reproduce", lambda configs, *_: seen.append(configs))
     monkeypatch.setattr(command_module, "_bench", lambda configs, *_: seen.append(configs))
@@ -136,7 +136,7 @@ def test_bench_and_reproduce_parse_to_the_same_networks_by_default(monkeypatch):
         assert seen[-1] == seen[-2]
 
 
-def test_a_real_measurement_writes_no_files_and_works_offline(tmp_path, monkeypatch, capsys):
+def test_bench_works_offline_and_writes_no_files(tmp_path, monkeypatch, capsys):
     def refuse(*_):
         raise OSError(101, "Network is unreachable")
 
@@ -162,7 +162,7 @@ def test_a_real_measurement_writes_no_files_and_works_offline(tmp_path, monkeypa
         (["--precision", "fp16"], "--precision fp16 needs a CUDA device"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, capsys):
+def test_wrong_usage_of_bench_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert resnet([*FAST, *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

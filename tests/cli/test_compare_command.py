@@ -39,7 +39,7 @@ def _shown_at(width, report):
     return console.file.getvalue()
 
 
-def test_the_table_shows_results_published_values_and_excluded_runs(runs, capsys):
+def test_compare_shows_results_published_values_and_excluded_runs(runs, capsys):
     assert run(["compare", runs]) == ExitCode.DONE
     out, err = capsys.readouterr()
     line = next(line for line in out.splitlines() if line.startswith("resnet-56 "))
@@ -54,7 +54,7 @@ def test_the_table_shows_results_published_values_and_excluded_runs(runs, capsys
     assert err == ""
 
 
-def test_runs_of_two_recipes_have_separate_tables_and_a_note(runs, make_run, tmp_path, capsys):
+def test_compare_shows_runs_of_two_recipes_in_separate_tables_with_a_note(runs, make_run, tmp_path, capsys):
     make_run(tmp_path / "runs" / "other", depth=56, lr=0.05)
     assert run(["compare", runs]) == ExitCode.DONE
     lines = capsys.readouterr().out.splitlines()
@@ -81,7 +81,7 @@ def test_json_and_format_json_print_the_same_single_document(runs, capsys):
     assert capsys.readouterr().out == out
 
 
-def test_csv_on_stdout_contains_only_rows(runs, capsys):
+def test_compare_csv_on_stdout_contains_only_rows(runs, capsys):
     assert run(["compare", runs, "--format", "csv", "--assert", HOLDS]) == ExitCode.DONE
     out, err = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(out)))
@@ -92,7 +92,7 @@ def test_csv_on_stdout_contains_only_rows(runs, capsys):
 
 
 @pytest.mark.parametrize(("format", "start"), [("markdown", "### Table 1"), ("latex", "% needs")])
-def test_markdown_and_latex_can_be_printed(runs, capsys, format, start):
+def test_compare_prints_markdown_and_latex(runs, capsys, format, start):
     assert run(["compare", runs, "--format", format]) == ExitCode.DONE
     out, err = capsys.readouterr()
     assert out.startswith(start)
@@ -106,7 +106,7 @@ def test_markdown_and_latex_can_be_printed(runs, capsys, format, start):
         ("t.txt", "Table 1: CIFAR-10"), ("T.MD", "### Table 1"),
     ],
 )  # fmt: skip
-def test_out_writes_a_file_in_the_format_of_its_suffix(runs, tmp_path, capsys, name, start):
+def test_compare_out_writes_a_file_in_the_format_of_its_suffix(runs, tmp_path, capsys, name, start):
     assert run(["compare", runs, "--out", str(tmp_path / name)]) == ExitCode.DONE
     out, err = capsys.readouterr()
     text = (tmp_path / name).read_text()
@@ -118,13 +118,13 @@ def test_out_writes_a_file_in_the_format_of_its_suffix(runs, tmp_path, capsys, n
         assert all(line == line.rstrip() and len(line) <= 120 for line in text.splitlines())
 
 
-def test_format_overrides_the_suffix_of_out(runs, tmp_path, capsys):
+def test_compare_format_overrides_the_suffix_of_out(runs, tmp_path, capsys):
     assert run(["compare", runs, "--out", str(tmp_path / "t.txt"), "--format", "csv", "--quiet"]) == ExitCode.DONE
     assert (tmp_path / "t.txt").read_text().startswith("arch,depth,")
     assert capsys.readouterr().err == "warning: excluded runs: 1; --format table lists them with the reason\n"
 
 
-def test_out_with_json_writes_the_file_and_prints_the_document(runs, tmp_path, capsys):
+def test_compare_out_with_json_writes_the_file_and_prints_the_document(runs, tmp_path, capsys):
     assert run(["compare", runs, "--json", "--out", str(tmp_path / "table")]) == ExitCode.DONE
     assert run(["compare", runs, "--json", "--out", str(tmp_path / "t.md"), "--quiet"]) == ExitCode.DONE
     assert json.loads((tmp_path / "table").read_text())["networks"]
@@ -147,7 +147,7 @@ def test_out_with_json_writes_the_file_and_prints_the_document(runs, tmp_path, c
         (["--assert", "resnet-56 > 1"], "--assert 'resnet-56 > 1': resnet is not a number, network.column"),
     ],
 )
-def test_wrong_options_are_reported_before_any_run_is_read(runs, tmp_path, monkeypatch, capsys, options, message):
+def test_compare_reports_wrong_options_before_it_reads_any_run(runs, tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("resnet_cli.analysis.frames.load_study", lambda paths: pytest.fail("runs were read"))
     assert run(["compare", "runs", *options]) == ExitCode.USAGE
@@ -207,12 +207,12 @@ def test_a_study_without_complete_runs_lists_them_and_exits_with_2(make_run, tmp
     assert "no summary.json" in err
 
 
-def test_a_missing_path_is_reported_in_one_line(tmp_path, capsys):
+def test_compare_reports_a_missing_path_in_one_line(tmp_path, capsys):
     assert run(["compare", str(tmp_path / "nothing")]) == ExitCode.USAGE
     assert capsys.readouterr().err == f"error: {tmp_path / 'nothing'} does not exist\n"
 
 
-def test_control_characters_from_files_do_not_reach_the_terminal(make_run, tmp_path, capsys):
+def test_compare_does_not_print_control_characters_from_files(make_run, tmp_path, capsys):
     path = tmp_path / "evil\x1b[31m"
     make_run(path)
     text = (path / "run.json").read_text()
@@ -226,7 +226,7 @@ def test_control_characters_from_files_do_not_reach_the_terminal(make_run, tmp_p
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
-def test_numbers_are_never_truncated_on_terminals_of_60_to_160_columns(runs, width):
+def test_compare_never_truncates_numbers_on_terminals_of_60_to_160_columns(runs, width):
     report = layout(study_document(load_study([runs])))
     text = _shown_at(width, report)
     assert all(cell_len(line.rstrip()) <= width for line in text.splitlines())
@@ -244,7 +244,7 @@ def test_a_narrow_terminal_hides_and_lists_the_least_important_columns(runs):
     assert "Columns hidden at this width: layers, parameters, training time." in text
 
 
-def test_columns_of_dashes_are_hidden_first(make_run, tmp_path):
+def test_a_narrow_terminal_hides_columns_of_dashes_first(make_run, tmp_path):
     for arch in ("plain", "resnet"):
         for seed in range(2):
             make_run(tmp_path / f"{arch}{seed}", arch=arch, seed=seed, dataset="imagefolder")
@@ -275,7 +275,7 @@ def test_compare_imports_neither_torch_nor_pandas(runs):
     assert done.stderr == "[]\n"
 
 
-def test_the_examples_in_the_help_run(runs, tmp_path, monkeypatch, capsys):
+def test_the_examples_in_the_help_of_compare_run(runs, tmp_path, monkeypatch, capsys):
     import shlex
 
     from resnet_cli.cli.compare import HELP

@@ -125,7 +125,7 @@ def akamaster(trained, tmp_path):
     return path
 
 
-def test_last_weights_give_the_metrics_that_training_recorded(trained, document):
+def test_eval_of_the_last_weights_gives_the_metrics_that_training_recorded(trained, document):
     summary, predictions = RunDir(trained).read_summary(), RunDir(trained).read_predictions()
     result = document(trained)
     assert result["error_pct"] == summary.last.test_error_pct
@@ -135,7 +135,7 @@ def test_last_weights_give_the_metrics_that_training_recorded(trained, document)
     assert (result["weights"]["which"], result["best_chosen_on"]) == ("last", None)
 
 
-def test_best_weights_give_the_best_metrics_and_name_the_set_that_they_were_chosen_on(trained, call, document):
+def test_eval_of_the_best_weights_gives_the_best_metrics_and_names_the_set_that_selected_them(trained, call, document):
     result = document(trained, "--which", "best")
     assert result["error_pct"] == RunDir(trained).read_summary().best.test_error_pct
     assert result["best_chosen_on"] == "test"
@@ -145,7 +145,7 @@ def test_best_weights_give_the_best_metrics_and_name_the_set_that_they_were_chos
     assert call(trained, "--which", "best", "--quiet") == (0, out, "")
 
 
-def test_which_selects_the_weights_of_the_run(copy, document):
+def test_eval_which_selects_the_weights_of_a_run(copy, document):
     with safe_open(copy.best_weights_path, "pt") as file:
         metadata = file.metadata()
     constant = load_file(copy.best_weights_path)
@@ -157,7 +157,7 @@ def test_which_selects_the_weights_of_the_run(copy, document):
     assert document(copy.path) == document(copy.path, "--which", "last")
 
 
-def test_json_is_one_document_with_the_counts_at_the_top(trained, call):
+def test_eval_json_is_one_document_with_the_counts_at_the_top(trained, call):
     code, out, err = call(trained, "--json", "--quiet")
     result = json.loads(out)
     assert (code, err) == (0, "")
@@ -171,7 +171,7 @@ def test_json_is_one_document_with_the_counts_at_the_top(trained, call):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
-def test_counts_do_not_depend_on_the_batch_size(trained, document, batch_size):
+def test_counts_of_eval_do_not_depend_on_the_batch_size(trained, document, batch_size):
     whole, pieces = document(trained), document(trained, "--batch-size", batch_size)
     for key in ("num_correct", "num_examples", "accuracy_pct", "confusion_matrix"):
         assert pieces[key] == whole[key]
@@ -260,7 +260,7 @@ def test_an_image_folder_is_found_in_its_recorded_or_its_current_location(tmp_pa
         (["--device", "abacus"], ("abacus",)),
     ],
 )
-def test_an_option_that_does_not_fit_the_run_is_rejected(trained, rejection, options, words):
+def test_an_option_of_eval_that_does_not_fit_the_run_is_rejected(trained, rejection, options, words):
     message = rejection(trained, *options)
     assert all(word in message for word in words)
 
@@ -271,7 +271,7 @@ def test_a_path_that_does_not_exist_is_rejected(tmp_path, rejection, options):
     assert f"{tmp_path / 'none'} does not exist; pass a run directory or a weight file" in message
 
 
-def test_missing_weights_are_named_with_the_available_ones(copy, rejection):
+def test_the_error_for_missing_weights_of_a_run_names_the_available_ones(copy, rejection):
     copy.best_weights_path.unlink()
     assert "--which last" in rejection(copy.path, "--which", "best")
     copy.last_weights_path.unlink()
@@ -380,7 +380,7 @@ def page(trained):
     return page_
 
 
-def test_the_page_shows_all_metrics_within_eighty_columns(trained, page):
+def test_eval_shows_all_metrics_within_eighty_columns(trained, page):
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     predictions = RunDir(trained).read_predictions()
     metrics = evaluate_predictions(predictions.logits, predictions.labels, names)
@@ -394,7 +394,7 @@ def test_the_page_shows_all_metrics_within_eighty_columns(trained, page):
     assert counts == metrics.confusion_matrix[1].tolist()
 
 
-def test_a_matrix_too_wide_for_the_terminal_becomes_a_list_of_frequent_confusions(page):
+def test_a_confusion_matrix_too_wide_for_the_terminal_becomes_a_list_of_frequent_confusions(page):
     labels = np.repeat(np.arange(100), 3)
     logits = np.eye(100)[labels]
     logits[[0, 1, 21], 1] = 5.0  # two of class 0 and one of class 7 are taken for class 1

@@ -10,7 +10,7 @@ from resnet_cli.cli.app import run as resnet
 FAST = ["--depth", "8", "--batches", "1", "--batch-size", "32", "--device", "cpu"]
 
 
-def test_without_a_run_the_table_shows_plain_and_resnet_side_by_side_with_bars_and_trends(capsys):
+def test_gradflow_without_a_run_shows_plain_and_resnet_side_by_side_with_bars_and_trends(capsys):
     assert resnet(["gradflow", *FAST]) == 0
     out = capsys.readouterr().out
     header, *rows = [line for line in out.splitlines() if line.startswith(("layer", "conv1", "fc"))]
@@ -27,7 +27,7 @@ def test_without_a_run_the_table_shows_plain_and_resnet_side_by_side_with_bars_a
     assert "decades per layer" in out
 
 
-def test_json_has_every_network_with_its_layers_and_trend(capsys):
+def test_gradflow_json_has_every_network_with_its_layers_and_trend(capsys):
     assert resnet(["gradflow", *FAST, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [network["network"] for network in document["networks"]] == ["plain-8", "resnet-8"]
@@ -37,7 +37,7 @@ def test_json_has_every_network_with_its_layers_and_trend(capsys):
         assert network["layers"][0]["grad_norm_std"] is None  # one batch has no deviation
 
 
-def test_csv_has_one_row_per_network_and_layer(capsys):
+def test_gradflow_csv_has_one_row_per_network_and_layer(capsys):
     assert resnet(["gradflow", *FAST, "--arch", "resnet", "--shortcut", "B", "--format", "csv"]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert len(rows) == 8
@@ -45,7 +45,7 @@ def test_csv_has_one_row_per_network_and_layer(capsys):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
-def test_plot_writes_a_figure_in_the_format_of_its_suffix(tmp_path, capsys, suffix):
+def test_gradflow_plot_writes_a_figure_in_the_format_of_its_suffix(tmp_path, capsys, suffix):
     path = tmp_path / f"norms{suffix}"
     assert resnet(["gradflow", *FAST, "--plot", str(path)]) == 0
     assert path.stat().st_size > 1000
@@ -64,7 +64,7 @@ def test_plot_writes_a_figure_in_the_format_of_its_suffix(tmp_path, capsys, suff
         ([*FAST, "--plot", "norms.bmp"], "--plot norms.bmp: unsupported format; use .png, .svg or .pdf"),
     ],
 )
-def test_options_that_cannot_be_used_are_one_error_line_and_exit_code_2(arguments, message, capsys):
+def test_wrong_usage_of_gradflow_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert resnet(["gradflow", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

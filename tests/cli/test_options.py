@@ -24,16 +24,17 @@ def test_a_command_receives_only_the_options_that_were_given():
     assert parse() == {}
     assert parse("--lr", "0", "--arch", "plain") == {"lr": 0.0, "arch": "plain"}
     assert parse("--deterministic", "--milestones", "80,120") == {"deterministic": True, "milestones": (80, 120)}
-    assert parse("--milestones", "none") == {"milestones": ()}
+    assert parse("--milestones", "none") == parse("--milestones", "") == {"milestones": ()}
 
 
-def test_values_of_another_type_are_rejected():
+def test_an_option_value_of_another_type_is_rejected():
     assert "'mobile' is not one of 'plain', 'resnet'" in " ".join(parse("--arch", "mobile").replace("│", "").split())
     assert "--lr" in parse("--lr", "fast")
     assert "--milestones 'ten' is not a list of numbers" in parse("--milestones", "ten")
 
 
-def test_the_help_shows_the_description_of_the_field_or_the_text_for_the_command():
+def test_the_help_of_an_option_is_the_description_of_its_field_or_the_text_of_the_command():
     shown = " ".join(parse("--help").replace("│", "").split())
     assert "Initial learning rate." in shown
     assert "Only this architecture." in shown
+    assert "─ Training ─" in shown

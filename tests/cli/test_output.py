@@ -248,19 +248,19 @@ class TestProgressLines:
             f"decoding: {done} of 100 images" for done in (0, 25, 50, 75, 100)
         ]
 
-    def test_a_new_task_prints_its_first_step_at_once(self, capsys, clock):
+    def test_off_a_terminal_a_new_task_prints_its_first_step_at_once(self, capsys, clock):
         with Output().progress() as progress:
             progress("downloading", 1_500_000, 170_498_071, "bytes")
             progress("verifying", 0, 2000)
         assert capsys.readouterr().err.splitlines() == ["downloading: 1.5 of 170.5 MB", "verifying: 0 of 2,000"]
 
-    def test_a_task_of_unknown_length_is_printed_once(self, capsys, clock):
+    def test_off_a_terminal_a_task_of_unknown_length_is_printed_once(self, capsys, clock):
         with Output().progress() as progress:
             progress("listing", 0, 0)
             progress("listing", 0, 0)
         assert capsys.readouterr().err == "listing: 0 of 0\n"
 
-    def test_an_exception_removes_the_bar_and_is_passed_on(self, terminal):
+    def test_an_exception_removes_the_progress_bar_and_is_passed_on(self, terminal):
         stderr = terminal()
 
         def work():
@@ -274,7 +274,7 @@ class TestProgressLines:
 
 
 class TestProgressBars:
-    def test_a_bar_shows_the_task_the_amount_and_the_total(self, terminal):
+    def test_a_progress_bar_shows_the_task_the_amount_and_the_total(self, terminal):
         stderr = terminal()
         with Output().progress() as progress:
             progress("downloading", 0, 170_498_071, "bytes")
@@ -282,7 +282,7 @@ class TestProgressBars:
         assert "downloading" in stderr.getvalue()
         assert "85.2 of 170.5 MB" in stderr.getvalue()
 
-    def test_a_new_task_replaces_the_previous_one(self, terminal):
+    def test_a_new_task_replaces_the_previous_one_in_the_progress_bar(self, terminal):
         stderr = terminal()
         with Output().progress() as progress:
             progress("downloading", 1, 2)
@@ -293,7 +293,7 @@ class TestProgressBars:
         assert "downloading" not in after
 
     @pytest.mark.parametrize("label", ["reading data[/old]", "reading [red]cats[/red]", "reading {task.total}"])
-    def test_markup_in_a_label_is_shown_literally(self, terminal, label):
+    def test_markup_in_the_label_of_a_progress_bar_is_shown_literally(self, terminal, label):
         stderr = terminal()
         with Output().progress() as progress:
             progress(label, 1, 2)

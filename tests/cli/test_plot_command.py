@@ -46,7 +46,7 @@ def plot(capsys, *args):
     return code, captured.out, captured.err
 
 
-def test_the_default_draws_all_supported_figures_into_the_folder_figures(runs, capsys, tmp_path):
+def test_plot_draws_all_supported_figures_into_the_folder_figures_by_default(runs, capsys, tmp_path):
     code, out, err = plot(capsys, runs)
     assert code == 0
     kinds = ["fig1", "fig2", "fig3", "fig4", "degradation", "gradflow"]
@@ -56,7 +56,7 @@ def test_the_default_draws_all_supported_figures_into_the_folder_figures(runs, c
     assert err == "skipped fig5 of digits (16×16), demo: 20 is the only depth, already shown by fig4\n"
 
 
-def test_json_is_one_document_with_drawn_and_skipped_figures(runs, make_run, capsys):
+def test_plot_json_is_one_document_with_drawn_and_skipped_figures(runs, make_run, capsys):
     make_run(runs / "alone", arch="plain", predictions=False)
     make_run(runs / "half", arch="plain", depth=56, status="incomplete")
     code, out, err = plot(capsys, runs, "--json", "--out", "a/b", "--kind", "fig1", "--format", "svg")
@@ -78,7 +78,7 @@ def test_json_is_one_document_with_drawn_and_skipped_figures(runs, make_run, cap
     assert "warning" in err
 
 
-def test_unfinished_diverged_and_unreadable_runs_are_reported_and_not_drawn(runs, make_run, capsys):
+def test_plot_reports_unfinished_diverged_and_unreadable_runs_and_does_not_draw_them(runs, make_run, capsys):
     make_run(runs / "half", arch="plain", status="incomplete")
     make_run(runs / "wild", arch="plain", status="diverged")
     make_run(runs / "torn", arch="plain", seed=5).metrics_path.unlink()
@@ -91,7 +91,7 @@ def test_unfinished_diverged_and_unreadable_runs_are_reported_and_not_drawn(runs
         assert any(str(runs / name) in line and status in line for line in warnings)
 
 
-def test_quiet_prints_only_the_paths(runs, capsys):
+def test_plot_quiet_prints_only_the_paths(runs, capsys):
     code, out, err = plot(capsys, runs, "--quiet", "--kind", "fig2", "--kind", "fig1")
     assert (code, err) == (0, "")
     assert out == "figures/fig1.png\nfigures/fig2.png\n"
@@ -108,7 +108,7 @@ def test_an_existing_folder_with_the_suffix_of_an_image_is_used_as_a_folder(runs
     assert plot(capsys, runs, "--kind", "fig2", "--out", "my.png")[:2] == (0, "my.png/fig2.png\n")
 
 
-def test_every_dataset_and_recipe_has_its_own_folder(runs, make_pair, capsys):
+def test_plot_writes_figures_of_each_dataset_and_recipe_to_a_folder_of_their_own(runs, make_pair, capsys):
     make_pair("jpeg-", recipe="report2025", dataset="imagefolder", predictions=False)
     code, out, _ = plot(capsys, runs, "--kind", "fig1")
     assert code == 0
@@ -116,7 +116,7 @@ def test_every_dataset_and_recipe_has_its_own_folder(runs, make_pair, capsys):
     assert all(os.path.getsize(path) > 1000 for path in out.splitlines())
 
 
-def test_two_datasets_of_one_name_have_separate_folders(runs, make_pair, capsys):
+def test_plot_writes_figures_of_two_datasets_of_one_name_to_separate_folders(runs, make_pair, capsys):
     for folder in make_pair("other-", seed=1):
         record = folder.read_record()
         dataset = msgspec.structs.replace(record.dataset, fingerprint="f" * 64)
@@ -154,7 +154,7 @@ def test_a_single_file_for_the_figures_of_two_recipes_is_wrong_usage(runs, make_
         (["--format", "gif"], "gif"),
     ],
 )
-def test_wrong_usage_exits_with_2_and_one_line(runs, capsys, tmp_path, args, message):
+def test_wrong_usage_of_plot_is_one_line_and_exit_code_2(runs, capsys, tmp_path, args, message):
     (tmp_path / "notes.txt").write_text("mine")
     code, out, err = plot(capsys, runs, "--kind", "fig2", *args)
     assert (code, out) == (2, "")
@@ -165,7 +165,7 @@ def test_wrong_usage_exits_with_2_and_one_line(runs, capsys, tmp_path, args, mes
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_a_missing_path_or_unfinished_runs_are_unusable_input(make_run, capsys, tmp_path):
+def test_a_missing_path_and_unfinished_runs_are_unusable_input_of_plot(make_run, capsys, tmp_path):
     code, _, err = plot(capsys, tmp_path / "nowhere")
     assert code == 2
     assert f"{tmp_path / 'nowhere'} does not exist" in err
@@ -194,7 +194,7 @@ def test_a_terminal_escape_in_the_name_of_a_recipe_is_not_printed(runs, capsys):
     assert "\\x1b[31mred" in err
 
 
-def test_the_help_lists_every_figure_with_examples(capsys):
+def test_the_help_of_plot_lists_every_figure_with_examples(capsys):
     from resnet_cli.analysis.figures import KINDS
 
     code, out, _ = plot(capsys, "--help")

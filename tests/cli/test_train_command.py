@@ -25,7 +25,7 @@ def test_off_a_terminal_each_epoch_is_one_line_on_stderr_and_the_result_is_on_st
     assert "\x1b" not in captured.out + captured.err
 
 
-def test_json_prints_one_document_and_quiet_nothing_else(out, capsys):
+def test_train_json_prints_one_document_and_quiet_suppresses_progress(out, capsys):
     assert resnet([*FAST, "--arch", "resnet", "--epochs", "1", "--out", str(out), "--json", "--quiet"]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
@@ -62,7 +62,7 @@ def test_a_diverging_run_exits_with_code_4_and_names_its_step(out, capsys):
     assert resnet(command) == 4
 
 
-def test_every_option_reaches_the_configuration(out):
+def test_every_option_of_train_reaches_the_configuration(out):
     options = {
         "--shortcut": "B", "--seed": "3", "--val-size": "20", "--augment": "crop-flip", "--normalization": "pixel-mean",
         "--epochs": "1", "--batch-size": "64", "--lr": "0.02", "--momentum": "0.8", "--weight-decay": "0.001",
@@ -101,7 +101,7 @@ def test_the_length_of_a_run_can_be_given_in_steps(out):
         ("--arch plain --depth 8 --recipe demo --limit-train 5000", "--limit-train must be between"),
     ],
 )
-def test_wrong_usage_prints_one_line_exits_with_2_and_writes_nothing(arguments, message, capsys, tmp_path, monkeypatch):
+def test_wrong_usage_of_train_is_one_line_and_writes_nothing(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resnet(["train", *arguments.split()]) == 2
     captured = capsys.readouterr()

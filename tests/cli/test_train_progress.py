@@ -66,7 +66,7 @@ METRICS = EpochMetrics(**{
 
 
 class TestLines:
-    def test_the_start_shows_network_data_folder_and_decisions(self, made, capsys):
+    def test_the_start_of_training_shows_network_data_folder_and_decisions(self, made, capsys):
         with TrainReporter(Output()) as reporter:
             reporter.started(made[0], OUT, 200, 0)
         assert capsys.readouterr() == (
@@ -96,7 +96,7 @@ class TestLines:
         lines = capsys.readouterr().err.splitlines()
         assert lines[2:] == ([note] if note else [])
 
-    def test_an_epoch_is_one_line_with_all_its_measurements(self, made, capsys):
+    def test_an_epoch_is_printed_on_one_line_with_all_its_measurements(self, made, capsys):
         with TrainReporter(Output()) as reporter:
             reporter.started(made[0], OUT, 200, 0)
             capsys.readouterr()
@@ -107,7 +107,7 @@ class TestLines:
             "test 19.50 %  12,346 images/s  33.2 s\n"
         )
 
-    def test_measurements_that_were_not_made_are_omitted_from_the_line(self, made, capsys):
+    def test_the_line_of_an_epoch_omits_measurements_that_were_not_made(self, made, capsys):
         with TrainReporter(Output()) as reporter:
             reporter.epoch(msgspec.structs.replace(METRICS, train_clean_error_pct=None, val_error_pct=None))
         line = capsys.readouterr().err
@@ -191,7 +191,7 @@ class TestLive:
         assert "epoch 3/200  step 1173  lr 0.1  train loss 0.5123" in shown()
         assert sys.stderr.getvalue().endswith("\x1b[1A\x1b[2K")
 
-    def test_an_exception_restores_the_terminal(self, made, terminal, clock):
+    def test_an_exception_during_training_restores_the_terminal(self, made, terminal, clock):
         terminal(120)
         with contextlib.suppress(KeyboardInterrupt), TrainReporter(Output()) as reporter:
             reporter.started(made[0], OUT, 2, 0)
@@ -215,7 +215,7 @@ class TestLive:
         pytest.param([(0, 100), (50, 200), (50, 300)], 2, id="steps of more than ten seconds"),
     ],
 )
-def test_speed_is_images_per_second_over_the_last_ten_seconds(clock, updates, images_per_second):
+def test_the_speed_of_training_is_that_of_the_last_ten_seconds(clock, updates, images_per_second):
     meter = Speedometer()
     for seconds, done in updates:
         clock.now += seconds

@@ -34,7 +34,7 @@ def test_crop_and_flip_of_a_batch_equal_torchvision_on_each_image(pixels):
     assert torch.equal(crop_and_flip(pixels, draws.shift, draws.flip), one_by_one(pixels, draws.shift, draws.flip))
 
 
-def test_every_shift_of_the_crop_is_right(pixels):
+def test_every_offset_of_a_crop_selects_the_right_pixels(pixels):
     shift = torch.cartesian_prod(torch.arange(9), torch.arange(9))
     image = pixels[:1].expand(81, -1, -1, -1)
     flip = torch.arange(81) % 2 == 0
@@ -80,7 +80,7 @@ def test_an_epoch_is_drawn_from_seed_and_epoch_alone():
         assert not torch.equal(first.flip, other.flip)
 
 
-def test_turning_augmentation_off_changes_neither_order_nor_what_stays_on():
+def test_disabling_a_transformation_changes_neither_the_order_nor_the_other_one():
     full, crop, none = (
         draw_epoch(200, augment, seed=0, epoch=1, device=CPU) for augment in ("crop-flip", "crop", "none")
     )

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +82,11 @@ def test_data_dir_may_be_the_unpacked_cifar_folder_itself(unpacked, published):
     assert source.location == str(unpacked)
 
 
+def test_the_location_of_cifar_is_recorded_as_an_absolute_path(archive, published, monkeypatch):
+    monkeypatch.chdir(archive.parent)
+    assert load_cifar("cifar10", Path()).location == str(archive.parent)
+
+
 def test_cifar_is_found_through_the_environment(archive, published, monkeypatch):
     monkeypatch.setenv("RESNET_DATA", str(archive.parent))
     check(load_cifar("cifar10", None), published)
@@ -139,7 +145,7 @@ def test_a_mirror_cannot_serve_another_archive(published, server, tmp_path):
     assert not (tmp_path / ARCHIVE).exists()
 
 
-def test_an_unreachable_server_gives_the_way_round_the_download(published, monkeypatch, tmp_path):
+def test_the_error_for_an_unreachable_server_says_how_to_install_the_archive_by_hand(published, monkeypatch, tmp_path):
     monkeypatch.setenv("RESNET_CIFAR10_URL", "http://127.0.0.1:1/x")
     with pytest.raises(InputError, match=rf"download cifar-10-python\.tar\.gz to {tmp_path}, or point --data-dir"):
         load_cifar("cifar10", tmp_path)
@@ -161,21 +167,21 @@ def test_a_damaged_archive_is_refused_and_never_parsed(archive, published, serve
     assert server.requests == []
 
 
-def test_an_intact_folder_is_used_instead_of_a_damaged_archive(archive, unpacked, published):
+def test_an_intact_cifar_folder_is_used_instead_of_a_damaged_archive(archive, unpacked, published):
     archive.write_bytes(b"half of it")
     source = load_cifar("cifar10", archive.parent)
     check(source, published)
     assert source.location == str(unpacked)
 
 
-def test_an_intact_archive_is_preferred_to_the_folder(archive, unpacked, published):
+def test_an_intact_cifar_archive_is_preferred_to_the_unpacked_folder(archive, unpacked, published):
     (unpacked / "data_batch_3").write_bytes(b"damaged")
     check(load_cifar("cifar10", archive.parent), published)
 
 
 @pytest.mark.parametrize("name", ["data_batch_1", "test_batch", "batches.meta"])
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b"cos\n" + data])
-def test_a_damaged_file_in_the_folder_is_named_and_never_parsed(name, damage, unpacked, monkeypatch):
+def test_a_damaged_file_in_the_cifar_folder_is_named_and_never_parsed(name, damage, unpacked, monkeypatch):
     parsed = []
     original = cifar._parse
     monkeypatch.setattr(cifar, "_parse", lambda data, where: parsed.append(where) or original(data, where))
@@ -186,7 +192,7 @@ def test_a_damaged_file_in_the_folder_is_named_and_never_parsed(name, damage, un
     assert not any(where.endswith(name) for where in parsed)
 
 
-def test_a_missing_file_in_the_folder_is_named(unpacked):
+def test_the_error_for_a_missing_file_in_the_cifar_folder_names_it(unpacked):
     (unpacked / "data_batch_2").unlink()
     with pytest.raises(InputError, match=r"data_batch_2 is missing; delete .* and run: resnet data fetch cifar10"):
         load_cifar("cifar10", unpacked.parent)

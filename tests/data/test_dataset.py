@@ -184,14 +184,14 @@ def test_missing_statistics_are_computed_from_the_kept_training_images_with_vali
         ({"limit_train": 20, "val_size": 18}, "--val-size must be between 3 and 17 (got 18)"),
     ],
 )
-def test_a_size_that_the_data_do_not_have_is_refused_with_its_option_and_range(source, sizes, message):
+def test_the_error_for_a_subset_larger_than_the_data_names_its_option_and_range(source, sizes, message):
     with pytest.raises(ConfigError) as caught:
         prepare(source, **sizes)
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("sizes", [{"limit_train": 3}, {"limit_train": 60}, {"val_size": 3}, {"val_size": 57}])
-def test_the_smallest_and_the_largest_size_are_accepted(source, sizes):
+def test_the_smallest_and_the_largest_size_of_a_subset_are_accepted(source, sizes):
     data = prepare(source, **sizes)
     assert sizes.get("limit_train", 60) == len(data.train) + (len(data.val) if data.val else 0)
     assert sizes.get("val_size", 0) == (len(data.val) if data.val else 0)

@@ -104,7 +104,7 @@ RESPONSES = {  # settings of the server, bytes of the file left by an earlier do
 
 
 @pytest.mark.parametrize(("settings", "num_bytes", "requests"), RESPONSES.values(), ids=RESPONSES.keys())
-def test_a_download_is_completed_by_a_server_that(settings, num_bytes, requests, fetch, leave, server, target, part):
+def test_a_download_is_completed_for_every_response(settings, num_bytes, requests, fetch, leave, server, target, part):
     for name, value in settings.items():
         setattr(server, name, value)
     leave(server.content[:num_bytes])
@@ -114,7 +114,7 @@ def test_a_download_is_completed_by_a_server_that(settings, num_bytes, requests,
     assert not part.exists()
 
 
-def test_a_part_that_is_too_long_is_downloaded_again(fetch, leave, server, target):
+def test_a_partial_download_that_is_too_long_starts_again(fetch, leave, server, target):
     leave(server.content + b"more")
     fetch()
     assert target.read_bytes() == server.content
@@ -149,7 +149,7 @@ def test_a_login_page_in_place_of_the_file_keeps_the_bytes_downloaded_so_far(fet
     assert part.read_bytes() == before
 
 
-def test_an_endless_response_is_cut_off(fetch, server, part):
+def test_an_endless_response_of_a_server_is_cut_off(fetch, server, part):
     size = len(server.content)
     server.sends_length, server.content = False, server.content + b"x" * 10**7
     with pytest.raises(InputError, match=rf"size is [\d,]+ bytes, not {size:,}") as caught:
@@ -160,7 +160,7 @@ def test_an_endless_response_is_cut_off(fetch, server, part):
 
 
 @pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (503, 3), (429, 3)])
-def test_only_transient_errors_of_a_server_are_tried_again(status, attempts, fetch, server):
+def test_a_download_is_retried_only_after_transient_errors(status, attempts, fetch, server):
     server.answers = [status] * 9
     with pytest.raises(InputError, match=f"cifar-10-python.tar.gz: the server responded with {status} "):
         fetch()
@@ -184,27 +184,27 @@ def test_only_http_addresses_are_downloaded(address, fetch):
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/file", "http://"])
-def test_an_unreachable_address_gives_one_line_with_a_way_round_it(address, fetch):
+def test_the_error_for_an_unreachable_address_is_one_line_with_an_alternative(address, fetch):
     with pytest.raises(InputError, match="run the command again to resume, or fetch it by hand") as caught:
         fetch(address)
     assert str(caught.value).startswith(address)
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_noticed_before_the_download(fetch, monkeypatch):
+def test_a_full_disk_is_detected_before_the_download(fetch, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 0))
     with pytest.raises(InputError, match=r"MB are needed, 0\.0 MB are free; use another folder with --data-dir"):
         fetch()
 
 
-def test_a_download_folder_that_cannot_be_created_gives_one_line(fetch, target):
+def test_the_error_for_a_download_folder_that_cannot_be_created_is_one_line(fetch, target):
     target.parent.write_text("a file where the folder should be")
     with pytest.raises(InputError, match="cannot be written: File exists; use another folder with --data-dir"):
         fetch()
 
 
-def test_a_disk_error_while_downloading_gives_one_line(fetch, monkeypatch):
+def test_a_disk_error_while_downloading_is_reported_in_one_line(fetch, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 

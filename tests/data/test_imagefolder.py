@@ -101,7 +101,7 @@ def test_cifar10_as_images_is_named_with_its_format(suffixes, name, make_tree):
     assert load_imagefolder(root).display_name == name, "also from the cache"
 
 
-def test_loading_again_decodes_nothing_and_gives_the_same_images(load_twice, decodes):
+def test_loading_an_image_folder_again_decodes_nothing_and_gives_the_same_images(load_twice, decodes):
     first, second = load_twice()
     assert first == second
     assert len(decodes) == 5
@@ -131,7 +131,7 @@ def test_a_changed_image_folder_is_decoded_again(change, tree, load_twice, decod
     assert len(decodes) > 5
 
 
-def test_another_image_of_the_same_length_and_time_is_noticed(make_tree):
+def test_an_image_replaced_by_one_of_the_same_length_and_time_is_detected(make_tree):
     root = make_tree({"train/cat/a.bmp": 1, "test/cat/b.bmp": 2})
     load_imagefolder(root)
     path = root / "train/cat/a.bmp"
@@ -205,7 +205,7 @@ def test_an_account_without_a_cache_folder_gets_a_warning(tree, monkeypatch):
     assert len(load_imagefolder(tree, verify=True).train) == 3
 
 
-def test_verifying_decodes_again_and_writes_nothing(tree, decodes, tmp_path):
+def test_verifying_an_image_folder_decodes_it_again_and_writes_nothing(tree, decodes, tmp_path):
     assert len(load_imagefolder(tree, verify=True).train) == 3
     assert not (tmp_path / "user-cache").exists()
     load_imagefolder(tree)
@@ -248,13 +248,13 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize(("make", "message"), UNUSABLE.values(), ids=UNUSABLE.keys())
-def test_a_file_that_cannot_be_used_is_named_with_the_reason(make, message, tree):
+def test_the_error_for_an_unusable_image_file_names_it_with_the_reason(make, message, tree):
     make(tree / "train/cat/x.png")
     with pytest.raises(InputError, match=rf"train/cat/x\.png:? {message}"):
         load_imagefolder(tree)
 
 
-def test_an_image_that_vanishes_while_the_folder_is_read_is_named(tree, monkeypatch):
+def test_the_error_for_an_image_deleted_during_reading_names_it(tree, monkeypatch):
     scan = imagefolder._scan
 
     def scan_then_remove(root):
@@ -333,14 +333,14 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize(("files", "folder", "message"), LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_an_image_folder_with_another_layout_is_refused_with_the_right_one(files, folder, message, make_tree, tmp_path):
+def test_the_error_for_a_wrong_image_folder_shows_the_expected_layout(files, folder, message, make_tree, tmp_path):
     make_tree(dict.fromkeys(files, 1))
     (tmp_path / "tree").mkdir(exist_ok=True)
     with pytest.raises(InputError, match=message):
         load_imagefolder(tmp_path / "tree" / folder)
 
 
-def test_a_folder_that_cannot_be_read_is_named(tree, monkeypatch):
+def test_the_error_for_an_unreadable_image_folder_names_it(tree, monkeypatch):
     def denied(path):
         raise PermissionError(13, "Permission denied", str(path))
 

@@ -4,6 +4,7 @@ import functools
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from resnet_cli.data import load_source, open_data
@@ -32,6 +33,9 @@ def config():
 def test_a_configuration_selects_the_subsets_and_the_validation_split():
     data = open_data(config_for("digits", limit_train=100, limit_test=20, val_size=30))
     assert (len(data.train), len(data.val), len(data.test)) == (70, 30, 20)
+    other = open_data(config_for("digits", limit_train=100, limit_test=20, val_size=30, seed=1))
+    assert other.fingerprint == data.fingerprint
+    assert not np.array_equal(other.val.pixels, data.val.pixels)
 
 
 def test_data_dir_wins_over_the_recorded_folder_which_wins_over_the_default(config, make_tree, tree, monkeypatch):
@@ -45,7 +49,7 @@ def test_data_dir_wins_over_the_recorded_folder_which_wins_over_the_default(conf
     assert opened(recorded=recorded).display_name == "default"
 
 
-def test_a_recorded_folder_that_is_gone_leaves_the_choice_to_the_user(config, tree):
+def test_a_run_whose_recorded_data_folder_is_gone_needs_data_dir(config, tree):
     recorded = record_of(open_data(config, data_dir=tree))
     shutil.rmtree(tree)
     with pytest.raises(ConfigError, match="--data-dir"):
@@ -63,7 +67,7 @@ def test_nothing_is_downloaded_into_a_recorded_folder(published, server, tmp_pat
     assert len(server.requests) == 1
 
 
-def test_other_data_than_the_recorded_are_refused_with_both_fingerprints_and_the_way_out(config, tree, make_tree):
+def test_the_error_for_data_other_than_the_recorded_ones_shows_both_fingerprints_and_a_fix(config, tree, make_tree):
     other = make_tree({"train/cat/a.png": 1, "test/cat/b.png": 2}, "other")
     recorded = record_of(open_data(config, data_dir=tree))
     found = open_data(config, data_dir=other, recorded=recorded, allow_other_data=True)
@@ -76,7 +80,7 @@ def test_other_data_than_the_recorded_are_refused_with_both_fingerprints_and_the
         assert part in message
 
 
-def test_runs_of_one_study_can_share_what_was_read():
+def test_runs_of_one_study_can_share_the_images_that_were_read():
     reads = []
 
     def counted(*args, **kwargs):

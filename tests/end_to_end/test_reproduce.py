@@ -27,7 +27,7 @@ def study(tmp_path_factory):
     return folder, done
 
 
-def test_a_study_consists_of_four_runs_a_table_and_figures(study):
+def test_reproduce_writes_four_runs_a_table_and_figures(study):
     folder, done = study
     assert sorted(path.name for path in (folder / "runs").iterdir()) == [
         "plain-14-seed0", "plain-8-seed0", "resnet-14-seed0", "resnet-8-seed0",
@@ -42,7 +42,7 @@ def test_a_study_consists_of_four_runs_a_table_and_figures(study):
     assert len(document["figures"]) == 7
 
 
-def test_training_prints_one_line_per_epoch_if_stderr_is_not_a_terminal(study):
+def test_reproduce_prints_one_line_per_epoch_if_stderr_is_not_a_terminal(study):
     _, done = study
     assert sum(line.startswith("epoch ") for line in done.stderr.splitlines()) == 8
 
@@ -64,7 +64,7 @@ def test_repeating_a_study_with_other_settings_is_wrong_usage(study, capfd):
     assert "epochs: 2 → 3" in error
 
 
-def test_a_diverged_run_is_reported_and_the_others_are_trained(tmp_path, capfd, monkeypatch):
+def test_reproduce_reports_a_diverged_run_and_trains_the_others(tmp_path, capfd, monkeypatch):
     def launch_all_but_plain(job, **options):
         if job.config.arch == "plain":
             raise DivergedError("plain-8, seed 0 diverged")
@@ -96,7 +96,7 @@ def test_unusable_input_in_the_child_process_keeps_its_exit_code(tmp_path):
     assert caught.value.exit_code == 2
 
 
-def test_ctrl_c_saves_the_run_in_progress(tmp_path):
+def test_ctrl_c_during_reproduce_saves_the_run_in_progress(tmp_path):
     folder = tmp_path / "study"
     command = [
         sys.executable, "-m", "resnet_cli", "reproduce", "--out", folder, "--depths", "8", "--limit-train", "300",
@@ -126,7 +126,7 @@ def test_ctrl_c_saves_the_run_in_progress(tmp_path):
         (["--recipe", "none"], "unknown recipe 'none'"),
     ],
 )
-def test_wrong_usage_is_one_line_and_trains_nothing(tmp_path, monkeypatch, capsys, arguments, message):
+def test_wrong_usage_of_reproduce_is_one_line_and_trains_nothing(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     assert resnet(["reproduce", *arguments]) == 2
     assert message in capsys.readouterr().err

@@ -11,6 +11,7 @@ from resnet_cli.data.dataset import Images
 from resnet_cli.device import decide
 from resnet_cli.engine import Engine, EpochRecord, StepEvent, combine_batches, evaluate
 from resnet_cli.engine.evaluate import BatchLogits
+from resnet_cli.engine.sums import EpochSums
 from resnet_cli.errors import DivergedError
 from resnet_cli.model import build_model, weighted_layers
 from resnet_cli.optim import lr_at
@@ -150,11 +151,21 @@ def test_gradient_flow_is_recorded_at_the_last_step_of_an_epoch():
 
 
 def test_the_update_to_weight_ratio_is_the_relative_distance_that_a_step_moved_the_weights():
-    engine = engine_for(epochs=1, gradflow_every=1, limit_train=128)
+    # the learning rate drops right after the step
+    engine = engine_for(epochs=1, gradflow_every=1, limit_train=128, milestones=(1,))
     before = engine.model.conv1.weight.detach().clone()
     (record,) = records_of(engine)
     moved = (engine.model.conv1.weight.detach() - before).norm() / engine.model.conv1.weight.detach().norm()
     assert record.gradflow[0].update_to_weight_ratio == pytest.approx(moved.item(), rel=1e-4)
+    assert record.metrics.lr == engine.config.lr
+
+
+def test_the_first_step_whose_loss_is_not_finite_is_kept():
+    sums, logits, labels = EpochSums(CPU), torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
+    for loss in (1.0, float("nan"), float("inf"), 1.0):
+        sums.add(torch.tensor(loss), logits, labels)
+    assert sums.is_bad
+    assert int(sums.first_bad_step) == 1
 
 
 def test_training_stops_at_the_first_step_whose_loss_is_not_finite_and_names_it():
@@ -166,12 +177,15 @@ def test_training_stops_at_the_first_step_whose_loss_is_not_finite_and_names_it(
     assert engine.step == step + 1
 
 
-def test_a_network_that_is_not_finite_after_the_last_step_of_an_epoch_has_diverged_at_that_step():
+@pytest.mark.parametrize("part", ["weight", "momentum"])
+def test_a_network_that_is_not_finite_after_the_last_step_of_an_epoch_has_diverged_at_that_step(part):
     engine = engine_for()
     for event in engine.run():
         if isinstance(event, StepEvent) and event.step == 3:
             break
-    engine.model.fc.weight.data[0, 0] = float("inf")
+    weight = engine.model.fc.weight
+    values = weight.data if part == "weight" else engine.optimizer.state[weight]["momentum_buffer"]
+    values[0, 0] = float("inf")
     with pytest.raises(DivergedError, match="at step 2 "):
         list(engine.run())
 

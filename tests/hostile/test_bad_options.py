@@ -178,17 +178,17 @@ def names(line, parameter, value):
     return any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", line) for name in called)
 
 
-def test_every_command_is_covered():
+def test_every_command_is_tested_with_bad_options():
     assert VALID.keys() == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_line_that_options_are_added_to_is_valid(capfd, command):
+def test_the_command_line_to_which_bad_options_are_added_is_valid(capfd, command):
     assert watched(capfd, [*command.split(), *VALID[command]]).code == 0
 
 
 @pytest.mark.parametrize(("command", "parameter"), OPTIONS)
-def test_an_odd_value_gives_a_result_or_a_line_that_names_the_option(capfd, command, parameter):
+def test_an_odd_option_value_gives_a_result_or_one_line_that_names_the_option(capfd, command, parameter):
     for value in chosen_values(parameter):
         check(capfd, command, parameter, value)
 
@@ -207,7 +207,7 @@ _ARGUMENT = st.text(st.characters(exclude_characters="\0", exclude_categories=["
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(value=st.integers().map(str) | st.floats().map(str) | _ARGUMENT.filter(lambda text: not text.startswith("/")))
-def test_a_generated_value_gives_a_result_or_a_line_that_names_the_option(capfd, command, parameter, value):
+def test_a_generated_option_value_gives_a_result_or_one_line_that_names_the_option(capfd, command, parameter, value):
     assume(not (parameter.is_argument and value.startswith("-")))
     check(capfd, command, parameter, value)
 

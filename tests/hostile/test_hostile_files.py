@@ -177,14 +177,14 @@ def flipped(data, position, rng):
 
 
 @pytest.mark.parametrize("target", ["checkpoint", "weights", "predictions"], indirect=True)
-def test_a_flipped_bit_is_refused_in_one_line_or_changes_no_content(target, request):
+def test_a_file_with_a_flipped_bit_is_refused_in_one_line_or_has_the_same_content(target, request):
     rng = random.Random(request.node.name)  # noqa: S311 (damage, not a secret)
     for _ in range(150):
         is_refused(target, flipped(target.data, rng.randrange(len(target.data)), rng))
 
 
 @pytest.mark.parametrize("target", ["checkpoint", "weights"], indirect=True)
-def test_a_flipped_bit_anywhere_in_the_header_is_refused(target):
+def test_a_file_with_a_flipped_bit_in_its_header_is_refused(target):
     header_end = 8 + int.from_bytes(target.data[:8], "little")
     rng = random.Random(0)  # noqa: S311 (damage, not a secret)
     for position in range(0, header_end, 23):
@@ -192,7 +192,7 @@ def test_a_flipped_bit_anywhere_in_the_header_is_refused(target):
 
 
 @pytest.mark.parametrize("target", ["checkpoint", "weights", "predictions"], indirect=True)
-def test_a_truncated_file_is_refused_in_one_line(target, request):
+def test_every_truncated_file_is_refused_in_one_line(target, request):
     rng = random.Random(request.node.name)  # noqa: S311 (damage, not a secret)
     for length in [0, len(target.data) - 1, *(rng.randrange(len(target.data)) for _ in range(18))]:
         assert is_refused(target, target.data[:length]), f"{length} of {len(target.data)} bytes"

@@ -41,7 +41,7 @@ def put(number, mutation, make_run, base):
     mutation.apply(run.absolute(), random.Random(number))  # noqa: S311 (damage, not a secret)
 
 
-def test_there_are_at_least_five_hundred_mutations():
+def test_hostile_run_trees_are_made_from_at_least_five_hundred_mutations():
     assert len(MUTATIONS) >= 500
 
 
@@ -191,7 +191,7 @@ def test_runs_and_files_without_read_permission_are_named(tree, make_run, capfd,
 
 
 @pytest.mark.parametrize("where", ["deep", "loops", "long"])
-def test_a_tree_of_any_shape_is_searched_to_its_end(tree, capfd, where):
+def test_a_folder_tree_of_any_shape_is_searched_completely(tree, capfd, where):
     here = os.getcwd()
     if where == "loops":
         for name, target in (("loop", "."), ("up", ".."), ("ping", "pong"), ("pong", "ping"), ("a-run", "runs")):

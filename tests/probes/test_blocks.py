@@ -58,7 +58,7 @@ def test_gradients_flow_through_captured_tensors_as_through_the_forward_pass(ima
     assert all(gradient.abs().sum() > 0 for gradient in at_inputs)
 
 
-def test_branch_skip_and_output_of_a_tiny_network_are_those_worked_out_by_hand():
+def test_branch_skip_and_output_of_a_tiny_network_equal_values_computed_by_hand():
     """Every 3×3 kernel is zero but for its centre, so that each pixel is computed from one pixel."""
     model = build_model("resnet", 8, "A", num_classes=2).eval()
     with torch.no_grad():

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from resnet_cli.analysis.gradients import gradient_trend
 from resnet_cli.data import load_source, prepare
-from resnet_cli.data.batches import DeviceImages, Normalizer
+from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
 from resnet_cli.errors import ConfigError
 from resnet_cli.measure import fresh_subjects, measure
 from resnet_cli.model import build_model, weighted_layers
@@ -45,9 +45,31 @@ def test_norms_over_several_batches_have_a_standard_deviation_and_leave_the_netw
     model = build_model("plain", 8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     frame = measure_gradflow(model, *data, num_batches=4, batch_size=50)
-    assert (frame[["grad_norm", "grad_norm_std"]] > 0).all(axis=None)
+    singles = [
+        measure_gradflow(model, DeviceImages(data[0].pixels[chosen], data[0].labels[chosen]), data[1], num_batches=1,
+                         batch_size=50)["grad_norm"]
+        for chosen in draw_epoch(200, "none", seed=0, epoch=0, device=CPU).order.view(4, 50)
+    ]  # fmt: skip
+    norms = np.array(singles)
+    np.testing.assert_allclose(frame["grad_norm"], norms.mean(axis=0), rtol=1e-2)
+    np.testing.assert_allclose(frame["grad_norm_std"], norms.std(axis=0, ddof=1), rtol=0.05)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert model.conv1.weight.grad is None
+
+
+def test_the_seed_decides_which_images_gradient_norms_are_measured_on(data):
+    model = build_model("plain", 8)
+    first, again, other = (
+        measure_gradflow(model, *data, num_batches=1, batch_size=50, seed=seed)["grad_norm"] for seed in (0, 0, 1)
+    )
+    assert first.equals(again)
+    assert not np.isclose(first, other, rtol=1e-3).any()
+
+
+def test_a_layer_whose_weights_are_zero_has_no_update_to_weight_ratio(data):
+    model = build_model("plain", 8)
+    (row, *_) = gradflow_rows(model, torch.tensor([[1.0, 0.0, 0.1]] * 8), epoch=1)
+    assert row.update_to_weight_ratio is None
 
 
 def test_too_few_images_for_the_batches_are_an_error_that_names_the_number_of_batches_that_fit(data):
@@ -58,7 +80,7 @@ def test_too_few_images_for_the_batches_are_an_error_that_names_the_number_of_ba
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_recorded_update_is_the_distance_that_a_step_moves_the_weights(data, momentum):
     images, normalizer = data
-    config = make_config("demo", arch="resnet", depth=8, momentum=momentum)
+    config = make_config("demo", arch="resnet", depth=8, momentum=momentum, weight_decay=0.02)
     model = build_model("resnet", 8)
     optimizer = build_optimizer(model, config, CPU)
     for _ in range(2):

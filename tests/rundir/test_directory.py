@@ -50,7 +50,7 @@ def epoch(number, **fields):
 
 
 class TestRoundTrip:
-    def test_the_record_is_read_as_it_was_written(self, run, tmp_path):
+    def test_run_json_is_read_as_it_was_written(self, run, tmp_path):
         record = run.read_record()
         copy = RunDir(tmp_path / "copy")
         copy.path.mkdir()
@@ -62,7 +62,7 @@ class TestRoundTrip:
         assert document["dataset"]["num_test"] == record.dataset.num_test == 40
         assert document["decisions"]["device"] == {"value": "cpu", "reason": "for the test"}
 
-    def test_a_new_directory_has_its_folders_and_csv_files_without_rows(self, unfinished, tmp_path):
+    def test_a_new_run_directory_has_its_folders_and_csv_files_without_rows(self, unfinished, tmp_path):
         new = RunDir(tmp_path / "new")
         new.create(unfinished.read_record())
         assert new.read_metrics().empty
@@ -70,27 +70,27 @@ class TestRoundTrip:
         assert new.last_weights_path.parent.is_dir()
         assert new.checkpoint_path.parent.is_dir()
 
-    def test_the_summary_is_read_as_it_was_written(self, run):
+    def test_summary_json_is_read_as_it_was_written(self, run):
         summary = run.read_summary()
         run.write_summary(summary, "# page\n")
         assert run.read_summary() == summary
         assert run.readme_path.read_text() == "# page\n"
         assert json.loads(run.summary_path.read_bytes())["last"] == msgspec.to_builtins(run.read_epochs()[-1])
 
-    def test_the_summary_is_written_after_everything_else(self, run, monkeypatch):
+    def test_summary_json_is_written_after_the_page(self, run, monkeypatch):
         names = []
         monkeypatch.setattr("resnet_cli.rundir.directory.write_atomic", lambda path, _: names.append(path.name))
         run.write_summary(run.read_summary(), "# page\n")
         assert names == ["README.md", "summary.json"]
 
-    def test_a_divergence_is_read_as_it_was_written(self, make_run, tmp_path):
+    def test_diverged_json_is_read_as_it_was_written(self, make_run, tmp_path):
         diverged = make_run(tmp_path / "diverged", epochs=4, status="diverged")
         divergence = diverged.read_divergence()
         assert (divergence.epoch, divergence.step, divergence.lr) == (3, 2 * 391 + 1, 0.1)
         diverged.write_divergence(divergence)
         assert diverged.read_divergence() == divergence
 
-    def test_metrics_have_one_numeric_row_per_epoch(self, run):
+    def test_the_frame_of_metrics_has_one_numeric_row_per_epoch(self, run):
         frame = run.read_metrics()
         assert tuple(frame.columns) == METRICS_COLUMNS
         assert frame["epoch"].tolist() == [1, 2, 3]
@@ -101,24 +101,24 @@ class TestRoundTrip:
         }
 
     @pytest.mark.parametrize("value", [0.1 + 0.2, 1e-300, 2.0**70, 0.1, 2 / 3, float("inf")])
-    def test_a_loss_keeps_every_digit(self, run, value):
+    def test_a_loss_in_metrics_csv_keeps_every_digit(self, run, value):
         row = epoch(4, train_loss=value)
         run.append_metrics(row)
         assert run.read_epochs()[-1] == row
 
     @pytest.mark.parametrize("missing", [None, float("nan")])
-    def test_a_missing_value_is_an_empty_cell(self, run, missing):
+    def test_a_missing_value_is_an_empty_cell_in_metrics_csv(self, run, missing):
         run.append_metrics(epoch(4, val_loss=missing))
         cells = run.metrics_path.read_text().splitlines()[-1].split(",")
         assert cells[METRICS_COLUMNS.index("val_loss")] == ""
         assert run.read_metrics()["val_loss"].isna().all()
         assert run.read_epochs()[-1].val_loss is None
 
-    def test_whole_numbers_stay_whole(self, run):
+    def test_whole_numbers_in_metrics_csv_are_read_as_integers(self, run):
         first = run.read_epochs()[0]
         assert type(first.step) is type(first.peak_memory_bytes) is int
 
-    def test_gradient_norms_have_one_row_per_layer_and_epoch(self, run):
+    def test_the_frame_of_gradient_norms_has_one_row_per_layer_and_epoch(self, run):
         frame = run.read_gradflow()
         assert tuple(frame.columns) == GradflowRow.__struct_fields__
         assert len(frame) == 4 * 8
@@ -126,7 +126,7 @@ class TestRoundTrip:
         assert frame["layer_index"].tolist() == list(range(8)) * 4
 
     @pytest.mark.parametrize("name", ["007", "nan", "NA"])
-    def test_a_layer_name_that_looks_like_a_number_stays_text(self, run, name):
+    def test_a_layer_name_that_looks_like_a_number_is_read_as_text(self, run, name):
         fields = run.read_gradflow().to_dict("records")[-1]
         run.append_gradflow([GradflowRow(**{**fields, "layer": name})])
         assert run.read_gradflow()["layer"].iloc[-1] == name
@@ -146,20 +146,20 @@ class TestRoundTrip:
         run.attempts_path.unlink()
         assert run.read_attempts() == []
 
-    def test_the_torn_line_of_an_attempt_that_crashed_is_skipped_and_replaced(self, run, attempt):
+    def test_a_torn_line_in_attempts_jsonl_is_skipped_and_replaced(self, run, attempt):
         whole = run.attempts_path.read_bytes()
         run.attempts_path.write_bytes(whole + whole[:50])
         assert run.read_attempts() == [attempt(0)]
         run.append_attempt(attempt(391))
         assert run.read_attempts() == [attempt(0), attempt(391)]
 
-    def test_binary_files_are_replaced_whole(self, run):
+    def test_a_binary_file_of_a_run_is_replaced_and_leaves_no_temporary_file(self, run):
         run.write_bytes(run.last_weights_path, b"one")
         run.write_bytes(run.last_weights_path, b"two")
         assert run.last_weights_path.read_bytes() == b"two"
         assert os.listdir(run.last_weights_path.parent) == ["last.safetensors"]
 
-    def test_reading_changes_no_file(self, run):
+    def test_reading_a_run_directory_changes_no_file(self, run):
         before = files_of(run)
         run.status()
         for name in ("record", "summary", "metrics", "gradflow", "predictions", "attempts"):
@@ -169,25 +169,25 @@ class TestRoundTrip:
 
 class TestStatus:
     @pytest.mark.parametrize("status", ["complete", "diverged", "incomplete"])
-    def test_status_follows_from_the_files(self, make_run, tmp_path, status):
+    def test_the_status_of_a_run_follows_from_its_files(self, make_run, tmp_path, status):
         assert make_run(tmp_path / "run", epochs=4, status=status).status() == status
 
-    def test_a_folder_without_a_record_is_empty(self, tmp_path):
+    def test_a_folder_without_run_json_has_the_status_empty(self, tmp_path):
         assert RunDir(tmp_path).status() == "empty"
         assert RunDir(tmp_path / "missing").status() == "empty"
         assert not RunDir(tmp_path).exists()
 
-    def test_a_run_is_running_while_it_is_locked_and_can_be_locked_again_after(self, unfinished):
+    def test_a_run_has_the_status_running_while_it_is_locked(self, unfinished):
         for _ in range(2):
             with unfinished.lock():
                 assert unfinished.status() == "running"
             assert unfinished.status() == "incomplete"
 
-    def test_a_complete_run_is_complete_also_while_it_is_held(self, run):
+    def test_a_complete_run_has_the_status_complete_even_while_it_is_locked(self, run):
         with run.lock():
             assert run.status() == "complete"
 
-    def test_a_run_whose_lock_nobody_may_take_is_not_running(self, unfinished, monkeypatch):
+    def test_a_run_whose_lock_cannot_be_opened_is_not_running(self, unfinished, monkeypatch):
         def denied(*_, **__):
             raise PermissionError(13, "Permission denied")
 
@@ -197,7 +197,7 @@ class TestStatus:
 
 
 class TestLock:
-    def test_the_lock_excludes_another_training_and_names_its_holder(self, unfinished):
+    def test_a_locked_run_cannot_be_locked_again_and_the_error_names_the_holder(self, unfinished):
         with unfinished.lock(), pytest.raises(UsageError) as caught:
             unfinished.lock()
         said = str(caught.value)
@@ -205,7 +205,7 @@ class TestLock:
         assert said.endswith("); wait for it or choose another --out")
 
     @pytest.mark.parametrize("note", [None, b"", b"[]", b"\xff", b'{"pid":'])
-    def test_a_holder_without_a_readable_note_is_called_another_process(self, unfinished, monkeypatch, note):
+    def test_the_error_for_a_locked_run_names_no_holder_if_its_note_is_unreadable(self, unfinished, monkeypatch, note):
         def held(lock, *_, **__):
             raise filelock.Timeout(lock.lock_file)
 
@@ -215,7 +215,7 @@ class TestLock:
         with pytest.raises(UsageError, match="is being trained by another process; wait"):
             unfinished.lock()
 
-    def test_reading_the_status_does_not_keep_a_training_out(self, unfinished):
+    def test_a_run_can_be_locked_while_another_process_reads_its_status(self, unfinished):
         look = filelock.FileLock(unfinished.lock_path, thread_local=False)
         look.acquire()
         ending = threading.Timer(0.1, look.release)
@@ -224,54 +224,56 @@ class TestLock:
             assert lock.is_locked
         ending.join()
 
-    def test_locking_makes_the_folder(self, tmp_path):
+    def test_locking_a_new_run_creates_its_folder(self, tmp_path):
         with RunDir(tmp_path / "a" / "b").lock():
             assert (tmp_path / "a" / "b").is_dir()
 
 
 class TestTruncation:
-    def test_truncation_drops_later_epochs_from_both_files(self, run):
+    def test_truncating_a_run_drops_later_epochs_from_both_csv_files(self, run):
         run.truncate_to_epoch(1)
         assert run.read_metrics()["epoch"].tolist() == [1]
         assert sorted(set(run.read_gradflow()["epoch"])) == [0, 1]
 
-    def test_an_epoch_that_is_repeated_after_a_crash_is_recorded_once(self, run):
+    def test_an_epoch_repeated_after_a_crash_is_recorded_once(self, run):
         before = run.read_epochs()
         run.append_metrics(before[-1])
         run.truncate_to_epoch(2)
         run.append_metrics(before[-1])
         assert run.read_epochs() == before
 
-    @pytest.mark.parametrize("torn", [b"3", b"3,", b"3,1173,0.1,0.2", b"\xff\xfe", b"4,1564,0.1\r"])
-    def test_a_torn_last_line_is_dropped(self, run, torn):
+    @pytest.mark.parametrize(
+        "torn", [b"3", b"3,", b"3,1173,0.1,0.2", b"\xff\xfe", b"4,1564,0.1\r", b"9" * 5000 + b",1\n"]
+    )
+    def test_truncating_a_run_drops_a_torn_last_line(self, run, torn):
         run.truncate_to_epoch(2)
         before = run.metrics_path.read_bytes()
         run.metrics_path.write_bytes(before + torn)
         run.truncate_to_epoch(3)
         assert run.metrics_path.read_bytes() == before
 
-    def test_truncation_does_not_rewrite_files_without_later_rows(self, run, monkeypatch):
+    def test_truncating_a_run_does_not_rewrite_csv_files_without_later_rows(self, run, monkeypatch):
         written = []
         monkeypatch.setattr("resnet_cli.rundir.directory.write_atomic", lambda path, _: written.append(path))
         run.truncate_to_epoch(3)
         assert written == []
 
     @pytest.mark.parametrize("content", [None, b"", b"epoch,st"])
-    def test_truncation_restores_a_lost_header(self, run, content):
+    def test_truncating_a_run_restores_a_lost_header(self, run, content):
         run.metrics_path.unlink()
         if content is not None:
             run.metrics_path.write_bytes(content)
         run.truncate_to_epoch(3)
         assert run.read_metrics().empty
 
-    def test_truncation_to_before_the_first_epoch_leaves_no_rows(self, unfinished):
+    def test_truncating_a_run_to_before_its_first_epoch_leaves_no_rows(self, unfinished):
         unfinished.truncate_to_epoch(-1)
         assert unfinished.read_metrics().empty
         assert unfinished.read_gradflow().empty
 
 
 class TestClearing:
-    def test_clearing_removes_our_files_and_no_others(self, run):
+    def test_clearing_a_run_removes_the_files_of_the_tool_and_no_others(self, run):
         run.write_bytes(run.last_weights_path, b"w")
         run.write_bytes(run.best_weights_path, b"w")
         run.write_bytes(run.checkpoint_path, b"c")
@@ -287,7 +289,7 @@ class TestClearing:
         assert files_of(run) == theirs
         assert run.status() == "empty"
 
-    def test_clearing_removes_temporary_files_of_interrupted_writes(self, run, monkeypatch):
+    def test_clearing_a_run_removes_temporary_files_of_interrupted_writes(self, run, monkeypatch):
         def killed(*_):
             raise KeyboardInterrupt
 
@@ -309,13 +311,13 @@ class TestClearing:
             run.clear()
         assert run.status() == "incomplete"
 
-    def test_an_empty_folder_may_be_cleared(self, tmp_path):
+    def test_clearing_an_empty_folder_is_not_an_error(self, tmp_path):
         (tmp_path / "notes.md").write_text("mine")
         RunDir(tmp_path).clear()
         assert os.listdir(tmp_path) == ["notes.md"]
 
 
-def test_the_time_is_written_to_the_second_in_utc():
+def test_the_current_time_is_written_in_utc_to_the_second():
     written = datetime.datetime.fromisoformat(now())
     assert written.utcoffset() == datetime.timedelta(0)
     assert abs((datetime.datetime.now(datetime.UTC) - written).total_seconds()) < 60

@@ -21,15 +21,15 @@ def names(study, *paths):
     return [str(run.path.relative_to(study)) for run in find_runs(paths)]
 
 
-def test_folders_are_searched_in_sorted_order(study):
+def test_runs_in_a_folder_are_found_in_sorted_order(study):
     assert names(study, study) == ["b", "deep/er/a"]
 
 
-def test_a_path_to_a_run_is_taken_as_it_is(study):
+def test_a_path_to_a_run_directory_gives_that_run(study):
     assert names(study, study / "deep/er/a", str(study / "b")) == ["deep/er/a", "b"]
 
 
-def test_a_run_inside_a_run_is_not_another_one(study, make_run):
+def test_a_run_directory_is_not_searched_for_other_runs(study, make_run):
     make_run(study / "b" / "copy", depth=8, predictions=False)
     assert names(study, study) == names(study, study / "b", study / "deep") == ["b", "deep/er/a"]
 
@@ -40,7 +40,7 @@ def test_a_run_that_is_given_twice_is_found_once(study, tmp_path):
     assert len(find_runs([study, tmp_path / "link"])) == 2
 
 
-def test_the_search_ends_in_a_loop_of_links(study):
+def test_the_search_for_runs_ends_in_a_loop_of_links(study):
     (study / "deep" / "loop").symlink_to(study)
     assert names(study, study) == ["b", "deep/er/a"]
 
@@ -52,6 +52,11 @@ def test_files_next_to_runs_are_skipped(study):
 def test_a_folder_without_runs_is_refused_even_next_to_a_run(study):
     with pytest.raises(InputError, match=r"no runs found in .*figures"):
         find_runs([study / "b", study / "figures"])
+
+
+def test_a_run_that_lost_its_run_json_is_found(study):
+    (study / "b" / "run.json").unlink()
+    assert names(study, study) == ["b", "deep/er/a"]
 
 
 def test_no_paths_give_no_runs():

@@ -40,7 +40,7 @@ def command(page):
     return shlex.split(line)
 
 
-def test_the_page_shows_the_last_and_the_best_result_and_the_set_that_selected_the_best(page):
+def test_the_page_of_a_run_shows_the_last_and_the_best_result_and_the_set_that_selected_the_best(page):
     results = rows(page(arch="plain", depth=56, accuracy=86.71, train_error=5.0))
     assert results["test accuracy, last epoch (3)"] == "86.71 %"
     assert results["test accuracy, best epoch (2), chosen on the test set"] == "86.81 %"
@@ -48,23 +48,23 @@ def test_the_page_shows_the_last_and_the_best_result_and_the_set_that_selected_t
     assert results["training time, without evaluation"] == "90 s"
 
 
-def test_the_page_names_the_validation_set_when_it_selected_the_best_epoch(page):
+def test_the_page_of_a_run_names_the_validation_set_when_it_selected_the_best_epoch(page):
     assert "test accuracy, best epoch (2), chosen on the val set" in rows(page(val_size=5000, accuracy=90.0))
 
 
-def test_the_page_marks_a_training_error_that_was_not_measured(page, make_run, tmp_path):
+def test_the_page_of_a_run_marks_a_training_error_that_was_not_measured(page, make_run, tmp_path):
     last = make_run(tmp_path / "other").read_summary().last
     text = page(summary={"last": msgspec.structs.replace(last, train_clean_error_pct=None)})
     assert rows(text)["training error, eval mode without augmentation"] == "not measured"
 
 
-def test_the_page_opens_with_network_data_seed_and_recipe(page):
+def test_the_page_of_a_run_opens_with_network_data_seed_and_recipe(page):
     text = page(arch="plain", depth=56, seed=3, recipe="demo", dataset="digits", lr=0.1)
     assert text.startswith("# plain-56 on digits (16×16), seed 3\n")
     assert "(version 0.1.0), recipe demo lr=0.1,\nfinished 2026-01-02T03:04:05Z." in text
 
 
-def test_the_page_ends_with_data_and_machine(page):
+def test_the_page_of_a_run_ends_with_data_and_machine(page):
     text = page(val_size=5000)
     assert text.endswith(
         "Trained on 45,000 images (5,000 for validation), tested on 10,000;\ntest CPU, torch 2.10.0, fp32.\n"

@@ -22,17 +22,17 @@ def run(tmp_path, make_run):
 
 
 @pytest.mark.parametrize("file", ["metrics.csv", "gradflow.csv"])
-def test_the_page_documents_every_column_of_a_csv_file_in_order(run, file):
+def test_the_documentation_lists_every_column_of_a_csv_file_in_order(run, file):
     header = (run.path / file).read_text().splitlines()[0]
     assert documented(file) == header.split(",")
 
 
 @pytest.mark.parametrize("file", ["run.json", "summary.json"])
-def test_the_page_documents_every_key_of_a_json_file_in_order(run, file):
+def test_the_documentation_lists_every_key_of_a_json_file_in_order(run, file):
     assert documented(file) == list(json.loads((run.path / file).read_text()))
 
 
-def test_the_page_documents_every_file_of_a_run_directory(run):
+def test_the_documentation_lists_every_file_of_a_run_directory(run):
     paths = [value for value in vars(run).values() if isinstance(value, Path) and value != run.path]
     assert len(paths) >= 10
     assert {path.relative_to(run.path).as_posix() for path in paths} == set(documented("Files"))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -25,7 +26,7 @@ from resnet_cli.errors import (
     UsageError,
 )
 from resnet_cli.recipes import make_config
-from resnet_cli.rundir import RunDir
+from resnet_cli.rundir import EpochMetrics, RunDir
 from resnet_cli.session import Reporter, default_out, train
 from resnet_cli.util.checksum import read_metadata
 
@@ -53,9 +54,11 @@ class StopAt(Reporter):
 
 
 def stop(config, out, tick):
-    """Stop a run by a signal at the given event."""
-    with pytest.raises(StoppedError, match="SIGTERM"):
+    """Stop a run by a signal at the given event; it saves that step."""
+    with pytest.raises(StoppedError, match="SIGTERM") as caught:
         train(config, out, reporter=StopAt(tick))
+    state = json.loads(read_metadata(RunDir(out).checkpoint_path.read_bytes())["state"])
+    assert f"at step {state['step']} of" in str(caught.value)
 
 
 def reporting(**methods):
@@ -162,15 +165,20 @@ def test_checkpoints_can_be_saved_every_few_epochs(tmp_path):
     assert saved == [None, 2, 2, 4, 5]
 
 
-def test_checkpoints_can_be_saved_by_the_minute(tmp_path):
+def test_the_minutes_between_checkpoints_are_counted_from_the_last_one(tmp_path, monkeypatch):
     run, saved = RunDir(tmp_path / "run"), []
-    watch = reporting(tick=lambda _: saved.append(run.checkpoint_path.exists()))
-    options = RunOptions(save_every=SaveEvery(1e-9, "minutes"))
-    train(config_for(epochs=1), run.path, options=options, reporter=watch)
-    assert saved[:2] == [False, True]
+    monkeypatch.setattr("resnet_cli.session.loop.time", SimpleNamespace(monotonic=lambda: 40.0 * len(saved)))
+
+    def note_saved_step(_):
+        state = read_metadata(run.checkpoint_path.read_bytes())["state"] if run.checkpoint_path.exists() else "{}"
+        saved.append(json.loads(state).get("step"))
+
+    options = RunOptions(save_every=SaveEvery(1, "minutes"))
+    train(config_for(limit_train=500, epochs=1), run.path, options=options, reporter=reporting(tick=note_saved_step))
+    assert saved[:4] == [None, None, 2, 2]
 
 
-def test_ctrl_c_has_its_own_exit_code(tmp_path):
+def test_ctrl_c_during_training_gives_exit_code_130(tmp_path):
     with pytest.raises(InterruptedByUserError, match=r"stopped by SIGINT at step 1 of 9.*again to resume") as caught:
         train(config_for(), tmp_path / "run", reporter=StopAt(1, signal.SIGINT))
     assert caught.value.exit_code == 130
@@ -199,7 +207,7 @@ def test_the_summary_of_another_run_is_not_taken_for_the_result(tmp_path, straig
         train(config_for(arch="plain"), tmp_path / "run")
 
 
-def test_another_configuration_is_refused_and_the_keys_that_differ_are_named(straight):
+def test_a_directory_of_another_configuration_is_refused_and_the_fields_that_differ_are_named(straight):
     with pytest.raises(UsageError, match=r"seed: 0 → 5.*--overwrite"):
         train(config_for(arch="plain", seed=5), straight["plain"].path)
 
@@ -237,22 +245,15 @@ def test_a_run_is_resumed_only_with_the_data_it_began_with(tmp_path, monkeypatch
         train(config, tmp_path / "run")
 
 
-def test_a_damaged_checkpoint_is_named_and_not_overwritten(tmp_path):
-    config = config_for()
-    stop(config, tmp_path / "run", 4)
-    path = RunDir(tmp_path / "run").checkpoint_path
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(RunFileError, match=r"resume\.safetensors cannot be resumed from.*--overwrite"):
-        train(config, tmp_path / "run")
-
-
 def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_is_refused_when_repeated(tmp_path):
-    config = config_for(lr=1e6, arch="plain", depth=20, epochs=20)
+    config = config_for(lr=0.1, warmup_steps=1000, warmup_lr=1e6, arch="plain", depth=20, epochs=20)
     with pytest.raises(DivergedError, match="not finite at step") as first:
         train(config, tmp_path / "run", options=RunOptions(save_every=SaveEvery(1, "steps")))
     run = RunDir(tmp_path / "run")
     assert run.status() == "diverged"
-    assert f"at step {run.read_divergence().step} " in str(first.value)
+    where = run.read_divergence()
+    assert f"at step {where.step} (epoch {where.epoch}, lr 1e+06)" in str(first.value)
+    assert (where.epoch, where.lr) == (where.step // 3 + 1, 1e6)
     assert all(np.isfinite(value).all() for value in load_file(run.checkpoint_path).values())
     with pytest.raises(DivergedError, match="--overwrite"):
         train(config, tmp_path / "run")
@@ -267,7 +268,10 @@ def test_the_summary_of_a_resumed_run_covers_the_epochs_before(tmp_path):
     assert result.run.read_attempts()[1].step > 3
     assert result.summary.last == rows[-1]
     assert result.summary.best == min(rows, key=lambda row: row.test_error_pct)
+    assert result.summary.best_chosen_on == "test"
     assert result.summary.train_seconds == sum(row.train_seconds for row in rows)
+    assert result.summary.eval_seconds == sum(row.eval_seconds for row in rows)
+    assert result.summary.peak_memory_bytes == max(row.peak_memory_bytes for row in rows)
 
 
 def test_a_run_whose_metrics_lost_an_epoch_is_not_resumed(tmp_path):
@@ -278,15 +282,23 @@ def test_a_run_whose_metrics_lost_an_epoch_is_not_resumed(tmp_path):
         train(config, tmp_path / "run")
 
 
-def test_best_is_the_earliest_epoch_with_the_lowest_error(straight):
-    run = straight["resnet"]
-    metrics, summary = run.read_metrics(), run.read_summary()
-    assert summary.best.epoch == metrics["epoch"][metrics["test_error_pct"].idxmin()]
-    assert summary.best_chosen_on == "test"
-    assert summary.last.epoch == 3
+def test_the_first_of_epochs_with_equal_errors_is_the_best_even_after_resuming(tmp_path, monkeypatch):
+    monkeypatch.setattr(EpochMetrics, "selection_error_pct", lambda _: 50.0)
+    stop(config_for(), tmp_path / "run", 9)
+    result = train(config_for(), tmp_path / "run")
+    assert result.summary.best.epoch == 1
+    best, last = (load_file(path) for path in (result.run.best_weights_path, result.run.last_weights_path))
+    assert not np.array_equal(best["fc.weight"], last["fc.weight"])
 
 
-def test_the_record_contains_network_data_decisions_and_environment(straight):
+def test_the_best_epoch_of_a_run_with_a_validation_split_is_chosen_on_it(tmp_path):
+    result = train(config_for(val_size=60), tmp_path / "run")
+    assert result.summary.best_chosen_on == "val"
+    assert result.summary.best == min(result.run.read_epochs(), key=lambda row: row.val_error_pct)
+    assert (result.record.dataset.num_train, result.record.dataset.num_val) == (240, 60)
+
+
+def test_run_json_contains_network_data_decisions_and_environment(straight):
     record = straight["resnet"].read_record()
     assert record.model.parameters == 75_290
     assert (record.dataset.num_train, record.dataset.num_test) == (300, 60)
@@ -299,6 +311,8 @@ def test_the_record_contains_network_data_decisions_and_environment(straight):
 def test_the_default_run_directory_differs_between_configurations():
     plain = make_config("report2025", arch="plain", depth=20)
     assert str(default_out(plain)) == "runs/cifar10-report2025-plain-20-seed0"
+    projection = make_config("demo", arch="resnet", depth=8, shortcut="B", seed=3)
+    assert str(default_out(projection)) == "runs/digits-demo-resnet-8-B-seed3"
     places = {
         default_out(make_config("report2025", arch="plain", depth=20, **changed))
         for changed in ({}, {"lr": 0.2}, {"seed": 1}, {"compile": "on"}, {"gradflow_every": 1}, {"limit_test": 500})

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet_cli.util.files import append_durably, sync_folder, temporary_files, write_atomic, write_output
+from resnet_cli.errors import RunFileError
+from resnet_cli.util.files import append_durably, read_bytes, sync_folder, temporary_files, write_atomic, write_output
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def failing(error):
 
 class TestWriteAtomic:
     @pytest.mark.parametrize("data", [b"", b"new", bytes(range(256)) * 5000])
-    def test_the_new_content_replaces_the_old_if_there_is_any(self, path, data):
+    def test_an_atomic_write_creates_or_replaces_the_file(self, path, data):
         for name in ("summary.json", "new.json"):
             write_atomic(path.with_name(name), data)
             assert path.with_name(name).read_bytes() == data
@@ -42,7 +43,7 @@ class TestWriteAtomic:
 
     @pytest.mark.parametrize("step", ["fsync", "replace", "fchmod"])
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-    def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(self, path, monkeypatch, step, error):
+    def test_a_failed_atomic_write_leaves_the_old_content_and_no_temporary_file(self, path, monkeypatch, step, error):
         monkeypatch.setattr(os, step, failing(error))
         with pytest.raises(type(error)) as caught:
             write_atomic(path, b"new")
@@ -50,7 +51,7 @@ class TestWriteAtomic:
         assert path.read_bytes() == b"old"
         assert os.listdir(path.parent) == ["summary.json"]
 
-    def test_the_failure_itself_is_reported_when_the_temporary_file_is_gone_already(self, path, monkeypatch):
+    def test_a_failed_atomic_write_is_reported_even_if_its_temporary_file_is_gone(self, path, monkeypatch):
         def replace(temporary, _):
             os.unlink(temporary)
             raise OSError(5, "Input/output error")
@@ -59,7 +60,7 @@ class TestWriteAtomic:
         with pytest.raises(OSError, match="Input/output error"):
             write_atomic(path, b"new")
 
-    def test_the_content_is_on_the_disk_before_the_name_points_to_it(self, path, monkeypatch):
+    def test_an_atomic_write_syncs_the_content_before_it_replaces_the_file(self, path, monkeypatch):
         order = []
         fsync, replace = os.fsync, os.replace
 
@@ -78,13 +79,13 @@ class TestWriteAtomic:
         assert order == ["fsync 11 bytes", "replace", "fsync folder"]
 
     @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
-    def test_permissions_follow_the_umask_which_stays_unchanged(self, path, umask, mask, mode):
+    def test_written_files_have_the_permissions_of_the_umask_which_stays_unchanged(self, path, umask, mask, mode):
         umask(mask)
         write_atomic(path, b"new")
         assert stat.S_IMODE(path.stat().st_mode) == mode
         assert umask(mask) == mask
 
-    def test_a_missing_folder_is_an_error_that_names_the_file(self, tmp_path):
+    def test_the_error_for_writing_into_a_missing_folder_names_the_file(self, tmp_path):
         path = tmp_path / "missing" / "run.json"
         for write in (write_atomic, append_durably):
             with pytest.raises(FileNotFoundError) as caught:
@@ -93,7 +94,7 @@ class TestWriteAtomic:
 
 
 class TestAppendDurably:
-    def test_data_are_appended_to_the_end_and_on_the_disk_when_the_call_returns(self, path, monkeypatch):
+    def test_appended_data_are_on_the_disk_when_the_call_returns(self, path, monkeypatch):
         synced = []
         monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
         append_durably(path, b"+1\n")
@@ -101,15 +102,22 @@ class TestAppendDurably:
         assert path.read_bytes() == b"old+1\n+2\n"
         assert synced == [6, 9]
 
-    def test_a_failed_sync_is_reported(self, path, monkeypatch):
+    def test_the_error_for_a_failed_sync_names_the_file(self, path, monkeypatch):
         monkeypatch.setattr(os, "fsync", failing(OSError(5, "Input/output error")))
         with pytest.raises(OSError, match="Input/output error") as caught:
             append_durably(path, b"+1")
         assert caught.value.filename == str(path)
 
 
+def test_a_file_with_more_bytes_than_its_size_is_not_read_beyond_the_limit(path, monkeypatch):
+    monkeypatch.setattr("resnet_cli.util.files.Path.stat", lambda _: os.stat_result((stat.S_IFREG, *[0] * 9)))
+    assert read_bytes(path, 3) == b"old"
+    with pytest.raises(RunFileError, match="is larger than"):
+        read_bytes(path, 2)
+
+
 class TestFolders:
-    def test_a_failed_sync_of_a_folder_closes_it(self, tmp_path, monkeypatch):
+    def test_a_folder_is_closed_after_a_failed_sync(self, tmp_path, monkeypatch):
         opened = []
         monkeypatch.setattr(os, "fsync", lambda descriptor: opened.append(descriptor) or failing(OSError(5, "io"))())
         with pytest.raises(OSError, match="io"):

@@ -28,7 +28,7 @@ def handlers():
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_the_first_stop_signal_sets_its_name_and_stops_nothing(number):
+def test_the_first_stop_signal_sets_the_name_of_the_stop_flag_and_interrupts_nothing(number):
     with StopFlag() as flag:
         assert flag.signal_name is None
         signal.raise_signal(number)

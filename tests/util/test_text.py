@@ -1,4 +1,4 @@
-"""JSON that is valid and free of control characters for any text."""
+"""Durations, shortened text, and JSON that is valid and free of control characters for any text."""
 
 import json
 
@@ -6,7 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_cli.util.text import encode_json, json_text
+from resnet_cli.util.text import duration, encode_json, json_text, shorten
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 00 min"),
+    ],
+)
+def test_a_duration_has_at_most_two_units(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_shortened_text_has_the_given_length_with_its_ellipsis():
+    assert [shorten("abcd", length) for length in (3, 4)] == ["ab…", "abcd"]
+
 
 _ANY_TEXT = st.text() | st.text("\x7f\x80\x9b\u202e\u2028\U000e0001\U0001f600é")
 

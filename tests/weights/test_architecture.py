@@ -32,7 +32,7 @@ def stages(*counts, extra=()):
         ({}, ("found no tensors",)),
     ],
 )
-def test_another_network_is_rejected_with_what_was_found_and_what_was_expected(path, state, words):
+def test_the_error_for_weights_of_another_network_names_the_found_and_the_expected_one(path, state, words):
     message = rejection(save_zip(state, path))
     assert all(word in message for word in words)
     assert "expected a CIFAR network" in message
@@ -76,7 +76,7 @@ def quantize(state):
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-def test_an_unusable_state_dict_is_rejected_naming_the_tensor(path, change, words):
+def test_the_error_for_an_unusable_state_dict_names_the_tensor(path, change, words):
     state = small_network(shortcut="B").state_dict()
     change(state)
     message = rejection(save_zip(state, path))
@@ -84,7 +84,7 @@ def test_an_unusable_state_dict_is_rejected_naming_the_tensor(path, change, word
 
 
 @pytest.mark.parametrize(("value", "kind"), [([1, 2], "list"), (torch.zeros(3), "Tensor"), ("text", "str")])
-def test_a_file_without_a_state_dict_is_rejected_naming_its_type(path, value, kind):
+def test_the_error_for_a_file_without_a_state_dict_names_its_type(path, value, kind):
     assert f"contains a {kind}" in rejection(save_zip(value, path))
 
 
@@ -92,13 +92,13 @@ def test_a_file_with_several_state_dicts_is_rejected(path):
     assert "state_dict, model" in rejection(save_zip({"model": {}, "state_dict": {}}, path))
 
 
-def test_a_dictionary_that_contains_itself_is_rejected(path):
+def test_a_state_dict_that_contains_itself_is_rejected(path):
     loop = {}
     loop["model"] = loop
     assert "more than 3 levels deep" in rejection(save_zip(loop, path))
 
 
-def test_a_million_names_are_rejected_before_they_are_looked_at(path):
+def test_a_state_dict_of_a_million_names_is_rejected_before_they_are_read(path):
     with pytest.raises(InputError, match="1,000,000 entries"):
         find_state_dict(path, dict.fromkeys(range(1_000_000)))
 

@@ -29,7 +29,7 @@ def assert_same_network(file, architecture, model):
 
 
 @pytest.mark.parametrize(("arch", "shortcut"), [("plain", "none"), ("resnet", "A"), ("resnet", "B")])
-def test_our_own_file_determines_its_network(path, arch, shortcut):
+def test_a_weight_file_of_this_tool_determines_its_network(path, arch, shortcut):
     model = small_network(arch, 14, shortcut)
     config = make_config("demo", arch=arch, depth=14, shortcut=shortcut)
     file = read_weights(save_as_ours(path, model, config))
@@ -50,8 +50,16 @@ def test_an_akamaster_file_loads_as_the_same_residual_network_with_its_normalisa
     assert_same_network(file, file.resolve(), model)
 
 
+@pytest.mark.parametrize("save", [save_legacy, save_zip])
+def test_a_file_saved_on_a_gpu_loads_on_a_machine_without_one(path, monkeypatch, save):
+    model = small_network()
+    monkeypatch.setattr("torch.serialization.location_tag", lambda _: "cuda:0")
+    file = read_weights(save(model.state_dict(), path))
+    assert_same_network(file, file.resolve(arch="resnet"), model)
+
+
 @pytest.mark.parametrize("options", [{"arch": "plain"}, {"shortcut": "none"}])
-def test_a_plain_network_trained_with_akamasters_code_loads_with_an_option(path, options):
+def test_an_akamaster_file_of_a_plain_network_loads_when_the_architecture_is_given(path, options):
     model = small_network("plain")
     file = read_weights(save_as_akamaster(model.state_dict(), path))
     assert_same_network(file, file.resolve(**options), model)
@@ -160,7 +168,7 @@ def test_plain_and_option_a_files_without_metadata_need_the_architecture(path):
         ("none", {"shortcut": "A"}, ("--shortcut A", "a plain network")),
     ],
 )
-def test_an_option_that_contradicts_the_file_is_rejected_naming_both(path, shortcut, options, words):
+def test_the_error_for_an_option_that_contradicts_the_weight_file_names_both(path, shortcut, options, words):
     network = {"arch": "plain" if shortcut == "none" else "resnet", "depth": 8, "shortcut": shortcut}
     if shortcut is None:  # without metadata
         save_zip(small_network().state_dict(), path)
@@ -183,12 +191,12 @@ def test_an_option_that_contradicts_the_file_is_rejected_naming_both(path, short
         ({"std": "[0.1, 0, 0.1]"}, "not positive"),
     ],
 )
-def test_damaged_metadata_in_our_own_file_is_rejected(path, changes, words):
+def test_damaged_metadata_in_a_weight_file_of_this_tool_is_rejected(path, changes, words):
     config = make_config("demo", arch="resnet", depth=8)
     assert words in rejection(save_as_ours(path, small_network(), config, **changes))
 
 
-def test_metadata_of_another_network_than_the_tensors_is_rejected(path):
+def test_a_weight_file_with_metadata_of_another_network_is_rejected(path):
     assert "resnet-14" in rejection(save_as_ours(path, small_network(), make_config("demo", arch="resnet", depth=14)))
 
 

@@ -26,12 +26,12 @@ from resnet_cli.weights import loading, read_weights
         (struct.pack("<Q", 2) + b"[]", "neither"),
     ],
 )
-def test_a_file_of_another_format_is_rejected(path, data, words):
+def test_a_file_that_is_neither_safetensors_nor_pytorch_is_rejected(path, data, words):
     path.write_bytes(data)
     assert words in rejection(path)
 
 
-def test_a_missing_file_a_folder_and_a_pipe_are_rejected(tmp_path):
+def test_a_missing_weight_file_a_folder_and_a_pipe_are_rejected(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert "is missing" in rejection(tmp_path / "missing.pt")
     assert "not a regular file" in rejection(tmp_path)
@@ -56,7 +56,7 @@ def test_a_whole_pickled_model_is_rejected_with_the_way_to_save_it(path):
     assert "torch.save(model.state_dict(), FILE)" in message
 
 
-def test_a_numpy_scalar_next_to_the_weights_is_named(path):
+def test_the_error_for_a_numpy_scalar_in_a_weight_file_names_it(path):
     assert "scalar" in rejection(save_zip({"state_dict": small_network().state_dict(), "best": np.float64(1.0)}, path))
 
 
@@ -125,7 +125,7 @@ def test_a_pickle_written_by_hand_is_rejected_bare_and_in_an_archive(path, asser
 
 
 @pytest.mark.parametrize("save", [save_legacy, save_zip])
-def test_a_truncated_file_is_rejected(path, capfd, save):
+def test_a_truncated_weight_file_is_rejected(path, capfd, save):
     data = save(small_network().state_dict(), path).read_bytes()
     for length in {*np.random.default_rng(0).choice(len(data), 50, replace=False), 1, len(data) - 1}:
         path.write_bytes(data[:length])
@@ -133,7 +133,7 @@ def test_a_truncated_file_is_rejected(path, capfd, save):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_file_with_random_damage_is_rejected_or_leaves_a_finite_network(path):
+def test_a_weight_file_with_random_damage_is_rejected_or_gives_a_finite_network(path):
     pristine = save_legacy(small_network().state_dict(), path).read_bytes()
     noise = np.random.default_rng(0)
     num_accepted = 0
