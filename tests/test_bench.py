@@ -151,7 +151,7 @@ class TestRandomData:
 def test_a_benchmark_sets_up_the_device_as_a_run_does(tmp_path, monkeypatch, fields):
     config = digits(**{"compile": "auto", **fields})
     decide = create_autospec(device.decide, side_effect=UsageError("decided"))
-    monkeypatch.setattr(device, "decide", decide)
+    monkeypatch.setattr("resnet_cli.session.loop.decide", decide)
     monkeypatch.setattr(bench, "decide", decide)
     with pytest.raises(UsageError, match="decided"):
         train(config, tmp_path / "run")

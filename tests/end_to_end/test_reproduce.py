@@ -14,6 +14,7 @@ from resnet_cli.errors import DivergedError, ResnetError
 from resnet_cli.launch import Job, launch
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
+from resnet_cli.util.signals import SignalForwarder
 
 SMALL = ["--depths", "8,14", "--limit-train", "200", "--limit-test", "50", "--device", "cpu"]
 
@@ -65,10 +66,10 @@ def test_repeating_a_study_with_other_settings_is_wrong_usage(study, capfd):
 
 
 def test_reproduce_reports_a_diverged_run_and_trains_the_others(tmp_path, capfd, monkeypatch):
-    def launch_all_but_plain(job, **options):
+    def launch_all_but_plain(job, *signals, **options):
         if job.config.arch == "plain":
             raise DivergedError("plain-8, seed 0 diverged")
-        launch(job, **options)
+        launch(job, *signals, **options)
 
     monkeypatch.setattr("resnet_cli.study.launch", launch_all_but_plain)
     arguments = ["--depths", "8", "--limit-train", "200", "--limit-test", "50", "--device", "cpu", "--epochs", "1"]
@@ -85,14 +86,14 @@ def job_for(path, **overrides):
 
 def test_divergence_in_the_child_process_is_reported(tmp_path):
     with pytest.raises(DivergedError, match="plain-20, seed 0 diverged"):
-        launch(job_for(tmp_path / "run", depth=20, lr=1e6, epochs=20), quiet=True)
+        launch(job_for(tmp_path / "run", depth=20, lr=1e6, epochs=20), SignalForwarder(), quiet=True)
 
 
 def test_unusable_input_in_the_child_process_keeps_its_exit_code(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
     with pytest.raises(ResnetError) as caught:
-        launch(job_for(tmp_path / "run"), quiet=True)
+        launch(job_for(tmp_path / "run"), SignalForwarder(), quiet=True)
     assert caught.value.exit_code == 2
 
 
