@@ -99,6 +99,13 @@ def test_clean_training_error_is_measured_with_the_final_network_and_without_aug
     assert record.metrics.train_clean_loss == pytest.approx(result.loss, rel=1e-12)
 
 
+def test_best_is_selected_on_validation_images_when_there_are_some():
+    engine = engine_for(val_size=60, epochs=1)
+    (record,) = records_of(engine)
+    assert record.metrics.selection_error_pct() == record.metrics.val_error_pct
+    assert engine.num_train == 240
+
+
 def test_a_partial_last_batch_counts_by_its_images_and_not_as_a_whole_batch():
     right, wrong = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 9.0]])
     labels = torch.zeros(501, dtype=torch.int64)
