@@ -199,3 +199,14 @@ def make_run():
             return _build(path, **fields)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Compute with one thread, which is faster for networks of this size."""
+    import torch  # slow, and most tests do without
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -184,10 +184,6 @@ class TestPlainData:
         assert RunConfig.from_dict(values) == given_config
         assert RunConfig.from_dict(json.loads(json.dumps(values))) == given_config
 
-    def test_a_configuration_cannot_be_changed(self):
-        with pytest.raises(AttributeError):
-            config().seed = 1
-
     @pytest.mark.parametrize(
         ("fields", "name"),
         [

@@ -127,15 +127,6 @@ class TestMakingConfigurations:
         with pytest.raises(ConfigError, match="unknown configuration field learning_rate, nesterov"):
             make(nesterov=True, learning_rate=0.1)
 
-    def test_an_invalid_depth_is_rejected_before_the_recipe_is_looked_up(self):
-        with pytest.raises(ConfigError, match="use --depth 50 or 56"):
-            make("no such recipe", depth=55)
-
-    def test_recipes_are_not_changed_by_configurations_made_from_them(self):
-        before = make("he2015", depth=110)
-        make("he2015", depth=110, epochs=5, milestones=(3,), lr=1.0)
-        assert make("he2015", depth=110) == before
-
 
 class TestLabels:
     @pytest.mark.parametrize(

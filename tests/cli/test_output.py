@@ -82,16 +82,8 @@ JSON_RESULT = """\
 }
 """
 HUMAN_RESULT = " network     error \n plain-56  13.29 % \n"
-ALL_OF_IT = """\
-reading 2 runs
-measuring: 1 of 1 runs
-warning: one run is incomplete
-error: the gap is not measured
-"""
-WITHOUT_PROGRESS = """\
-warning: one run is incomplete
-error: the gap is not measured
-"""
+WARNING_AND_ERROR = "warning: one run is incomplete\nerror: the gap is not measured\n"
+ALL_OF_IT = f"reading 2 runs\nmeasuring: 1 of 1 runs\n{WARNING_AND_ERROR}"
 
 
 class TestModes:
@@ -100,8 +92,8 @@ class TestModes:
         [
             ({}, HUMAN_RESULT, ALL_OF_IT),
             ({"json": True}, JSON_RESULT, ALL_OF_IT),
-            ({"quiet": True}, HUMAN_RESULT, WITHOUT_PROGRESS),
-            ({"json": True, "quiet": True}, JSON_RESULT, WITHOUT_PROGRESS),
+            ({"quiet": True}, HUMAN_RESULT, WARNING_AND_ERROR),
+            ({"json": True, "quiet": True}, JSON_RESULT, WARNING_AND_ERROR),
         ],
         ids=["human", "json", "quiet", "json quiet"],
     )
@@ -212,9 +204,6 @@ class TestTerminals:
         for name, value in variables.items():
             environment.setenv(name, value)
         assert Output(**modes).is_live is live
-
-    def test_off_a_terminal_progress_is_not_live(self, capsys):
-        assert not Output().is_live
 
     @pytest.mark.parametrize(("method", "prefix"), [("note", ""), ("warn", "warning: "), ("error", "error: ")])
     def test_off_a_terminal_a_long_message_stays_on_one_line(self, capsys, method, prefix):

@@ -186,14 +186,6 @@ def test_a_class_name_missing_from_the_font_causes_one_warning(runs, capsys):
     assert plot(capsys, runs, "--kind", "fig4", "--format", "svg")[2] == ""
 
 
-def test_a_terminal_escape_in_the_name_of_a_recipe_is_not_printed(runs, capsys):
-    edit_records(runs, '"recipe": "demo"', '"recipe": "\\u001b[31mred"')
-    code, out, err = plot(capsys, runs, "--kind", "fig1", "--depths", "44")
-    assert (code, out) == (2, "")
-    assert "\x1b" not in err
-    assert "\\x1b[31mred" in err
-
-
 def test_the_help_of_plot_lists_every_figure_with_examples(capsys):
     from resnet_cli.analysis.figures import KINDS
 

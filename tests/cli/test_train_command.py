@@ -79,11 +79,6 @@ def test_every_option_of_train_reaches_the_configuration(out):
     assert len(RunDir(out).read_gradflow()) == 8
 
 
-def test_the_length_of_a_run_can_be_given_in_steps(out):
-    assert resnet([*FAST, "--arch", "plain", "--steps", "3", "--out", str(out)]) == 0
-    assert RunDir(out).read_summary().last.step == 3
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

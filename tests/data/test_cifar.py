@@ -15,7 +15,7 @@ import torchvision
 from resnet_cli.data import cifar
 from resnet_cli.data.cifar import CIFAR10, CIFAR100, load_cifar
 from resnet_cli.data.dataset import fingerprint_of
-from resnet_cli.errors import ConfigError, InputError
+from resnet_cli.errors import InputError
 
 ARCHIVE, FOLDER = torchvision.datasets.CIFAR10.filename, torchvision.datasets.CIFAR10.base_folder
 TINY_FINGERPRINT = "e364d83a4704c1dd1096fd6b3758a0a2773acfaa8565dcb1aceef735f4d694a0"
@@ -237,11 +237,6 @@ def test_a_name_in_a_pickle_imports_nothing():
     with pytest.raises(InputError, match=r"batch is not a CIFAR file: it refers to antigravity\.fly"):
         cifar._parse(b"\x80\x02cantigravity\nfly\n.", "batch")
     assert "antigravity" not in sys.modules
-
-
-def test_an_unknown_cifar_dataset_is_refused():
-    with pytest.raises(ConfigError, match="unknown dataset 'cifar1000'; choose cifar10 or cifar100"):
-        load_cifar("cifar1000", None)
 
 
 def test_a_file_in_place_of_the_data_folder_is_refused(archive):

@@ -150,15 +150,6 @@ def test_wrong_usage_of_data_is_one_line_and_exit_code_2(args, message, data):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("args", [[], ["fetch"], ["verify"], ["show"]])
-def test_help_of_data_has_examples_each_on_its_own_line(args, data):
-    code, out, _ = data(*args, "--help")
-    examples = [line.strip() for line in out.splitlines() if line.strip().startswith("resnet data ")]
-    assert code == 0
-    assert len(examples) >= 2
-    assert all(line.split()[2] in {"fetch", "verify", "show"} and line.count("resnet") == 1 for line in examples)
-
-
 def test_describing_a_dataset_imports_no_torch():
     code = (
         "import sys; from resnet_cli.cli.app import run\n"

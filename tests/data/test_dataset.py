@@ -70,18 +70,6 @@ def test_a_stratified_choice_has_the_right_size_and_every_class_within_one_of_it
         assert abs((labels[indices] == label).sum() - size * count / len(labels)) < 1
 
 
-def test_the_largest_remainders_of_a_stratified_choice_are_rounded_up():
-    labels = np.repeat(np.arange(3), [50, 30, 20])
-    chosen = labels[stratified_indices(labels, 7, seed=0)]  # shares 3.5, 2.1, 1.4
-    assert np.bincount(chosen).tolist() == [4, 2, 1]
-
-
-def test_a_stratified_choice_depends_on_its_seed_alone():
-    labels = images([50, 50]).labels
-    assert stratified_indices(labels, 20, seed=1).tolist() == stratified_indices(labels, 20, seed=1).tolist()
-    assert stratified_indices(labels, 20, seed=1).tolist() != stratified_indices(labels, 20, seed=2).tolist()
-
-
 def test_memory_layout_and_integer_type_do_not_change_a_fingerprint():
     everything = images([3, 4])
     view = Images(np.asfortranarray(everything.pixels), everything.labels.astype(np.int32))

@@ -107,10 +107,6 @@ def test_loading_an_image_folder_again_decodes_nothing_and_gives_the_same_images
     assert len(decodes) == 5
 
 
-def add(tree):
-    image(9).save(tree / "train/cat/z.png")
-
-
 def remove(tree):
     (tree / "train/cat/a.png").unlink()
 
@@ -120,11 +116,15 @@ def rename_class(tree):
         (tree / split / "cat").rename(tree / split / "zebra")
 
 
-def move_to_test(tree):
-    (tree / "train/cat/a.png").rename(tree / "test/cat/a.png")
+CHANGES = {
+    "added": lambda tree: image(9).save(tree / "train/cat/z.png"),
+    "removed": remove,
+    "class renamed": rename_class,
+    "moved to test": lambda tree: (tree / "train/cat/a.png").rename(tree / "test/cat/a.png"),
+}
 
 
-@pytest.mark.parametrize("change", [add, remove, rename_class, move_to_test])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_changed_image_folder_is_decoded_again(change, tree, load_twice, decodes):
     first, second = load_twice(lambda _: change(tree))
     assert first != second
@@ -219,10 +219,6 @@ def test_progress_counts_the_decoded_images(tree):
     assert seen == [("decoding images", 0, 5, "images"), ("decoding images", 5, 5, "images")]
 
 
-def broken_link(path):
-    path.symlink_to("nowhere")
-
-
 def another_format(path):
     image(1).save(path.with_suffix(".gif"))
     path.with_suffix(".gif").rename(path)
@@ -242,7 +238,10 @@ UNUSABLE = {
         r"cannot be decoded: not an image of a supported format; replace or remove it",
     ),
     "a format that is not on the list": (another_format, r"cannot be decoded: not an image of a supported format"),
-    "a broken link": (broken_link, r"No such file or directory; make it readable or remove it"),
+    "a broken link": (
+        lambda path: path.symlink_to("nowhere"),
+        r"No such file or directory; make it readable or remove it",
+    ),
     "a pipe, without waiting for it": (os.mkfifo, r"is not a regular file; remove it"),
 }
 

@@ -106,18 +106,6 @@ def test_best_is_selected_on_validation_images_when_there_are_some():
     assert engine.num_train == 240
 
 
-def test_counts_do_not_depend_on_the_evaluation_batch_size():
-    engine = engine_for(epochs=1)
-    records_of(engine)
-    results = [
-        evaluate(engine.model, engine.test_images, engine.normalizer, engine.setup, batch_size=size)
-        for size in (1, 7, 70, 1000)
-    ]
-    assert len({(r.num_wrong, r.num_examples) for r in results}) == 1
-    assert all(r.logits.shape == (70, 10) for r in results)
-    assert {r.error_pct for r in results} == {100 * results[0].num_wrong / 70}
-
-
 def test_a_partial_last_batch_counts_by_its_images_and_not_as_a_whole_batch():
     right, wrong = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 9.0]])
     labels = torch.zeros(501, dtype=torch.int64)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import tiny_cifar
 import torch
 from damage import damages_of_a_file
 from watch import watched
@@ -27,7 +26,6 @@ from resnet_cli.weights import read_weights
 
 CANARY = Path("/tmp/resnet-cli-canary")  # noqa: S108 (the file that the hostile files would create)
 CHECKPOINT = "checkpoints/resume.safetensors"
-TINY = tiny_cifar.TinyCifar()
 
 
 @pytest.fixture(autouse=True)
@@ -45,27 +43,6 @@ class Call:
 
     def __reduce__(self):
         return os.system, (f"touch {CANARY}",)
-
-
-# Commands that read a dataset (`reproduce` starts `train`); runs would go into the current folder.
-ON_DATA = {
-    "data verify": ["data", "verify", "cifar10"],
-    "data show": ["data", "show", "cifar10"],
-    "train": ["train", "--arch", "plain", "--depth", "8", "--dataset", "cifar10", "--device", "cpu"],
-    "gradflow": ["gradflow", "--depth", "8", "--dataset", "cifar10", "--device", "cpu"],
-}
-
-
-@pytest.mark.parametrize("command", ON_DATA)
-def test_a_batch_that_runs_a_command_is_refused_by_its_checksum_and_even_with_the_right_one(
-    command, tmp_path, monkeypatch, capfd
-):
-    hostile = tiny_cifar.TinyCifar(data_batch_1=pickle.dumps(Call(), 2))
-    batch = tmp_path / "cifar-10-batches-py/data_batch_1"
-    hostile.unpack(batch.parent)
-    for published, problem in ((TINY, f"{batch} is damaged: MD5"), (hostile, "data_batch_1 is not a CIFAR")):
-        published.publish(monkeypatch)
-        assert_refused(watched(capfd, [*ON_DATA[command], "--data-dir", tmp_path]), problem, command)
 
 
 @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
