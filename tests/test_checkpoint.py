@@ -57,9 +57,9 @@ def test_a_restored_engine_has_the_whole_state_of_the_saved_one(state, tmp_path)
 
 
 CHANGES = {
-    "another format": ({}, {"format": "resnet-cli"}, {}, "is not a checkpoint that this version can read"),
-    "another version": ({}, {}, {"version": 1}, "is not a checkpoint that this version can read"),
-    "another configuration": ({}, {}, {"config": "0" * 64}, "belongs to another configuration"),
+    "another format": ({}, {"format": "resnet-cli"}, {}, "is not a checkpoint of this version"),
+    "another version": ({}, {}, {"version": 1}, "is not a checkpoint of this version"),
+    "another configuration": ({}, {}, {"config": "0" * 64}, "belongs to a different configuration"),
     "NaN": ({"model.fc.bias": torch.full((10,), torch.nan)}, {}, {}, "model.fc.bias is not finite"),
     "shape of momentum": ({"momentum.fc.bias": torch.zeros(1)}, {}, {}, "momentum.fc.bias has shape (1,), not (10,)"),
     "no momentum": ({"momentum.fc.bias": None}, {}, {}, "momentum.fc.bias"),
@@ -74,4 +74,4 @@ def test_a_changed_checkpoint_is_refused_with_the_reason(state, tmp_path, tensor
 
 def test_a_checkpoint_with_another_byte_is_refused_by_its_checksum(state, tmp_path):
     (tmp_path / "checkpoint").write_bytes(state[:-1] + bytes([state[-1] ^ 1]))
-    assert "its checksum does not match; --overwrite" in refusal(tmp_path / "checkpoint", engine_for())
+    assert "its checksum does not match; use --overwrite" in refusal(tmp_path / "checkpoint", engine_for())
