@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from resnet_cli.version import __version__
 
 if TYPE_CHECKING:
     from resnet_cli.analysis.frames import load_epochs, load_runs

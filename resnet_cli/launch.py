@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import resnet_cli
 from resnet_cli.config import RunConfig
 from resnet_cli.errors import DivergedError, ExitCode, InterruptedByUserError, ResnetError, StoppedError
 from resnet_cli.recipes import train_arguments
@@ -83,7 +82,7 @@ def launch(job: Job, signals: SignalForwarder, *, data_dir: Path | None = None, 
 def _safe_environment() -> dict[str, str]:
     """Environment in which Python imports nothing from the current folder, but the same `resnet_cli` as here."""
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-    root = str(Path(resnet_cli.__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[1])
     if not sys.flags.safe_path and sys.path[0] == root:  # started as `python -m resnet_cli` in a source tree
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
     return environment

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from resnet_cli.analysis.figures.bands import seed_bands
+from resnet_cli.analysis.bands import seed_bands
 
 # More thin lines than this cannot be distinguished.
 _MAX_EARLIER = 5

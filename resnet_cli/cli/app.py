@@ -7,11 +7,11 @@ from typing import Annotated, TextIO
 
 import typer
 
-from resnet_cli import __version__
 from resnet_cli.cli import bench, compare, data, evaluate, gradflow, plot, reproduce, train
 from resnet_cli.cli.output import Output, Pipe
 from resnet_cli.errors import ConfigError, ExitCode, ResnetError
 from resnet_cli.util.signals import stop_with_parent
+from resnet_cli.version import __version__
 
 HELP = """A laboratory for the degradation problem: train plain and residual CIFAR networks and compare them.
 

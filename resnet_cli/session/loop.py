@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import torch
 
-from resnet_cli import __version__
 from resnet_cli.checkpoint import dump_state, dump_weights, load_state
 from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import Dataset
@@ -35,6 +34,7 @@ from resnet_cli.rundir.page import run_page
 from resnet_cli.session.reporter import Reporter, Result
 from resnet_cli.util.resources import check_disk_space
 from resnet_cli.util.signals import StopFlag
+from resnet_cli.version import __version__
 from resnet_cli.weights.file import SCHEMA_VERSION
 
 

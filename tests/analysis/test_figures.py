@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from scipy import stats
 
 from resnet_cli.analysis import figures
-from resnet_cli.analysis.figures.bands import LrDrop, lr_drops, seed_bands
+from resnet_cli.analysis.bands import LrDrop, lr_drops, seed_bands
 from resnet_cli.analysis.figures.gradients import measured_gradients
 from resnet_cli.analysis.figures.style import network_style
 from resnet_cli.analysis.frames import epochs_frame, load_study

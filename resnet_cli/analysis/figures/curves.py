@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from resnet_cli.analysis.figures.bands import seed_bands
+from resnet_cli.analysis.bands import seed_bands
 from resnet_cli.analysis.figures.figure_data import FigureData, PlotResult, networks_of, seeds_text
 from resnet_cli.analysis.figures.lines import draw_bands, from_zero, mark
 from resnet_cli.analysis.figures.style import DASHES, INK, OPEN_MARKER, caption, legend, network_style, new_figure

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import pandas as pd
 from matplotlib.figure import Figure
 
-from resnet_cli.analysis.figures.bands import LrDrop, lr_drops
+from resnet_cli.analysis.bands import LrDrop, lr_drops
 from resnet_cli.analysis.frames import Group, Run, Study, epochs_frame
 from resnet_cli.errors import RunFileError
 

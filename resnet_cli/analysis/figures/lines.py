@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from resnet_cli.analysis.figures.bands import seed_bands
+from resnet_cli.analysis.bands import seed_bands
 from resnet_cli.analysis.figures.style import RULE, SMALL_POINTS, network_style
 
 
