@@ -62,7 +62,7 @@ def find_state_dict(path: Path, content: Any) -> StateDict:
     """Find the state dict in the content of a file.
 
     Raises:
-        InputError: there is none, there are several, it is too large, or two entries have the same name.
+        InputError: the file contains no state dict or several, a too large one, or two entries of one name.
     """
     conventions: set[Convention] = set()
     for _ in range(_MAX_NESTING):
