@@ -10,8 +10,8 @@ from resnet_cli.config import FIELDS
 _DEPENDENT = {"recipe", "arch", "depth", "shortcut", "epochs", "steps", "milestones"}
 
 
-def values_of(name):
-    """Any value of field `name` within its choices or bounds, None included where it is allowed."""
+def values_of(name, *, with_none=True):
+    """Any value of field `name` within its choices or bounds, None included where it is allowed and wanted."""
     kind, meta, is_optional = FIELDS[name]
     if get_origin(kind) is Literal:
         values = st.sampled_from(get_args(kind))
@@ -19,7 +19,7 @@ def values_of(name):
         values = st.booleans()
     else:
         values = (st.floats if kind is float else st.integers)(meta.ge, meta.le)
-    return st.none() | values if is_optional else values
+    return st.none() | values if is_optional and with_none else values
 
 
 INDEPENDENT = {name: values_of(name) for name in FIELDS if name not in _DEPENDENT}
