@@ -66,7 +66,7 @@ def _check_archive(path: Path, data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:  # the last: unknown zip versions
         raise _damaged(path, data) from error
     # PyTorch stores tensors uncompressed; a compressed archive could expand to any size
     if sum(entry.file_size for entry in entries) > len(data):
