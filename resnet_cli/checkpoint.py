@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -11,18 +12,24 @@ from torch import Tensor
 
 from resnet_cli.engine import Engine
 from resnet_cli.errors import RunFileError
+from resnet_cli.rundir.records import TableState
 from resnet_cli.util.checksum import has_valid_checksum, read_metadata, with_checksum
 from resnet_cli.util.files import read_bytes
 from resnet_cli.util.text import one_line
 
 FORMAT = "resnet-cli checkpoint"
-VERSION = 2  # 1 had no checksum
+VERSION = 3  # 1 had no checksum; 2 did not describe the CSV files
 # The deepest network, of 1202 layers, takes 160 MB with its momentum.
 _MAX_BYTES = 2**30
 
 
-def dump_state(engine: Engine) -> bytes:
-    """Serialise the whole state of `engine`, which must be between two steps or evaluated batches."""
+def dump_state(engine: Engine, tables: dict[str, TableState]) -> bytes:
+    """Serialise the whole state of a run.
+
+    Args:
+        engine: must be between two steps or evaluated batches.
+        tables: content of the run's CSV files at this moment, by file name.
+    """
     tensors = {f"model.{name}": value for name, value in engine.model.state_dict().items()}
     for name, parameter in engine.model.named_parameters():
         momentum = engine.optimizer.state.get(parameter, {}).get("momentum_buffer")
@@ -30,12 +37,10 @@ def dump_state(engine: Engine) -> bytes:
             tensors[f"momentum.{name}"] = momentum
     tensors["sums.loss_sum"] = engine.sums.loss_sum
     tensors["sums.num_wrong"] = engine.sums.num_wrong
-    if engine.gradflow_values is not None:
-        tensors["gradflow"] = engine.gradflow_values
     primitives = {
         "version": VERSION, "config": engine.config.fingerprint(), "step": engine.step,
         "epochs_done": engine.epochs_done, "train_seconds": engine.train_seconds, "num_seen": engine.sums.num_seen,
-        "scaler": engine.scaler.state_dict(),
+        "scaler": engine.scaler.state_dict(), "tables": msgspec.to_builtins(tables),
     }  # fmt: skip
     return _dump(tensors, {"format": FORMAT, "state": json.dumps(primitives)})
 
@@ -51,11 +56,14 @@ def _dump(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     return with_checksum(save(plain, metadata=metadata))
 
 
-def load_state(engine: Engine, path: Path) -> None:
+def load_state(engine: Engine, path: Path) -> dict[str, TableState]:
     """Restore the state of `engine` from `path`.
 
     The checksum must match, every tensor must be present, finite and of the right shape, and the configuration
     must be the same.
+
+    Returns:
+        Content of the run's CSV files at the checkpoint, by file name.
 
     Raises:
         RunFileError: the file is damaged or belongs to a different configuration; the engine is unusable afterwards.
@@ -74,6 +82,7 @@ def load_state(engine: Engine, path: Path) -> None:
         if state["config"] != engine.config.fingerprint():
             raise RunFileError(f"{path} belongs to a different configuration")
         _restore(engine, tensors, state)
+        return msgspec.convert(state["tables"], dict[str, TableState])
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise RunFileError(
             f"{path} cannot be resumed from: {one_line(error)}", hint="use --overwrite to start from scratch"
@@ -82,8 +91,7 @@ def load_state(engine: Engine, path: Path) -> None:
 
 def _restore(engine: Engine, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     for name, value in tensors.items():
-        # a gradient may overflow in fp16: the step is skipped then
-        if name != "gradflow" and value.is_floating_point() and not torch.isfinite(value).all():
+        if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{name} is not finite")
     model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     engine.model.load_state_dict(model, strict=True)
@@ -102,5 +110,4 @@ def _restore(engine: Engine, tensors: dict[str, Tensor], state: dict[str, Any]) 
     engine.sums.loss_sum.copy_(tensors["sums.loss_sum"])
     engine.sums.num_wrong.copy_(tensors["sums.num_wrong"])
     engine.sums.num_seen = int(state["num_seen"])
-    engine.gradflow_values = tensors.get("gradflow")
     engine.scaler.load_state_dict(state["scaler"])

@@ -106,7 +106,16 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         int,
         _meta("Evaluate the un-augmented training images every N epochs (0: only at the end).", 0, 10**6),
     ] = 10
-    gradflow_every: Annotated[int, _meta("Record per-layer gradient norms every N epochs (0: never).", 0, 10**6)] = 0
+    clean_train_images: (
+        Annotated[
+            int,
+            _meta("Evaluate only N of the un-augmented training images before the last epoch (default: all).", 1, 10**9),
+        ]
+        | None
+    ) = None
+    gradflow_every: Annotated[
+        int, _meta("Measure gradient flow before training and every N epochs (0: never).", 0, 10**6)
+    ] = 0
 
     def __post_init__(self) -> None:
         for name in FIELDS:

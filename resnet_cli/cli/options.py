@@ -42,7 +42,7 @@ _PANELS = {
         "epochs", "steps", "batch_size", "lr", "momentum", "weight_decay", "milestones", "lr_decay", "warmup_steps",
         "warmup_lr",
     ),
-    "Measurements": ("clean_train_every", "gradflow_every"),
+    "Measurements": ("clean_train_every", "clean_train_images", "gradflow_every"),
     "Machine": ("precision", "compile", "device", "deterministic"),
 }  # fmt: skip
 _PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}

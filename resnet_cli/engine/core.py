@@ -10,7 +10,7 @@ from torch import Tensor
 
 from resnet_cli.config import RunConfig
 from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
-from resnet_cli.data.dataset import Dataset
+from resnet_cli.data.dataset import Dataset, stratified_indices
 from resnet_cli.device import DeviceSetup, peak_memory_bytes
 from resnet_cli.engine.evaluate import EvalCounts, Predictor, combine_batches, evaluate_batches
 from resnet_cli.engine.graphs import Graphed
@@ -19,8 +19,9 @@ from resnet_cli.engine.sums import AsyncSumsReader, EpochSums
 from resnet_cli.errors import DivergedError
 from resnet_cli.model import CifarNet, build_model
 from resnet_cli.optim import build_optimizer, lr_at, set_lr, steps_per_epoch, total_steps
-from resnet_cli.probes.gradflow import gradflow_rows, step_norms
+from resnet_cli.probes.gradflow import BATCH_SIZE, NUM_BATCHES, measure_gradflow, update_norms
 from resnet_cli.rundir.records import EpochMetrics, GradflowRow
+from resnet_cli.util.seeding import derive_seed
 
 
 class StepEvent(NamedTuple):
@@ -41,12 +42,18 @@ class StepEvent(NamedTuple):
     """Training error of the epoch so far, in per cent; None if it was not read."""
 
 
+class InitialRecord(NamedTuple):
+    """Measurements before the first step."""
+
+    gradflow: list[GradflowRow]
+
+
 class EpochRecord(NamedTuple):
     """Result of one epoch."""
 
     metrics: EpochMetrics
     gradflow: list[GradflowRow]
-    """Empty if gradient norms were not recorded in this epoch."""
+    """Empty if gradient flow was not measured after this epoch."""
     test_logits: Tensor
     """(N, classes) float32 on the CPU, in dataset order."""
 
@@ -69,6 +76,7 @@ class Engine:
         self.train_images = DeviceImages.on(device, dataset.train)
         self.test_images = DeviceImages.on(device, dataset.test)
         self.val_images = DeviceImages.on(device, dataset.val) if dataset.val else None
+        self.clean_images = self._clean_subset()
         self.normalizer = Normalizer.for_dataset(dataset, config.normalization, device)
         model = build_model(config.arch, config.depth, config.shortcut, len(dataset.classes), seed=config.seed)
         self.model: CifarNet = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -83,7 +91,6 @@ class Engine:
         self.epochs_done = 0
         self.train_seconds = 0.0
         self.sums = EpochSums(device)
-        self.gradflow_values: Tensor | None = None  # (layers, 3); see `step_norms`
         self._build_steps()
 
     def _build_steps(self) -> None:
@@ -104,17 +111,31 @@ class Engine:
             network, self.optimizer, self.scaler, self.train_images, self.normalizer, self.setup, self.sums
         )
 
+    def _clean_subset(self) -> DeviceImages:
+        """The training images on which the clean error is measured before the last epoch, the same for every seed."""
+        pixels, labels = self.train_images
+        count = self.config.clean_train_images
+        if count is None or count >= len(labels):
+            return self.train_images
+        chosen = torch.from_numpy(stratified_indices(labels.cpu().numpy(), count, derive_seed(0, "clean-train")))
+        chosen = chosen.to(labels.device)
+        return DeviceImages(pixels[chosen], labels[chosen])
+
     @property
     def is_finished(self) -> bool:
         """Whether the last epoch is done and evaluated."""
         return self.epochs_done >= self.num_epochs
 
-    def run(self) -> Iterator[StepEvent | EpochRecord]:
+    def run(self) -> Iterator[StepEvent | InitialRecord | EpochRecord]:
         """Train to the end; yields a `StepEvent` after every step and evaluated batch, and a record after every epoch.
+
+        An `InitialRecord` comes before the first step if gradient flow is measured.
 
         Raises:
             DivergedError: a loss was not finite; the message names the step.
         """
+        if self.step == 0 and self.config.gradflow_every:
+            yield InitialRecord(self._gradflow(epoch=0))
         while not self.is_finished:
             yield from self._train_epoch()
             yield (yield from self._end_epoch())
@@ -141,9 +162,6 @@ class Engine:
             step(draws.order[chosen], draws.shift[chosen], draws.flip[chosen])
             self.step += 1
             self.sums.num_seen += chosen.stop - start
-            if self.step == last and self._is_due(self.config.gradflow_every, epoch):
-                lr = lr_at(self.step - 1, self.config, self.num_train)
-                self.gradflow_values = step_norms(self.model, self.optimizer, lr)
             seen = reader.poll(self.step)
             self.train_seconds += time.perf_counter() - started
             if self.step == last or (seen and seen.is_bad):
@@ -179,31 +197,35 @@ class Engine:
         is_last = epoch == self.num_epochs
         clean = None
         if is_last or self._is_due(self.config.clean_train_every, epoch):
-            clean = yield from self._evaluate(self.train_images)
+            clean = yield from self._evaluate(self.train_images if is_last else self.clean_images)
         val = (yield from self._evaluate(self.val_images)) if self.val_images else None
         test = yield from self._evaluate(self.test_images)
-        eval_seconds = time.perf_counter() - started
         if not self.is_finite():
             # the last loss was finite, but the network after the last step is not; an infinite test loss alone is not
             # divergence: in the first epochs the running statistics of batch normalisation lag behind
             self.sums.first_bad_step.fill_(self.step - 1)
             self.check_finite()
+        gradflow = self._gradflow(epoch) if self._is_due(self.config.gradflow_every, epoch) else []
+        eval_seconds = time.perf_counter() - started
         metrics = EpochMetrics(
             epoch=epoch, step=self.step, lr=lr_at(self.step - 1, self.config, self.num_train),
             train_loss=self.sums.loss, train_error_pct=self.sums.error_pct,
             train_clean_loss=clean.loss if clean else None, train_clean_error_pct=clean.error_pct if clean else None,
+            train_clean_images=clean.num_examples if clean else None,
             val_loss=val.loss if val else None, val_error_pct=val.error_pct if val else None,
             test_loss=test.loss, test_error_pct=test.error_pct, test_accuracy_pct=test.accuracy_pct,
             images_per_second=self.sums.num_seen / self.train_seconds, train_seconds=self.train_seconds,
             eval_seconds=eval_seconds, peak_memory_bytes=peak_memory_bytes(self.setup.device),
         )  # fmt: skip
-        gradflow = [] if self.gradflow_values is None else gradflow_rows(self.model, self.gradflow_values, epoch)
         record = EpochRecord(metrics, gradflow, test.logits)
         self.epochs_done = epoch
         self.train_seconds = 0.0
         self.sums.reset()
-        self.gradflow_values = None
         return record
+
+    def predict_test(self) -> Tensor:
+        """Logits (N, classes) float32 of the test images, on the CPU, in dataset order, as in an `EpochRecord`."""
+        return combine_batches(list(evaluate_batches(self._predict, self.test_images, self._eval_batch_size))).logits
 
     def _evaluate(self, images: DeviceImages) -> Generator[StepEvent, None, EvalCounts]:
         pieces, done = [], 0
@@ -212,6 +234,15 @@ class Engine:
             done += len(piece.labels)
             yield StepEvent("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
         return combine_batches(pieces)
+
+    def _gradflow(self, epoch: int) -> list[GradflowRow]:
+        lr = lr_at(max(self.step - 1, 0), self.config, self.num_train)
+        batch_size = min(BATCH_SIZE, self.num_train)
+        return measure_gradflow(
+            self.model, self.train_images, self.normalizer, lr=lr, epoch=epoch,
+            update_norms=update_norms(self.model, self.optimizer, lr),
+            num_batches=min(NUM_BATCHES, self.num_train // batch_size), batch_size=batch_size,
+        )  # fmt: skip
 
     def _is_due(self, every: int, epoch: int) -> bool:
         return every > 0 and epoch % every == 0

@@ -1,7 +1,18 @@
-"""Gradient flow: the norms of gradient, weight and update of every weighted layer."""
+"""Gradient flow: the gradient at every weighted layer and block, on fixed batches at fixed weights.
+
+The raw norm of a weight's gradient says little under batch normalisation: the loss does not change when W is multiplied
+by a constant, so ‖∂L/∂W‖ is proportional to 1/‖W‖. The measures here do not depend on that scale: ‖W‖·‖∂L/∂W‖ per
+layer and ‖∂L/∂x‖ per block. The gradient at a block's input x splits exactly into two parts,
+
+    ∂L/∂x = Sᵀ(m ⊙ g) + J_Fᵀ(m ⊙ g),
+
+with g the gradient at the output relu(S x + F(x)) and m = 1 where the output is positive.
+"""
 
 import copy
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,64 +20,73 @@ from torch import Tensor
 
 from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
 from resnet_cli.errors import ConfigError
-from resnet_cli.model import CifarNet, Layer, weighted_layers
+from resnet_cli.model import Block, CifarNet, weighted_layers
+from resnet_cli.probes.blocks import BlockTensors, capture_blocks, frozen_statistics
 from resnet_cli.rundir.records import GradflowRow
 
-if TYPE_CHECKING:
-    import pandas as pd
+NUM_BATCHES = 4
+BATCH_SIZE = 128
 
 
-@torch.no_grad()
-def layer_norms(model: CifarNet) -> Tensor:
-    """L2 norms of gradient and weight of each weighted layer, after a backward pass; (layers, 2) on its device."""
-    norms = []
-    for layer in weighted_layers(model):
-        weight = layer.module.weight
-        assert weight.grad is not None
-        norms.append(torch.stack([weight.grad.norm(), weight.norm()]))
-    return torch.stack(norms)
+class BlockGradient(NamedTuple):
+    """Gradient at the input of one block, and its two parts."""
+
+    total: Tensor  # ∂L/∂x, shaped like the input
+    output: Tensor  # g, the gradient at the output of the block
+    skip: Tensor | None  # Sᵀ(m ⊙ g); None in a plain network
+    branch: Tensor  # J_Fᵀ(m ⊙ g)
 
 
-@torch.no_grad()
-def step_norms(model: CifarNet, optimizer: torch.optim.Optimizer, lr: float) -> Tensor:
-    """L2 norms of gradient, weight and update of each weighted layer, just after a training step.
+class BatchGradients(NamedTuple):
+    """Gradients of the mean cross-entropy of one batch."""
+
+    weights: tuple[Tensor, ...]  # one per weighted layer, in forward order
+    blocks: list[BlockGradient]
+
+
+def batch_gradients(model: CifarNet, images: Tensor, labels: Tensor) -> BatchGradients:
+    """Compute the gradients at every weighted layer and block, without changing the network or its `.grad`.
 
     Args:
-        model: after `optimizer.step()`, with the gradients of that step.
-        optimizer: SGD without dampening and Nesterov momentum, so the update is lr times the momentum buffer.
-        lr: learning rate of the step.
-
-    Returns:
-        (layers, 3) float64 on the CPU.
+        model: in training mode, batch normalisation uses the batch; the running statistics stay unchanged.
+        images: normalised, (N, 3, H, W).
+        labels: (N,) int64.
     """
-    (group,) = optimizer.param_groups
-    updates = []
-    for layer in weighted_layers(model):
-        weight = layer.module.weight
-        update = optimizer.state[weight].get("momentum_buffer")
-        if update is None:  # momentum 0
-            assert weight.grad is not None
-            update = weight.grad + group["weight_decay"] * weight
-        updates.append(lr * update.norm())
-    return torch.cat([layer_norms(model), torch.stack(updates)[:, None]], dim=1).double().cpu()
+    logits, blocks = capture_blocks(model, images)
+    weights = [layer.module.weight for layer in weighted_layers(model)]
+    loss = F.cross_entropy(logits, labels)
+    grads = torch.autograd.grad(
+        loss,
+        [*weights, *(block.input for block in blocks), *(block.branch for block in blocks), blocks[-1].output],
+    )
+    inputs = grads[len(weights) : len(weights) + len(blocks)]
+    branches = grads[len(weights) + len(blocks) : -1]
+    outputs = (*inputs[1:], grads[-1])
+    return BatchGradients(
+        grads[: len(weights)],
+        [
+            _split(block, total, output, at_sum)
+            for block, total, output, at_sum in zip(blocks, inputs, outputs, branches, strict=True)
+        ],
+    )
 
 
-def gradflow_rows(model: CifarNet, norms: Tensor, epoch: int) -> list[GradflowRow]:
-    """Rows of gradflow.csv for one epoch, from the (layers, 3) norms of `step_norms`."""
-    return [
-        GradflowRow(
-            epoch=epoch,
-            **_layer_columns(layer),
-            grad_norm=grad,
-            weight_norm=weight,
-            update_to_weight_ratio=update / weight if weight else None,
-        )
-        for layer, (grad, weight, update) in zip(weighted_layers(model), norms.tolist(), strict=True)
-    ]
+def _split(block: BlockTensors, total: Tensor, output: Tensor, at_sum: Tensor) -> BlockGradient:
+    """Split ∂L/∂x, given m ⊙ g, the gradient at the sum S x + F(x) and so at either term."""
+    if block.skip is None:
+        return BlockGradient(total, output, None, total)
+    skip = at_sum if block.skip is block.input else backpropagate(block.block, block.block.skip, block.input, at_sum)
+    return BlockGradient(total, output, skip, total - skip)
 
 
-def _layer_columns(layer: Layer) -> dict[str, Any]:
-    return {"layer_index": layer.layer_index, "layer": layer.name, "stage": layer.stage, "block": layer.block}
+def backpropagate(block: Block, function: Callable[[Tensor], Tensor | None], x: Tensor, gradient: Tensor) -> Tensor:
+    """Apply the transposed Jacobian of a block's `skip` or `branch` at `x` to `gradient`; shaped like `x`."""
+    x = x.detach().requires_grad_()
+    with frozen_statistics(block):
+        output = function(x)
+    assert output is not None
+    (result,) = torch.autograd.grad(output, x, gradient)
+    return result
 
 
 def measure_gradflow(
@@ -74,48 +94,124 @@ def measure_gradflow(
     images: DeviceImages,
     normalizer: Normalizer,
     *,
-    num_batches: int = 8,
-    batch_size: int = 128,
-    seed: int = 0,
-) -> "pd.DataFrame":
-    """Measure the L2 norm of each layer's weight gradient of the mean cross-entropy, averaged over minibatches.
+    lr: float,
+    epoch: int = 0,
+    update_norms: Sequence[float] | None = None,
+    num_batches: int = NUM_BATCHES,
+    batch_size: int = BATCH_SIZE,
+) -> list[GradflowRow]:
+    """Measure the gradient flow of a network on batches that depend only on the number of images.
 
-    The network is in training mode (batch normalisation uses the batch) and fp32; images are not augmented.
-    The weights, gradients and running statistics of `model` stay unchanged.
+    The network is in training mode (batch normalisation uses the batch) and fp32; images are not augmented. The
+    weights, gradients and running statistics of `model` stay unchanged. Norms and shares are means over the batches.
 
     Args:
         model: on the device of `images`.
-        images: images from which the batches are drawn without replacement.
+        images: training images, from which the batches are drawn without replacement.
         normalizer: turns bytes into network input.
-        num_batches: number of minibatches.
-        batch_size: number of images per minibatch.
-        seed: seed for drawing the images.
+        lr: learning rate, for the effective step.
+        epoch: recorded in the rows.
+        update_norms: L2 norm of the last update of each weighted layer (None: no update yet).
+        num_batches: number of batches.
+        batch_size: number of images per batch.
 
     Returns:
-        One row per weighted layer, in forward order: layer_index, layer, stage, block, grad_norm (mean
-        over batches), grad_norm_std (standard deviation over batches; NaN for one batch), weight_norm.
+        One row per weighted layer, in forward order.
 
     Raises:
         ConfigError: there are fewer images than `num_batches * batch_size`.
     """
-    import pandas as pd
-
     if num_batches * batch_size > len(images):
         raise ConfigError(
             f"--batches {num_batches} of {batch_size} images need more than the {len(images)} images available",
-            hint=f"use --batches {len(images) // batch_size} or a smaller --batch-size",
+            hint="use a smaller --batches or --batch-size",
         )
-    model = copy.deepcopy(model).train()
-    order = draw_epoch(len(images), "none", seed=seed, epoch=0, device=images.labels.device).order
-    batches = []
+    was_training = model.training
+    model.train()
+    order = draw_epoch(len(images), "none", seed=0, epoch=0, device=images.labels.device).order
+    of_layers, of_blocks = [], []
     for chosen in order[: num_batches * batch_size].view(num_batches, batch_size):
-        model.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(normalizer(images.pixels[chosen])), images.labels[chosen])
-        loss.backward()  # type: ignore[no-untyped-call]
-        batches.append(layer_norms(model).double().cpu())
-    grad_norms, weight_norms = torch.stack(batches).unbind(dim=2)  # (batches, layers) each
-    return pd.DataFrame([_layer_columns(layer) for layer in weighted_layers(model)]).assign(
-        grad_norm=grad_norms.mean(dim=0).tolist(),
-        grad_norm_std=grad_norms.std(dim=0).tolist() if num_batches > 1 else float("nan"),
-        weight_norm=weight_norms[0].tolist(),
-    )
+        gradients = batch_gradients(model, normalizer(images.pixels[chosen]), images.labels[chosen])
+        of_layers.append(torch.stack([gradient.norm() for gradient in gradients.weights]))
+        of_blocks.append(torch.stack([_block_values(block) for block in gradients.blocks]))
+    model.train(was_training)
+    grad_norms = torch.stack(of_layers).double().mean(dim=0).tolist()
+    blocks = iter(torch.stack(of_blocks).double().mean(dim=0).tolist())
+    rows = []
+    for layer, grad_norm, update_norm in zip(
+        weighted_layers(model), grad_norms, update_norms or [None] * len(grad_norms), strict=True
+    ):
+        weight_norm = layer.module.weight.detach().norm().item()
+        is_first = layer.block > 0 and layer.name.endswith("conv1")
+        input_norm, output_norm, skip_share, cosine = next(blocks) if is_first else (None,) * 4
+        rows.append(
+            GradflowRow(
+                epoch=epoch, layer_index=layer.layer_index, layer=layer.name, stage=layer.stage, block=layer.block,
+                grad_norm=grad_norm, weight_norm=weight_norm, scale_free_grad_norm=weight_norm * grad_norm,
+                effective_step=_ratio(lr, weight_norm**2), update_to_weight_ratio=_ratio(update_norm, weight_norm),
+                input_grad_norm=input_norm, growth=_ratio(input_norm, output_norm),
+                skip_share=_number(skip_share), branch_share=_number(None if skip_share is None else 1 - skip_share),
+                skip_branch_cosine=_number(cosine),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _block_values(block: BlockGradient) -> Tensor:
+    """‖∂L/∂x‖, the norm at the output, the share of the shortcut and the cosine between the parts; NaN if undefined."""
+    total, skip, branch = block.total, block.skip, block.branch
+    share = cosine = total.new_tensor(float("nan"))
+    if skip is not None:
+        share = (total * skip).sum() / total.square().sum()
+        cosine = (skip * branch).sum() / (skip.norm() * branch.norm())
+    return torch.stack([total.norm(), block.output.norm(), share, cosine])
+
+
+def _ratio(numerator: float | None, denominator: float | None) -> float | None:
+    return numerator / denominator if numerator is not None and denominator else None
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+@torch.no_grad()
+def update_norms(model: CifarNet, optimizer: torch.optim.Optimizer, lr: float) -> list[float] | None:
+    """L2 norm of the last update of each weighted layer; None before the first update or without momentum.
+
+    Args:
+        model: the network that `optimizer` trains.
+        optimizer: SGD without dampening and Nesterov momentum, so the update is lr times the momentum buffer.
+        lr: learning rate of the last step.
+    """
+    updates = [optimizer.state[layer.module.weight].get("momentum_buffer") for layer in weighted_layers(model)]
+    if any(update is None for update in updates):
+        return None
+    return [lr * update.norm().item() for update in updates]
+
+
+def identity_residuals(model: CifarNet, images: Tensor, labels: Tensor) -> list[float]:
+    """Relative residual ‖∂L/∂x − Sᵀ(m ⊙ g) − J_Fᵀ(m ⊙ g)‖ / ‖∂L/∂x‖ at every block, in float64.
+
+    The two parts are computed apart from the backward pass that gives ∂L/∂x and g, each with its own graph.
+
+    Args:
+        model: its copy in float64 is used, in training mode.
+        images: normalised, (N, 3, H, W).
+        labels: (N,) int64.
+
+    Returns:
+        One residual per block, in forward order; rounding alone gives about 1e-15.
+    """
+    model = copy.deepcopy(model).double().train()
+    images = images.double()
+    gradients = batch_gradients(model, images, labels)
+    _, blocks = capture_blocks(model, images)
+    residuals = []
+    for block, gradient in zip(blocks, gradients.blocks, strict=True):
+        at_sum = (block.output > 0) * gradient.output
+        rest = gradient.total - backpropagate(block.block, block.block.branch, block.input, at_sum)
+        if block.skip is not None:
+            rest -= backpropagate(block.block, block.block.skip, block.input, at_sum)
+        residuals.append((rest.norm() / gradient.total.norm()).item())
+    return residuals

@@ -1,11 +1,13 @@
 """The only reader and writer of run-directory files."""
 
 import datetime
+import hashlib
 import io
 import math
 import os
 import platform
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +24,7 @@ from resnet_cli.rundir.records import (
     Predictions,
     RunRecord,
     Summary,
+    TableState,
 )
 from resnet_cli.util.files import append_durably, sync_folder, temporary_files, write_atomic
 from resnet_cli.util.text import encode_json, json_text, one_line
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 
 
 Status = Literal["complete", "diverged", "running", "incomplete", "empty"]
-_MAX_DIGITS = 18  # of an epoch number
 
 
 class RunDir:
@@ -158,14 +160,43 @@ class RunDir:
         """Append the layers of one epoch to gradflow.csv."""
         append_durably(self.gradflow_path, b"".join(_csv_line(astuple(row)) for row in rows))
 
-    def truncate_to_epoch(self, epoch: int) -> None:
-        """Remove rows after `epoch` and a partial last line, to continue from a checkpoint of that epoch."""
+    def table_states(self) -> dict[str, TableState]:
+        """Describe the content of both CSV files, for a checkpoint; the keys are file names."""
+        contents = {path.name: read_text_bytes(path) for path, _ in self._tables()}
+        return {name: TableState(len(data), sha256(data).hexdigest()) for name, data in contents.items()}
+
+    def restore_tables(self, states: dict[str, TableState] | None) -> None:
+        """Cut both CSV files back to their content at a checkpoint; None removes all rows.
+
+        Raises:
+            RunFileError: a file is missing or does not begin with that content.
+        """
         for path, row in self._tables():
-            lines = read_text_bytes(path).splitlines(keepends=True) if os.path.lexists(path) else []
-            kept = [_csv_line(row.__struct_fields__)]
-            kept += [line for line in lines[1:] if line.endswith(b"\n") and _epoch_of(line) <= epoch]
-            if kept != lines:
-                write_atomic(path, b"".join(kept))
+            if states is None:
+                write_atomic(path, _csv_line(row.__struct_fields__))
+                continue
+            state, data = states[path.name], read_text_bytes(path)
+            kept = data[: state.num_bytes]
+            if len(kept) != state.num_bytes or sha256(kept).hexdigest() != state.sha256:
+                raise RunFileError(
+                    f"{path} was changed since the checkpoint was saved",
+                    hint="restore the file, or use --overwrite to start from scratch",
+                )
+            if kept != data:
+                write_atomic(path, kept)
+
+    def hash_results(self) -> dict[str, str]:
+        """SHA-256 (hex) of the files of the result that exist, by path within the directory, for the summary."""
+        results = [
+            self.metrics_path, self.gradflow_path, self.predictions_path, self.last_weights_path,
+            self.best_weights_path,
+        ]  # fmt: skip
+        hashes = {}
+        for path in results:
+            if path.is_file():
+                with path.open("rb") as file:
+                    hashes[path.relative_to(self.path).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+        return hashes
 
     def append_attempt(self, attempt: Attempt) -> None:
         """Add a line to attempts.jsonl, replacing a partial last line that a crash may have left."""
@@ -231,15 +262,30 @@ class RunDir:
         """Read attempts.jsonl: the processes that trained the run, in order; raises `RunFileError`."""
         return read_json_lines(self.attempts_path, Attempt) if os.path.lexists(self.attempts_path) else []
 
+    def _check_hash(self, path: Path, summary: Summary | None) -> None:
+        """Raise `RunFileError` unless `path` has the content that `summary` recorded."""
+        if summary is None:
+            return
+        expected = summary.files.get(path.relative_to(self.path).as_posix())
+        if expected is None or not path.is_file():
+            return  # the reader of a missing file says so
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise RunFileError(
+                    f"{path} is not the file that this run wrote: its SHA-256 differs from the one in summary.json"
+                )
+
     def read_metrics(self, summary: Summary | None = None) -> "pd.DataFrame":
         """Read metrics.csv as a frame of numbers with one row per epoch.
 
         Args:
-            summary: result of the complete run; the table must end with its last epoch (None: not checked).
+            summary: result of the complete run: its hash must match, and the table must end with its last epoch
+                (None: not checked).
 
         Raises:
-            RunFileError: the file is missing or damaged, or its epochs are out of order.
+            RunFileError: the file is missing, damaged or changed, or its epochs are out of order.
         """
+        self._check_hash(self.metrics_path, summary)
         path, frame = self.metrics_path, to_frame(self.read_epochs(), EpochMetrics)
         epochs, steps = frame["epoch"], frame["step"]
         if not (epochs.is_monotonic_increasing and epochs.is_unique and steps.is_monotonic_increasing):
@@ -257,11 +303,13 @@ class RunDir:
 
         Args:
             depth: number of weighted layers; each recorded epoch must have each of them once (None: not checked).
-            summary: result of the complete run; no row may come after its last epoch (None: not checked).
+            summary: result of the complete run: its hash must match, and no row may come after its last epoch
+                (None: not checked).
 
         Raises:
-            RunFileError: the file is missing or damaged, or its rows do not fit the run.
+            RunFileError: the file is missing, damaged or changed, or its rows do not fit the run.
         """
+        self._check_hash(self.gradflow_path, summary)
         path, frame = self.gradflow_path, to_frame(read_rows(self.gradflow_path, GradflowRow), GradflowRow)
         layers = frame.groupby("epoch")["layer_index"]
         if depth is not None and len(frame):
@@ -273,17 +321,19 @@ class RunDir:
             raise RunFileError(f"{path} has rows of epoch {frame['epoch'].max()}, after the last one of the run")
         return frame
 
-    def read_predictions(self, num_classes: int | None = None) -> Predictions:
+    def read_predictions(self, num_classes: int | None = None, summary: Summary | None = None) -> Predictions:
         """Read predictions.npz.
 
         Args:
             num_classes: number of classes that the outputs must have (None: not checked).
+            summary: result of the complete run: its hash must match (None: not checked).
 
         Raises:
-            RunFileError: the file is missing or damaged, or contains anything but labels and finite outputs.
+            RunFileError: the file is missing, damaged or changed, or contains anything but labels and finite outputs.
         """
         import numpy as np
 
+        self._check_hash(self.predictions_path, summary)
         path = self.predictions_path
         labels, logits = read_arrays(path, ("labels", "logits"))
         with np.errstate(over="ignore"):
@@ -303,12 +353,6 @@ class RunDir:
 def now() -> str:
     """The current time in ISO 8601, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _epoch_of(line: bytes) -> float:
-    """The epoch of a row of a CSV file; infinity when the row does not begin with a number."""
-    first = line.partition(b",")[0]
-    return int(first) if first.isdigit() and len(first) <= _MAX_DIGITS else math.inf
 
 
 def _csv_line(cells: Iterable[float | str | None]) -> bytes:

@@ -21,6 +21,7 @@ _MAX_WHOLE = 2**53  # float64 represents every whole number up to it
 _MAX_FLOAT32 = 3.4028235e38
 _MAX_MILESTONES = 1000
 _MAX_NAME_LENGTH = 300
+_ROUNDING = 1e-6  # of percentages in float64
 
 _Name = Annotated[str, Meta(max_length=_MAX_NAME_LENGTH)]
 _Count = Annotated[int, Meta(ge=0, le=_MAX_WHOLE)]
@@ -31,6 +32,8 @@ _Measure = Annotated[float, Meta(ge=0, le=_MAX_FLOAT32)]
 # normalisation lag behind in the first epochs; a gradient overflows in fp16, and its step is skipped.
 _Loss = Annotated[float, Meta(ge=0)]
 _Norm = Annotated[float, Meta(ge=0)]
+_Share = Annotated[float, Meta(ge=-_MAX_FLOAT32, le=_MAX_FLOAT32)]
+_Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 Environment = dict[_Name, _Name | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | bool | None]
 """Versions and hardware, as `device.describe_environment` returns them."""
@@ -51,6 +54,8 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
     train_clean_loss: _Loss | None
     """Measured after the epoch in eval mode without augmentation; None if not measured."""
     train_clean_error_pct: _Percent | None
+    train_clean_images: _Count | None
+    """Number of training images that the two were measured on; None if not measured."""
     val_loss: _Loss | None
     """None without a validation split."""
     val_error_pct: _Percent | None
@@ -68,6 +73,10 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
         for loss in (self.train_loss, self.train_clean_loss, self.val_loss, self.test_loss):
             if loss is not None and _MAX_FLOAT32 < loss < math.inf:
                 raise ValueError(f"the loss {loss:g} is larger than any mean of float32 numbers")
+        if abs(self.test_accuracy_pct + self.test_error_pct - 100) > _ROUNDING:
+            raise ValueError(
+                f"the accuracy {self.test_accuracy_pct:g} % and the error {self.test_error_pct:g} % do not add up to 100 %"
+            )
 
     def selection_error_pct(self) -> float:
         """Error on the set that selects the best epoch: validation if there is one, else test."""
@@ -78,19 +87,40 @@ METRICS_COLUMNS = EpochMetrics.__struct_fields__
 
 
 class GradflowRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of gradflow.csv: one layer at the last step of an epoch. Norms are L2 norms."""
+    """One row of gradflow.csv: one weighted layer W after one epoch; see `probes.gradflow` for the measurement.
+
+    All norms are L2 norms. The last five columns describe the block that begins with this layer, and are None for
+    every other layer: x is the input of the block, L the mean loss of a batch.
+    """
 
     epoch: _Count
+    """0 for the initial weights."""
     layer_index: _Count
-    """Position among the weighted layers, in forward order."""
+    """Position among the weighted layers, in forward order, from 1."""
     layer: _Name
     stage: Annotated[int, Meta(ge=0, le=4)]
     """0 for the first convolution, 1 to 3 for the stages, 4 for the linear layer."""
     block: _Count
     grad_norm: _Norm | None
+    """‖∂L/∂W‖, which depends on ‖W‖ where batch normalisation follows."""
     weight_norm: _Norm | None
+    """‖W‖."""
+    scale_free_grad_norm: _Norm | None
+    """‖W‖·‖∂L/∂W‖, which does not change when W is rescaled before batch normalisation."""
+    effective_step: _Norm | None
+    """Learning rate / ‖W‖²."""
     update_to_weight_ratio: _Norm | None
-    """Norm of the update divided by the norm of the weights."""
+    """Norm of the last update divided by ‖W‖; None before the first update."""
+    input_grad_norm: _Norm | None
+    """‖∂L/∂x‖."""
+    growth: _Norm | None
+    """‖∂L/∂x‖ divided by the norm of the gradient at the output of the block."""
+    skip_share: _Share | None
+    """Share of ∂L/∂x that came through the shortcut: ⟨∂L/∂x, part⟩ / ‖∂L/∂x‖². None in a plain network."""
+    branch_share: _Share | None
+    """Share that came through the two convolutions; the two shares add up to 1."""
+    skip_branch_cosine: Annotated[float, Meta(ge=-1.001, le=1.001)] | None
+    """Cosine of the angle between the two parts."""
 
 
 class DatasetRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +203,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     train_seconds: _Measure
     eval_seconds: _Measure
     peak_memory_bytes: _Count | None
+    files: dict[_Name, _Sha256]
+    """SHA-256 (hex) of the files that belong to the result, by path within the run directory."""
 
 
 class Divergence(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,6 +228,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """Optimizer steps taken before this attempt."""
     environment: Environment
     decisions: dict[_Name, Decision]
+
+
+class TableState(msgspec.Struct, frozen=True):
+    """Content of a CSV file at a checkpoint: the file begins with these bytes."""
+
+    num_bytes: _Count
+    sha256: _Sha256
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,8 @@ from resnet_cli.checkpoint import dump_state, dump_weights, load_state
 from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import Dataset
 from resnet_cli.device import decide, describe_environment
-from resnet_cli.engine import Engine, EpochRecord, StepEvent
-from resnet_cli.errors import DivergedError, InterruptedByUserError, RunFileError, StoppedError
+from resnet_cli.engine import Engine, EpochRecord, InitialRecord, StepEvent
+from resnet_cli.errors import DivergedError, InterruptedByUserError, StoppedError
 from resnet_cli.model import CifarNet, count_macs, count_parameters
 from resnet_cli.optim import lr_at, total_steps
 from resnet_cli.recipes import recipe_label, train_arguments
@@ -104,15 +104,11 @@ class Session:
 
     def _restore(self) -> None:
         self.run.remove_leftovers()
+        tables = None
         if os.path.lexists(self.run.checkpoint_path):  # a folder or broken link is an error, never overwritten
-            load_state(self.engine, self.run.checkpoint_path)
-        self.run.truncate_to_epoch(self.engine.epochs_done)
+            tables = load_state(self.engine, self.run.checkpoint_path)
+        self.run.restore_tables(tables)
         self.epochs = self.run.read_epochs()
-        if [row.epoch for row in self.epochs] != list(range(1, self.engine.epochs_done + 1)):
-            raise RunFileError(
-                f"{self.run.metrics_path} lacks some of the {self.engine.epochs_done} epochs before the checkpoint",
-                hint="use --overwrite to start from scratch",
-            )
         self.best = min(self.epochs, key=EpochMetrics.selection_error_pct, default=None)
 
     def _train(self, stop: StopFlag) -> None:
@@ -121,6 +117,9 @@ class Session:
                 self.reporter.tick(event)
                 if stop.signal_name or self._is_save_due(event):
                     self._save()
+            elif isinstance(event, InitialRecord):
+                self.run.append_gradflow(event.gradflow)
+                continue  # a signal is acted on after the first step, when there is a state to save
             else:
                 self._record_epoch(event)
                 if stop.signal_name or self.engine.is_finished or self._is_save_due(None):
@@ -152,7 +151,7 @@ class Session:
         if not self.engine.is_finite():
             return  # the next loss is not finite and ends the run; the previous checkpoint stays
         self._write_weights(self.run.last_weights_path)
-        self.run.write_bytes(self.run.checkpoint_path, dump_state(self.engine))
+        self.run.write_bytes(self.run.checkpoint_path, dump_state(self.engine, self.run.table_states()))
         self._last_save = time.monotonic()
 
     def _write_weights(self, path: Path) -> None:
@@ -178,7 +177,10 @@ class Session:
             self.best = epoch.metrics
             self._write_weights(self.run.best_weights_path)
         if self.engine.is_finished:
-            self.run.write_predictions(Predictions(self.dataset.test.labels, epoch.test_logits.numpy()))
+            self._write_predictions(epoch.test_logits)
+
+    def _write_predictions(self, logits: torch.Tensor) -> None:
+        self.run.write_predictions(Predictions(self.dataset.test.labels, logits.numpy()))
 
     def _record_divergence(self) -> None:
         step = int(self.engine.sums.first_bad_step)
@@ -187,15 +189,29 @@ class Session:
         where = Divergence(run_id=self.record.run_id, finished_at=now(), epoch=epoch, step=step, lr=lr)
         self.run.write_divergence(where)
 
+    def _replace_missing_results(self) -> None:
+        """Write again what was deleted between the last epoch and the end of the run."""
+        if not self.run.predictions_path.exists():
+            self._write_predictions(self.engine.predict_test())
+        if not self.run.last_weights_path.exists():
+            self._write_weights(self.run.last_weights_path)
+        if not self.run.best_weights_path.exists():
+            assert self.best is not None
+            if self.best.epoch == self.engine.epochs_done:
+                self._write_weights(self.run.best_weights_path)
+            else:
+                self.reporter.note(f"{self.run.best_weights_path} was deleted during training and cannot be restored")
+
     def _finish(self) -> Summary:
         assert self.best is not None  # a run has at least one epoch
+        self._replace_missing_results()
         peaks = [row.peak_memory_bytes for row in self.epochs if row.peak_memory_bytes is not None]
         summary = Summary(
             run_id=self.record.run_id, finished_at=now(), last=self.epochs[-1], best=self.best,
             best_chosen_on="val" if self.dataset.val else "test",
             train_seconds=sum(row.train_seconds for row in self.epochs),
             eval_seconds=sum(row.eval_seconds for row in self.epochs),
-            peak_memory_bytes=max(peaks, default=None),
+            peak_memory_bytes=max(peaks, default=None), files=self.run.hash_results(),
         )  # fmt: skip
         location = self.record.dataset.location if self.config.dataset == "imagefolder" else None
         arguments = train_arguments(self.config, data_dir=location)

@@ -84,7 +84,7 @@ def train(
         # imported late, since complete runs and wrong configurations are recognised without torch
         from resnet_cli.session.loop import Session
 
-        return Session(run, config, dataset, options, reporter).run_to_end(earlier, decisions, argv or sys.argv)
+        return Session(run, config, dataset, options, reporter).run_to_end(earlier, decisions, argv or ["resnet", *sys.argv[1:]])
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ _MAX_CLASSES = 1000
 
 
 def _counts_of(run: Run) -> Labels:
-    predictions = run.dir.read_predictions(len(run.record.dataset.classes))
+    predictions = run.dir.read_predictions(len(run.record.dataset.classes), run.summary)
     return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion_matrix
 
 
