@@ -109,7 +109,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     clean_train_images: (
         Annotated[
             int,
-            _meta("Evaluate only N of the un-augmented training images before the last epoch (default: all).", 1, 10**9),
+            _meta("Before the last epoch, evaluate only N un-augmented training images (default: all).", 1, 10**9),
         ]
         | None
     ) = None

@@ -62,7 +62,7 @@ RECIPES = {
         ),
         Recipe(
             name="overnight",
-            summary="24 epochs on CIFAR-10, lr 0.1 divided by 10 at epochs 12 and 18: four networks in a night on a CPU",
+            summary="24 epochs on CIFAR-10, lr 0.1 divided by 10 at epochs 12 and 18: a night on a CPU",
             source="this project: the recipe of the report, shortened; not a published setting",
             expected="not measured yet",
             cost="not measured; `resnet bench --recipe overnight` estimates it",
@@ -73,7 +73,7 @@ RECIPES = {
         ),
         Recipe(
             name="demo",
-            summary="20 epochs on scikit-learn's digits at 16×16, lr 0.01 after 24 warm-up steps: degradation in minutes",
+            summary="20 epochs on scikit-learn's digits at 16×16, lr 0.01 after 24 warm-up steps, offline",
             source="this project, for demonstrations; not a published setting",
             expected="not measured yet",
             cost="not measured; `resnet bench --recipe demo` estimates it",

@@ -1,6 +1,5 @@
 """`resnet train`: train one network into one run directory."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,7 +114,7 @@ def _run(config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[
     from resnet_cli.session import train
 
     with TrainReporter(output) as reporter:
-        result = train(config, out, options=options, reporter=reporter, argv=sys.argv, **how)
+        result = train(config, out, options=options, reporter=reporter, **how)
     if result.was_complete:
         output.note(f"{result.run.path} is already complete; use --overwrite to train it again")
     document = {

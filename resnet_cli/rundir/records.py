@@ -75,7 +75,7 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"the loss {loss:g} is larger than any mean of float32 numbers")
         if abs(self.test_accuracy_pct + self.test_error_pct - 100) > _ROUNDING:
             raise ValueError(
-                f"the accuracy {self.test_accuracy_pct:g} % and the error {self.test_error_pct:g} % do not add up to 100 %"
+                f"test accuracy {self.test_accuracy_pct:g} % and error {self.test_error_pct:g} % do not add up to 100 %"
             )
 
     def selection_error_pct(self) -> float:

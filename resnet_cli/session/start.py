@@ -84,7 +84,12 @@ def train(
         # imported late, since complete runs and wrong configurations are recognised without torch
         from resnet_cli.session.loop import Session
 
-        return Session(run, config, dataset, options, reporter).run_to_end(earlier, decisions, argv or ["resnet", *sys.argv[1:]])
+        return Session(run, config, dataset, options, reporter).run_to_end(earlier, decisions, argv or _command_line())
+
+
+def _command_line() -> list[str]:
+    """The command line of this process, without the folder that the program is installed in."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
 @contextlib.contextmanager
