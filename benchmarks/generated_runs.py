@@ -108,7 +108,7 @@ def _write(run: RunDir, config: RunConfig, *, gradflow: bool, predictions: bool)
     summary = Summary(
         run_id=record.run_id, finished_at=(started + datetime.timedelta(seconds=sum(seconds.values()))).isoformat(),
         last=rows[-1], best=min(rows, key=EpochMetrics.selection_error_pct), best_chosen_on="test", **seconds,
-        peak_memory_bytes=max(row.peak_memory_bytes or 0 for row in rows),
+        peak_memory_bytes=max(row.peak_memory_bytes or 0 for row in rows), files=run.hash_results(),
     )  # fmt: skip
     page = run_page(record, summary, recipe=recipe_label(config), arguments=train_arguments(config))
     run.write_summary(summary, page)
@@ -134,6 +134,7 @@ def _epochs(config: RunConfig, rng: np.random.Generator) -> list[EpochMetrics]:
             train_loss=0.03 * float(clean[e]) + 0.02, train_error_pct=min(float(clean[e]) + 0.7, 100.0),
             train_clean_loss=0.03 * float(clean[e]) if is_measured else None,
             train_clean_error_pct=float(clean[e]) if is_measured else None,
+            train_clean_images=_NUM_TRAIN if is_measured else None,
             val_loss=None, val_error_pct=None,
             test_loss=0.04 * float(test[e]), test_error_pct=100 * wrong / _NUM_TEST,
             test_accuracy_pct=100 * (_NUM_TEST - wrong) / _NUM_TEST,
@@ -169,7 +170,9 @@ def _gradients(config: RunConfig, epochs: int, rng: np.random.Generator) -> Iter
         for index, ((layer, stage, block), norm) in enumerate(zip(layers, values, strict=True), start=1):
             yield GradflowRow(
                 epoch=epoch, layer_index=index, layer=layer, stage=stage, block=block,
-                grad_norm=norm, weight_norm=4 + norm, update_to_weight_ratio=norm / 40,
+                grad_norm=norm, weight_norm=4 + norm, scale_free_grad_norm=norm * (4 + norm),
+                effective_step=0.1 / (4 + norm) ** 2, update_to_weight_ratio=norm / 40,
+                **({"input_grad_norm": norm / 10, "growth": 1 / slope} if layer.endswith(".conv1") else {}),
             )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import torch
 from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import Dataset, Images, Source, prepare
 from resnet_cli.device import DeviceSetup, decide, peak_memory_bytes
-from resnet_cli.engine import Engine, EpochRecord, StepEvent
+from resnet_cli.engine import Engine, EpochRecord, InitialRecord, StepEvent
 from resnet_cli.engine.graphs import NUM_WARMUP_CALLS
 from resnet_cli.model import CifarNet, count_macs, count_parameters
 from resnet_cli.optim import steps_per_epoch, total_steps
@@ -186,7 +186,9 @@ def measure(
     return summarize(step_seconds, batches, num_warmup_batches, is_compiled=setup.compile)
 
 
-def time_batches(events: Iterable[StepEvent | EpochRecord], *, synchronize: Callable[[], None]) -> Iterator[TimedBatch]:
+def time_batches(
+    events: Iterable[StepEvent | InitialRecord | EpochRecord], *, synchronize: Callable[[], None]
+) -> Iterator[TimedBatch]:
     """Yield the time of each step or evaluated batch in the engine, excluding the caller's own time in between.
 
     Args:

@@ -67,6 +67,7 @@ def _metrics(run: dict[str, Any], epochs: int) -> list[EpochMetrics]:
             epoch=e + 1, step=(e + 1) * run["steps_per_epoch"], lr=run["lr"],
             train_loss=0.03 * clean[e] + 0.05, train_error_pct=min(clean[e] + 1.0, 100.0),
             train_clean_loss=0.03 * clean[e], train_clean_error_pct=clean[e],
+            train_clean_images=run["num_train"],
             val_loss=None if val is None else 0.04 * val, val_error_pct=val,
             test_loss=0.04 * test[e], test_error_pct=test[e], test_accuracy_pct=100 - test[e],
             images_per_second=1000.0, train_seconds=30.0, eval_seconds=3.0, peak_memory_bytes=2**20,
@@ -75,16 +76,24 @@ def _metrics(run: dict[str, Any], epochs: int) -> list[EpochMetrics]:
 
 
 def _gradients(depth: int, epochs: int, plain: bool) -> list[GradflowRow]:
-    stages = [(1 + i // ((depth - 2) // 3), i // 2) for i in range(depth - 2)]
-    layers = [("conv1", 0, 0), *((f"layer{s}.conv{i}", s, b) for i, (s, b) in enumerate(stages)), ("fc", 4, 0)]
-    return [
-        GradflowRow(
-            epoch=epoch, layer_index=i, layer=name, stage=stage, block=block,
-            grad_norm=0.1 * (0.9**i if plain else 1.0), weight_norm=4.0, update_to_weight_ratio=1e-3,
-        )
-        for epoch in range(epochs + 1)
-        for i, (name, stage, block) in enumerate(layers)
-    ]  # fmt: skip
+    per_stage = (depth - 2) // 6
+    blocks = [(stage, block) for stage in (1, 2, 3) for block in range(1, per_stage + 1)]
+    layers = [("conv1", 0, 0)]
+    layers += [(f"layer{stage}.{block - 1}.conv{i}", stage, block) for stage, block in blocks for i in (1, 2)]
+    layers.append(("fc", 4, 0))
+    shares = {} if plain else {"skip_share": 0.7, "branch_share": 0.3, "skip_branch_cosine": 0.1}
+    rows = []
+    for epoch in range(epochs + 1):
+        for i, (name, stage, block) in enumerate(layers, start=1):
+            norm = 0.1 * (0.9**i if plain else 1.0)
+            of_block = {"input_grad_norm": norm / 10, "growth": 1.2 if plain else 1.0, **shares}
+            rows.append(GradflowRow(
+                epoch=epoch, layer_index=i, layer=name, stage=stage, block=block,
+                grad_norm=norm, weight_norm=4.0, scale_free_grad_norm=4 * norm, effective_step=0.1 / 16,
+                update_to_weight_ratio=1e-3 if epoch else None,
+                **(of_block if block and name.endswith("conv1") else {}),
+            ))  # fmt: skip
+    return rows
 
 
 def _predictions(num_test: int, num_classes: int, error_pct: float, rng: np.random.Generator) -> Predictions:
@@ -155,6 +164,7 @@ def _build(
     run.create(record)
     truth = {
         "test_error": 100 - accuracy, "train_error": train_error, "num_val": config.val_size, "lr": config.lr,
+        "num_train": record.dataset.num_train,
         "steps_per_epoch": -(-record.dataset.num_train // config.batch_size),
     }  # fmt: skip
     rows = _metrics(truth, epochs)
@@ -177,6 +187,7 @@ def _build(
             best=min(rows, key=EpochMetrics.selection_error_pct),
             best_chosen_on="val" if config.val_size else "test",
             train_seconds=30.0 * epochs, eval_seconds=3.0 * epochs, peak_memory_bytes=2**20,
+            files={},
         )  # fmt: skip
         run.write_summary(summary, f"# {config.network}\n")
     return run

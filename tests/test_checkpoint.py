@@ -9,10 +9,13 @@ from safetensors.torch import load, save
 from resnet_cli.checkpoint import dump_state, load_state
 from resnet_cli.data import open_data
 from resnet_cli.device import decide
-from resnet_cli.engine import Engine
+from resnet_cli.engine import Engine, StepEvent
 from resnet_cli.errors import RunFileError
 from resnet_cli.recipes import make_config
+from resnet_cli.rundir.records import TableState
 from resnet_cli.util.checksum import KEY, read_metadata, with_checksum
+
+TABLES = {"metrics.csv": TableState(num_bytes=20, sha256="ab" * 32)}
 
 
 def engine_for(**fields):
@@ -25,12 +28,11 @@ def engine_for(**fields):
 
 @pytest.fixture(scope="module")
 def state():
-    """The checkpoint of an engine after one step, with a gradient that overflowed."""
+    """The checkpoint of an engine after one step."""
     engine = engine_for()
-    next(engine.run())
+    next(event for event in engine.run() if isinstance(event, StepEvent))
     engine.train_seconds, engine.scaler = 1.5, torch.amp.GradScaler("cpu", init_scale=8.0)
-    engine.gradflow_values = torch.full((8, 3), float("inf"), dtype=torch.float64)
-    return dump_state(engine)
+    return dump_state(engine, TABLES)
 
 
 def changed(state, tensors, metadata, fields):
@@ -51,8 +53,8 @@ def refusal(path, engine):
 def test_a_restored_engine_has_the_whole_state_of_the_saved_one(state, tmp_path):
     (tmp_path / "checkpoint").write_bytes(state)
     engine = engine_for()
-    load_state(engine, tmp_path / "checkpoint")
-    assert dump_state(engine) == state
+    assert load_state(engine, tmp_path / "checkpoint") == TABLES
+    assert dump_state(engine, TABLES) == state
     assert (engine.step, engine.epochs_done, engine.train_seconds, engine.sums.num_seen) == (1, 0, 1.5, 20)
 
 
@@ -62,6 +64,8 @@ CHANGES = {
     "another configuration": ({}, {}, {"config": "0" * 64}, "belongs to a different configuration"),
     "NaN": ({"model.fc.bias": torch.full((10,), torch.nan)}, {}, {}, "model.fc.bias is not finite"),
     "shape of momentum": ({"momentum.fc.bias": torch.zeros(1)}, {}, {}, "momentum.fc.bias has shape (1,), not (10,)"),
+    "no tables": ({}, {}, {"tables": None}, "Expected `object`, got `null`"),
+    "a table without a hash": ({}, {}, {"tables": {"metrics.csv": {"num_bytes": 1, "sha256": ""}}}, "sha256"),
     "no momentum": ({"momentum.fc.bias": None}, {}, {}, "momentum.fc.bias"),
 }
 

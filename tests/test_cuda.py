@@ -79,7 +79,7 @@ def test_a_run_on_a_gpu_resumes_from_its_checkpoint(tmp_path):
     engine, path = engine_for(), tmp_path / "state"
     for event in engine.run():
         if isinstance(event, StepEvent) and event.step == 20:
-            path.write_bytes(dump_state(engine))
+            path.write_bytes(dump_state(engine, {}))
             break
     resumed = engine_for()
     load_state(resumed, path)

@@ -1,88 +1,98 @@
-"""Gradient norms against depth: profiles for the figure, and their trend in two numbers."""
+"""Gradient flow in a few numbers: growth per block within each stage, and whether gradients vanish or explode.
 
-from typing import NamedTuple
+Stages are judged one by one, because width and resolution change between them. The two measures do not depend on the
+scale of the weights: ‖∂L/∂x‖ at the input of a block, and ‖W‖·‖∂L/∂W‖ of its first convolution.
+"""
+
+import math
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from resnet_cli.analysis.bands import seed_bands
+# Of the norm at the first block of a stage to the norm at its last block. A factor of 3 over eight blocks is 15 % per
+# block; a factor of 10 means that the first layers take steps of another order of magnitude.
+VANISHING_BELOW = 0.1
+HEALTHY_WITHIN = (1 / 3, 3.0)
+EXPLODING_ABOVE = 10.0
 
-# More thin lines than this cannot be distinguished.
-_MAX_EARLIER = 5
-
-
-class GradientTrend(NamedTuple):
-    """How gradient norms change over depth."""
-
-    early_late_ratio: float  # geometric mean of the norms in stage 1 over that in stage 3; below 1: vanishing
-    log10_slope_per_layer: float  # least squares, in decades per layer towards the output
+Verdict = Literal["vanishing", "shrinking", "healthy", "growing", "exploding", "undefined"]
 
 
-def gradient_trend(frame: pd.DataFrame) -> GradientTrend:
-    """Summarise the gradient norms of one network.
+class StageGrowth(NamedTuple):
+    """Change of the gradient within one stage, from its last block back to its first block of the same shape."""
 
-    Only the 3×3 convolutions inside blocks count: the first convolution and the linear layer
-    have other shapes. Layers whose gradient is exactly 0 have no logarithm and make both numbers NaN.
-
-    Args:
-        frame: one row per layer with stage, layer_index and grad_norm, as `measure_gradflow` returns.
-    """
-    inner = frame[frame["stage"].between(1, 3)]
-    with np.errstate(divide="ignore"):
-        logs = np.log10(inner["grad_norm"].to_numpy(dtype=float))
-    if not np.isfinite(logs).all():
-        return GradientTrend(np.nan, np.nan)
-    stage = inner["stage"].to_numpy()
-    ratio = 10 ** (logs[stage == 1].mean() - logs[stage == 3].mean())
-    slope = np.polyfit(inner["layer_index"].to_numpy(dtype=float), logs, 1)[0]
-    return GradientTrend(float(ratio), float(slope))
+    stage: int
+    blocks: int
+    """Number of steps from block to block."""
+    growth_per_block: float
+    """Geometric mean of ‖∂L/∂x‖ at a block's input ÷ at its output; above 1, the gradient grows towards the input."""
+    ratio: float
+    """‖∂L/∂x‖ at the input of the first block that keeps the shape ÷ at the output of the last block."""
+    weight_ratio: float
+    """‖W‖·‖∂L/∂W‖ of the first convolution of the first such block ÷ of the last block."""
 
 
-def recorded_profiles(rows: pd.DataFrame) -> pd.DataFrame:
-    """Profiles of recorded gradient norms, with the geometric mean over seeds and its t-interval.
+def stage_growth(rows: pd.DataFrame) -> list[StageGrowth]:
+    """Summarise the gradient flow of one network at one moment, stage by stage.
 
-    A network with one run also gets a few earlier epochs; several runs get their last epoch only.
+    Only blocks that keep the shape of their input count, so not the first block of stages 2 and 3. A norm of 0 or a
+    missing one makes the numbers of its stage NaN.
 
     Args:
-        rows: rows of gradflow.csv with the columns network, depth and path (of the run).
-
-    Returns:
-        One row per line of the figure and layer: label, network, depth, layer_index, norm, low, high (NaN where there
-        is no interval) and is_earlier (an epoch before the last).
+        rows: rows of gradflow.csv (one network, one epoch), with layer, stage, block, growth and scale_free_grad_norm.
     """
-    profiles = []
-    for network, of_network in rows.groupby("network", sort=False):
-        epochs = sorted(of_network["epoch"].unique())
-        earlier = spread(epochs[:-1], _MAX_EARLIER) if of_network["path"].nunique() == 1 else []
-        for epoch in (*earlier, epochs[-1]):
-            is_earlier = epoch != epochs[-1]
-            bands = seed_bands(of_network[of_network["epoch"] == epoch], "layer_index", "grad_norm", log=True)
-            label = f"{network} epoch {epoch}" if is_earlier else str(network)
-            profiles.append(bands.assign(label=label, depth=of_network["depth"].iloc[0], is_earlier=is_earlier))
-    return pd.concat(profiles, ignore_index=True).rename(columns={"mean": "norm"})
+    blocks = rows[rows["growth"].notna() | rows["input_grad_norm"].notna()]
+    stages = []
+    kept = blocks[(blocks["stage"] == 1) | (blocks["block"] > 1)].sort_values(["stage", "block"])
+    for stage, of_stage in kept.groupby("stage"):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log(of_stage["growth"].to_numpy(dtype=float))
+            weights = of_stage["scale_free_grad_norm"].to_numpy(dtype=float)
+            weight_ratio = float(weights[0] / weights[-1])
+        ratio = float(np.exp(logs.sum())) if np.isfinite(logs).all() else math.nan
+        stages.append(
+            StageGrowth(
+                stage=int(str(stage)), blocks=len(of_stage), growth_per_block=ratio ** (1 / len(of_stage)), ratio=ratio,
+                weight_ratio=weight_ratio if 0 < weight_ratio < math.inf else math.nan,
+            )
+        )  # fmt: skip
+    return stages
 
 
-def measured_profiles(frame: pd.DataFrame) -> pd.DataFrame:
-    """Profiles of measured gradient norms, with ± one standard deviation over minibatches.
+class GradientVerdict(NamedTuple):
+    """Whether the gradient vanishes or explodes towards the input."""
 
-    Args:
-        frame: rows of `resnet_cli.measure.measure` with `measure_gradflow`.
+    verdict: Verdict
+    stage: int
+    """The stage that decides: the one whose ratio is farthest from 1."""
+    growth_per_block: float
+    ratio: float
 
-    Returns:
-        As `recorded_profiles`.
-    """
-    norm, deviation = frame["grad_norm"], frame["grad_norm_std"]
-    return frame[["label", "network", "layer_index"]].assign(
-        depth=frame.groupby("label")["layer_index"].transform("max"),
-        norm=norm,
-        low=(norm - deviation).clip(lower=norm * 1e-3),  # the axis is logarithmic
-        high=norm + deviation,
-        is_earlier=False,
-    )
+    def __str__(self) -> str:
+        if self.verdict == "undefined":
+            return f"undefined: a gradient of stage {self.stage} is zero or not finite"
+        return (
+            f"{self.verdict}: ‖∂L/∂x‖ changes by a factor of {self.growth_per_block:.3g} per block towards the input, "
+            f"{self.ratio:.3g} over stage {self.stage}"
+        )
 
 
-def spread(values: list[int], count: int) -> list[int]:
-    """At most `count` of `values`, evenly spaced, starting with the first."""
-    if len(values) <= count:
-        return values
-    return [values[round(position * (len(values) - 1) / (count - 1))] for position in range(count)]
+def judge(stages: list[StageGrowth]) -> GradientVerdict:
+    """Judge the gradient flow of a network by the stage in which it changes most."""
+    undefined = [stage for stage in stages if not 0 < stage.ratio < math.inf]
+    if undefined:
+        return GradientVerdict("undefined", undefined[0].stage, math.nan, math.nan)
+    worst = max(stages, key=lambda stage: abs(math.log(stage.ratio)))
+    return GradientVerdict(_word(worst.ratio), worst.stage, worst.growth_per_block, worst.ratio)
+
+
+def _word(ratio: float) -> Verdict:
+    low, high = HEALTHY_WITHIN
+    if ratio < VANISHING_BELOW:
+        return "vanishing"
+    if ratio > EXPLODING_ABOVE:
+        return "exploding"
+    if low <= ratio <= high:
+        return "healthy"
+    return "shrinking" if ratio < 1 else "growing"

@@ -240,7 +240,7 @@ class Engine:
         batch_size = min(BATCH_SIZE, self.num_train)
         return measure_gradflow(
             self.model, self.train_images, self.normalizer, lr=lr, epoch=epoch,
-            update_norms=update_norms(self.model, self.optimizer, lr),
+            update_norms=update_norms(self.model, self.optimizer, lr) if self.step else None,
             num_batches=min(NUM_BATCHES, self.num_train // batch_size), batch_size=batch_size,
         )  # fmt: skip
 

@@ -136,25 +136,32 @@ def measure_gradflow(
         of_blocks.append(torch.stack([_block_values(block) for block in gradients.blocks]))
     model.train(was_training)
     grad_norms = torch.stack(of_layers).double().mean(dim=0).tolist()
-    blocks = iter(torch.stack(of_blocks).double().mean(dim=0).tolist())
+    block_values = iter(torch.stack(of_blocks).double().mean(dim=0).tolist())
     rows = []
-    for layer, grad_norm, update_norm in zip(
-        weighted_layers(model), grad_norms, update_norms or [None] * len(grad_norms), strict=True
-    ):
+    for index, (layer, grad_norm) in enumerate(zip(weighted_layers(model), grad_norms, strict=True)):
         weight_norm = layer.module.weight.detach().norm().item()
-        is_first = layer.block > 0 and layer.name.endswith("conv1")
-        input_norm, output_norm, skip_share, cosine = next(blocks) if is_first else (None,) * 4
+        is_first_of_block = layer.block > 0 and layer.name.endswith("conv1")
         rows.append(
             GradflowRow(
                 epoch=epoch, layer_index=layer.layer_index, layer=layer.name, stage=layer.stage, block=layer.block,
                 grad_norm=grad_norm, weight_norm=weight_norm, scale_free_grad_norm=weight_norm * grad_norm,
-                effective_step=_ratio(lr, weight_norm**2), update_to_weight_ratio=_ratio(update_norm, weight_norm),
-                input_grad_norm=input_norm, growth=_ratio(input_norm, output_norm),
-                skip_share=_number(skip_share), branch_share=_number(None if skip_share is None else 1 - skip_share),
-                skip_branch_cosine=_number(cosine),
+                effective_step=_ratio(lr, weight_norm**2),
+                update_to_weight_ratio=_ratio(update_norms[index], weight_norm) if update_norms else None,
+                **(_block_columns(*next(block_values)) if is_first_of_block else {}),
             )
         )  # fmt: skip
     return rows
+
+
+def _block_columns(input_norm: float, output_norm: float, skip_share: float, cosine: float) -> dict[str, float | None]:
+    has_parts = math.isfinite(skip_share) and math.isfinite(cosine)
+    return {
+        "input_grad_norm": input_norm,
+        "growth": _ratio(input_norm, output_norm),
+        "skip_share": skip_share if has_parts else None,
+        "branch_share": 1 - skip_share if has_parts else None,
+        "skip_branch_cosine": cosine if has_parts else None,
+    }
 
 
 def _block_values(block: BlockGradient) -> Tensor:
@@ -167,17 +174,13 @@ def _block_values(block: BlockGradient) -> Tensor:
     return torch.stack([total.norm(), block.output.norm(), share, cosine])
 
 
-def _ratio(numerator: float | None, denominator: float | None) -> float | None:
-    return numerator / denominator if numerator is not None and denominator else None
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator else None
 
 
 @torch.no_grad()
 def update_norms(model: CifarNet, optimizer: torch.optim.Optimizer, lr: float) -> list[float] | None:
-    """L2 norm of the last update of each weighted layer; None before the first update or without momentum.
+    """L2 norm of the last update of each weighted layer; None without momentum.
 
     Args:
         model: the network that `optimizer` trains.

@@ -111,15 +111,15 @@ class GradflowRow(msgspec.Struct, frozen=True, kw_only=True):
     """Learning rate / ‖W‖²."""
     update_to_weight_ratio: _Norm | None
     """Norm of the last update divided by ‖W‖; None before the first update."""
-    input_grad_norm: _Norm | None
+    input_grad_norm: _Norm | None = None
     """‖∂L/∂x‖."""
-    growth: _Norm | None
+    growth: _Norm | None = None
     """‖∂L/∂x‖ divided by the norm of the gradient at the output of the block."""
-    skip_share: _Share | None
+    skip_share: _Share | None = None
     """Share of ∂L/∂x that came through the shortcut: ⟨∂L/∂x, part⟩ / ‖∂L/∂x‖². None in a plain network."""
-    branch_share: _Share | None
+    branch_share: _Share | None = None
     """Share that came through the two convolutions; the two shares add up to 1."""
-    skip_branch_cosine: Annotated[float, Meta(ge=-1.001, le=1.001)] | None
+    skip_branch_cosine: Annotated[float, Meta(ge=-1.001, le=1.001)] | None = None
     """Cosine of the angle between the two parts."""
 
 

@@ -177,7 +177,7 @@ def test_a_requested_figure_is_drawn_for_every_group_that_supports_it(make_pair,
 
 def test_the_error_for_drawing_a_run_without_epochs_names_its_file(make_pair):
     study = load_study([make_pair(20)])
-    study.runs[1].dir.truncate_to_epoch(0)
+    study.runs[1].dir.restore_tables(None)
     with pytest.raises(InputError, match=f"{study.runs[1].dir.metrics_path} has no rows"):
         figures.draw(study, ["fig1"])
 

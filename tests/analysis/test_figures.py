@@ -33,7 +33,7 @@ def make_study(tmp_path, make_run, monkeypatch):
                 **({"shortcut": shortcut[0]} if shortcut else {}), **{"predictions": False, **options},
             )  # fmt: skip
             rows, gradients = run.read_metrics().to_dict("records"), run.read_gradflow().to_dict("records")
-            run.truncate_to_epoch(-1)
+            run.restore_tables(None)
             run.append_gradflow([GradflowRow(**row) for row in gradients])
             rng = np.random.default_rng([seed, len(network)])
             for row, lr in zip(rows, rates, strict=True):
@@ -325,7 +325,7 @@ def test_gradflow_of_several_seeds_shows_their_geometric_mean_after_the_last_epo
     study = make_study(("resnet-20",), seeds=2, gradflow=True)
     folder = study.runs[1].dir
     rows = folder.read_gradflow()
-    folder.truncate_to_epoch(-1)  # the metrics are in memory already
+    folder.restore_tables(None)  # the metrics are in memory already
     steeper = rows.assign(grad_norm=rows["grad_norm"] * 4).to_dict("records")
     folder.append_gradflow([GradflowRow(**row) for row in steeper])
     (axes,) = draw_one(study, "gradflow").figure.axes

@@ -9,7 +9,7 @@ from resnet_cli.data import open_data
 from resnet_cli.data.batches import DeviceImages, Normalizer, crop_and_flip, draw_epoch
 from resnet_cli.data.dataset import Images
 from resnet_cli.device import decide
-from resnet_cli.engine import Engine, EpochRecord, StepEvent, combine_batches, evaluate
+from resnet_cli.engine import Engine, EpochRecord, InitialRecord, StepEvent, combine_batches, evaluate
 from resnet_cli.engine.evaluate import BatchLogits
 from resnet_cli.engine.sums import EpochSums
 from resnet_cli.errors import DivergedError
@@ -124,15 +124,17 @@ def test_evaluation_leaves_the_network_as_it_was():
     assert all(torch.equal(before[name], value) for name, value in engine.model.state_dict().items())
 
 
-def test_gradient_flow_is_recorded_at_the_last_step_of_an_epoch():
+def test_gradient_flow_is_measured_at_initialisation_and_after_every_due_epoch():
     engine = engine_for(epochs=2, gradflow_every=2)
-    first, second = records_of(engine)
+    initial, first, second = (event for event in engine.run() if not isinstance(event, StepEvent))
+    assert isinstance(initial, InitialRecord)
+    assert {(row.epoch, row.update_to_weight_ratio) for row in initial.gradflow} == {(0, None)}
     assert first.gradflow == []
+    assert {row.epoch for row in second.gradflow} == {2}
     layers = weighted_layers(engine.model)
     assert [row.layer for row in second.gradflow] == [layer.name for layer in layers]
     for row, layer in zip(second.gradflow, layers, strict=True):
         weight = layer.module.weight
-        assert row.grad_norm == pytest.approx(weight.grad.norm().item(), rel=1e-6)
         assert row.weight_norm == pytest.approx(weight.detach().norm().item(), rel=1e-6)
         moved = engine.config.lr * engine.optimizer.state[weight]["momentum_buffer"].norm().item()
         assert row.update_to_weight_ratio == pytest.approx(moved / weight.detach().norm().item(), rel=1e-5)
@@ -140,12 +142,27 @@ def test_gradient_flow_is_recorded_at_the_last_step_of_an_epoch():
 
 def test_the_update_to_weight_ratio_is_the_relative_distance_that_a_step_moved_the_weights():
     # the learning rate drops right after the step
-    engine = engine_for(epochs=1, gradflow_every=1, limit_train=128, milestones=(1,))
+    engine = engine_for(epochs=1, gradflow_every=1, limit_train=128, milestones=(1,), warmup_steps=0)
     before = engine.model.conv1.weight.detach().clone()
     (record,) = records_of(engine)
     moved = (engine.model.conv1.weight.detach() - before).norm() / engine.model.conv1.weight.detach().norm()
     assert record.gradflow[0].update_to_weight_ratio == pytest.approx(moved.item(), rel=1e-4)
     assert record.metrics.lr == engine.config.lr
+
+
+def test_measuring_gradient_flow_does_not_change_the_training():
+    measured, plain = (records_of(engine_for(epochs=2, gradflow_every=every)) for every in (1, 0))
+    assert [row.metrics.train_loss for row in measured] == [row.metrics.train_loss for row in plain]
+    assert [row.metrics.test_loss for row in measured] == [row.metrics.test_loss for row in plain]
+
+
+def test_the_clean_error_is_measured_on_a_fixed_subset_before_the_last_epoch_and_on_all_images_after_it():
+    engines = [engine_for(clean_train_every=1, clean_train_images=50, seed=seed) for seed in (0, 1)]
+    assert torch.equal(engines[0].clean_images.pixels, engines[1].clean_images.pixels)
+    assert torch.bincount(engines[0].clean_images.labels).tolist() == [5] * 10
+    first, last = records_of(engines[0])
+    assert (first.metrics.train_clean_images, last.metrics.train_clean_images) == (50, 300)
+    assert engine_for(clean_train_images=1000).clean_images is not None
 
 
 def test_the_first_step_whose_loss_is_not_finite_is_kept():

@@ -1,21 +1,17 @@
-"""Gradient norms are those of autograd, for the requested network, which stays unchanged."""
+"""Gradient flow is what autograd gives, on the same batches for every run, and its two parts add up."""
 
-import functools
+import itertools
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 
-from resnet_cli.analysis.gradients import gradient_trend
 from resnet_cli.data import load_source, prepare
 from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
 from resnet_cli.errors import ConfigError
-from resnet_cli.measure import fresh_subjects, measure
 from resnet_cli.model import build_model, weighted_layers
 from resnet_cli.optim import build_optimizer
-from resnet_cli.probes.gradflow import gradflow_rows, measure_gradflow, step_norms
+from resnet_cli.probes.gradflow import batch_gradients, identity_residuals, measure_gradflow, update_norms
 from resnet_cli.recipes import make_config
 
 CPU = torch.device("cpu")
@@ -28,59 +24,131 @@ def data():
     return DeviceImages.on(CPU, digits.train), Normalizer.for_dataset(digits, "channel", CPU)
 
 
-def test_norms_over_one_batch_are_those_of_its_gradient(data):
+@pytest.fixture(scope="module")
+def batch(data):
+    """Normalised images and labels of 20 digits."""
     images, normalizer = data
-    frame = measure_gradflow(build_model("resnet", 8), images, normalizer, num_batches=1, batch_size=200)
+    return normalizer(images.pixels[:20]), images.labels[:20]
+
+
+def test_weight_gradients_over_one_batch_are_those_of_the_backward_pass(data):
+    images, normalizer = data
+    rows = measure_gradflow(build_model("resnet", 8), *data, lr=0.1, num_batches=1, batch_size=200)
     model = build_model("resnet", 8).train()
     F.cross_entropy(model(normalizer(images.pixels)), images.labels).backward()
-    layers = weighted_layers(model)
-    # the batch has all images, in another order
-    assert frame["grad_norm"].tolist() == pytest.approx([x.module.weight.grad.norm().item() for x in layers], rel=1e-3)
-    assert frame["weight_norm"].tolist() == pytest.approx([x.module.weight.norm().item() for x in layers])
-    assert frame["grad_norm_std"].isna().all()
-    assert frame["layer"].tolist() == [layer.name for layer in layers]
+    for row, layer in zip(rows, weighted_layers(model), strict=True):
+        norm, weight_norm = layer.module.weight.grad.norm().item(), layer.module.weight.norm().item()
+        assert row.layer == layer.name
+        assert row.grad_norm == pytest.approx(norm, rel=1e-3)  # the batch has the images in another order
+        assert row.weight_norm == pytest.approx(weight_norm)
+        assert row.scale_free_grad_norm == pytest.approx(norm * weight_norm, rel=1e-3)
+        assert row.effective_step == pytest.approx(0.1 / weight_norm**2)
 
 
-def test_norms_over_several_batches_have_a_standard_deviation_and_leave_the_network_unchanged(data):
-    model = build_model("plain", 8)
+def test_norms_over_several_batches_are_means_and_leave_the_network_unchanged(data):
+    images, normalizer = data
+    model = build_model("resnet", 8).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    frame = measure_gradflow(model, *data, num_batches=4, batch_size=50)
-    singles = [
-        measure_gradflow(model, DeviceImages(data[0].pixels[chosen], data[0].labels[chosen]), data[1], num_batches=1,
-                         batch_size=50)["grad_norm"]
-        for chosen in draw_epoch(200, "none", seed=0, epoch=0, device=CPU).order.view(4, 50)
-    ]  # fmt: skip
-    norms = np.array(singles)
-    np.testing.assert_allclose(frame["grad_norm"], norms.mean(axis=0), rtol=1e-2)
-    np.testing.assert_allclose(frame["grad_norm_std"], norms.std(axis=0, ddof=1), rtol=0.05)
+    rows = measure_gradflow(model, *data, lr=0.1, num_batches=4, batch_size=50)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert model.conv1.weight.grad is None
+    assert not model.training
+    norms, inputs, shares = [], [], []
+    model.train()
+    for chosen in draw_epoch(200, "none", seed=0, epoch=0, device=CPU).order.view(4, 50):
+        gradients = batch_gradients(model, normalizer(images.pixels[chosen]), images.labels[chosen])
+        block = gradients.blocks[1]
+        norms.append(gradients.weights[0].norm().item())
+        inputs.append(block.total.norm().item())
+        shares.append(((block.total * block.skip).sum() / block.total.square().sum()).item())
+    assert rows[0].grad_norm == pytest.approx(sum(norms) / 4, rel=1e-5)
+    assert rows[3].input_grad_norm == pytest.approx(sum(inputs) / 4, rel=1e-5)
+    assert rows[3].skip_share == pytest.approx(sum(shares) / 4, rel=1e-4)
 
 
-def test_the_seed_decides_which_images_gradient_norms_are_measured_on(data):
+def test_the_batches_do_not_depend_on_the_seed_of_the_run(data):
+    # the seed of a run decides its weights, so two measurements of one network must agree
+    first, again = (measure_gradflow(build_model("plain", 8), *data, lr=0.1, num_batches=1) for _ in range(2))
+    assert first == again
+
+
+def test_rescaling_weights_before_batch_normalisation_changes_the_raw_norm_but_not_the_scale_free_one(data):
     model = build_model("plain", 8)
-    first, again, other = (
-        measure_gradflow(model, *data, num_batches=1, batch_size=50, seed=seed)["grad_norm"] for seed in (0, 0, 1)
-    )
-    assert first.equals(again)
-    assert not np.isclose(first, other, rtol=1e-3).any()
+    (before,) = (row for row in measure_gradflow(model, *data, lr=0.1, num_batches=1) if row.layer == "layer2.0.conv1")
+    with torch.no_grad():
+        model.layer2[0].conv1.weight *= 10
+    (after,) = (row for row in measure_gradflow(model, *data, lr=0.1, num_batches=1) if row.layer == "layer2.0.conv1")
+    assert after.grad_norm == pytest.approx(before.grad_norm / 10, rel=1e-3)
+    assert after.effective_step == pytest.approx(before.effective_step / 100)
+    assert after.scale_free_grad_norm == pytest.approx(before.scale_free_grad_norm, rel=1e-3)
 
 
-def test_a_layer_whose_weights_are_zero_has_no_update_to_weight_ratio(data):
-    model = build_model("plain", 8)
-    (row, *_) = gradflow_rows(model, torch.tensor([[1.0, 0.0, 0.1]] * 8), epoch=1)
-    assert row.update_to_weight_ratio is None
+@pytest.mark.parametrize(("arch", "shortcut"), [("plain", None), ("resnet", "A"), ("resnet", "B")])
+def test_block_gradients_are_those_of_autograd_and_their_parts_are_exact(batch, arch, shortcut):
+    model = build_model(arch, 14, shortcut).double().train()
+    images, labels = batch[0].double(), batch[1]
+    gradients = batch_gradients(model, images, labels)
+    captured = []
+    for block in model.blocks():
+        block.register_forward_pre_hook(lambda _, inputs: (inputs[0].retain_grad(), captured.append(inputs[0]))[0])
+    F.cross_entropy(model(images), labels).backward()
+    for block, gradient, x in zip(model.blocks(), gradients.blocks, captured, strict=True):
+        torch.testing.assert_close(gradient.total, x.grad)
+        if arch == "plain":
+            assert gradient.skip is None
+            assert gradient.branch is gradient.total
+        else:  # the shortcut and the branch, each alone, with the ReLU's mask by hand
+            detached = x.detach().requires_grad_()
+            branch, skip = block.branch(detached), block.skip(detached)
+            masked = gradient.output * (branch + skip > 0)
+            (of_skip,) = torch.autograd.grad(skip, detached, masked, retain_graph=True)
+            (of_branch,) = torch.autograd.grad(branch, detached, masked)
+            torch.testing.assert_close(gradient.skip, of_skip)
+            torch.testing.assert_close(gradient.branch, of_branch)
+    assert max(identity_residuals(model, images, labels)) < 1e-10
 
 
-def test_too_few_images_for_the_batches_are_an_error_that_names_the_number_of_batches_that_fit(data):
-    with pytest.raises(ConfigError, match=r"200 images.*--batches 2"):
-        measure_gradflow(build_model("plain", 8), *data, num_batches=3, batch_size=100)
+def test_the_identity_fails_for_gradients_of_other_weights(batch, monkeypatch):
+    model = build_model("resnet", 8)
+    gradients = batch_gradients(build_model("resnet", 8, seed=1).double().train(), batch[0].double(), batch[1])
+    monkeypatch.setattr("resnet_cli.probes.gradflow.batch_gradients", lambda *_: gradients)
+    assert min(identity_residuals(model, *batch)) > 1e-3
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_the_recorded_update_is_the_distance_that_a_step_moves_the_weights(data, momentum):
+def test_shares_of_a_residual_block_worked_out_by_hand(batch):
+    # with a branch whose last scale is 0, F(x) = 0: all of the gradient comes through the shortcut
+    model = build_model("resnet", 8)
+    with torch.no_grad():
+        model.layer1[0].bn2.weight.zero_()
+    images, labels = batch
+    for block in batch_gradients(model.train(), images, labels).blocks[:1]:
+        assert torch.equal(block.skip, block.total)
+        assert block.branch.abs().max() == 0
+        # x is not negative, so the ReLU after the addition passes all of x > 0
+        assert torch.equal(block.total != 0, (block.output != 0) & (block.skip != 0))
+
+
+def test_only_first_convolutions_of_blocks_have_block_measures_and_only_residual_blocks_have_shares(data):
+    for arch in ("plain", "resnet"):
+        rows = measure_gradflow(build_model(arch, 14), *data, lr=0.1, num_batches=1)
+        assert [row.layer for row in rows if row.input_grad_norm is not None] == [
+            f"layer{stage}.{index}.conv1" for stage in (1, 2, 3) for index in (0, 1)
+        ]
+        shares = [row.skip_share + row.branch_share for row in rows if row.skip_share is not None]
+        assert shares == ([] if arch == "plain" else [1.0] * 6)
+        blocks = [row for row in rows if row.growth is not None]
+        for block, following in itertools.pairwise(blocks):
+            assert block.growth == pytest.approx(block.input_grad_norm / following.input_grad_norm)
+
+
+def test_too_few_images_for_the_batches_are_an_error(data):
+    with pytest.raises(ConfigError, match=r"--batches 3 of 100 images need more than the 200 images available"):
+        measure_gradflow(build_model("plain", 8), *data, lr=0.1, num_batches=3, batch_size=100)
+
+
+def test_the_update_norm_is_the_distance_that_a_step_moves_the_weights(data):
     images, normalizer = data
-    config = make_config("demo", arch="resnet", depth=8, momentum=momentum, weight_decay=0.02)
+    config = make_config("demo", arch="resnet", depth=8, momentum=0.9, weight_decay=0.02)
     model = build_model("resnet", 8)
     optimizer = build_optimizer(model, config, CPU)
     for _ in range(2):
@@ -88,33 +156,10 @@ def test_the_recorded_update_is_the_distance_that_a_step_moves_the_weights(data,
         optimizer.zero_grad()
         F.cross_entropy(model(normalizer(images.pixels)), images.labels).backward()
         optimizer.step()
-    rows = gradflow_rows(model, step_norms(model, optimizer, config.lr), epoch=3)
-    for row, layer, old in zip(rows, weighted_layers(model), before, strict=True):
-        moved = (layer.module.weight - old).norm() / layer.module.weight.norm()
-        assert row.update_to_weight_ratio == pytest.approx(moved.item(), rel=1e-3)
-        assert (row.epoch, row.layer, row.stage) == (3, layer.name, layer.stage)
-
-
-def test_at_initialisation_gradients_explode_towards_the_input_in_a_plain_network_but_not_in_a_residual_one():
-    # Yang et al. 2019 (arXiv 1902.08129): BN without skips explodes the gradient with depth
-    subjects = fresh_subjects(depth=56)
-    frame = measure(subjects, functools.partial(measure_gradflow, num_batches=1), device="cpu")
-    plain, residual = (gradient_trend(frame[frame["network"] == name]) for name in ("plain-56", "resnet-56"))
-    assert plain.early_late_ratio > 30
-    assert residual.early_late_ratio < 5
-    assert plain.log10_slope_per_layer < 4 * residual.log10_slope_per_layer < 0
-
-
-def test_the_trend_of_a_geometric_profile_is_its_ratio_and_slope():
-    index = np.arange(1, 57)
-    stage = np.r_[0, np.repeat([1, 2, 3], 18), 4]
-    frame = pd.DataFrame({"layer_index": index, "stage": stage, "grad_norm": 10.0 ** (-0.05 * index)})
-    frame.loc[0, "grad_norm"] = frame.loc[55, "grad_norm"] = 1e9  # other shapes, which do not count
-    trend = gradient_trend(frame)
-    assert trend.log10_slope_per_layer == pytest.approx(-0.05)
-    assert trend.early_late_ratio == pytest.approx(10 ** (0.05 * 36))
-
-
-def test_a_gradient_of_exactly_zero_has_no_trend():
-    frame = pd.DataFrame({"layer_index": [2, 3, 4], "stage": [1, 2, 3], "grad_norm": [1.0, 0.0, 1.0]})
-    assert all(np.isnan(gradient_trend(frame)))
+    norms = update_norms(model, optimizer, config.lr)
+    moved = [
+        (layer.module.weight - old).norm().item() for layer, old in zip(weighted_layers(model), before, strict=True)
+    ]
+    assert norms == pytest.approx(moved, rel=1e-3)
+    row = measure_gradflow(model, *data, lr=config.lr, num_batches=1, update_norms=norms)[2]
+    assert row.update_to_weight_ratio == pytest.approx(norms[2] / row.weight_norm)

@@ -1,6 +1,7 @@
 """The run directory: files are read back as they were written; status, lock, truncation and clearing."""
 
 import datetime
+import hashlib
 import json
 import os
 import threading
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from msgspec.structs import asdict, replace
 
-from resnet_cli.errors import UsageError
+from resnet_cli.errors import RunFileError, UsageError
 from resnet_cli.rundir import (
     METRICS_COLUMNS,
     SCHEMA_VERSION,
@@ -218,42 +219,69 @@ class TestLock:
             assert (tmp_path / "a" / "b").is_dir()
 
 
-class TestTruncation:
-    def test_truncating_a_run_drops_later_epochs_from_both_csv_files(self, run):
-        run.truncate_to_epoch(1)
-        assert run.read_metrics()["epoch"].tolist() == [1]
-        assert sorted(set(run.read_gradflow()["epoch"])) == [0, 1]
+class TestRestoringTables:
+    def test_restoring_the_tables_of_a_checkpoint_removes_what_was_written_after_it(self, run):
+        states, before = run.table_states(), [run.metrics_path.read_bytes(), run.gradflow_path.read_bytes()]
+        run.append_metrics(run.read_epochs()[-1])
+        run.append_gradflow([])
+        run.gradflow_path.write_bytes(before[1] + b"4,1,conv")
+        run.restore_tables(states)
+        assert [run.metrics_path.read_bytes(), run.gradflow_path.read_bytes()] == before
 
-    def test_an_epoch_repeated_after_a_crash_is_recorded_once(self, run):
-        before = run.read_epochs()
-        run.append_metrics(before[-1])
-        run.truncate_to_epoch(2)
-        run.append_metrics(before[-1])
-        assert run.read_epochs() == before
+    def test_restoring_the_tables_of_a_run_without_a_checkpoint_removes_all_rows(self, run):
+        run.gradflow_path.unlink()
+        run.restore_tables(None)
+        assert run.read_metrics().empty
+        assert run.read_gradflow().empty
+
+    def test_restoring_does_not_rewrite_tables_that_end_where_the_checkpoint_does(self, run, monkeypatch):
+        states = run.table_states()
+        monkeypatch.setattr("resnet_cli.rundir.directory.write_atomic", lambda path, _: pytest.fail(str(path)))
+        run.restore_tables(states)
 
     @pytest.mark.parametrize(
-        "torn", [b"3", b"3,", b"3,1173,0.1,0.2", b"\xff\xfe", b"4,1564,0.1\r", b"9" * 5000 + b",1\n"]
-    )
-    def test_truncating_a_run_drops_a_torn_last_line(self, run, torn):
-        run.truncate_to_epoch(2)
-        before = run.metrics_path.read_bytes()
-        run.metrics_path.write_bytes(before + torn)
-        run.truncate_to_epoch(3)
-        assert run.metrics_path.read_bytes() == before
+        "change", [lambda data: b"", lambda data: data[:-1], lambda data: data.replace(b"\n2,782,", b"\n2,783,")],
+        ids=["empty", "cut", "changed step"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("name", ["metrics_path", "gradflow_path"])
+    def test_a_table_that_does_not_begin_as_it_did_at_the_checkpoint_is_refused(self, run, name, change):
+        states, path = run.table_states(), getattr(run, name)
+        changed = change(path.read_bytes())
+        if changed == path.read_bytes():
+            pytest.skip("gradflow.csv has no steps")
+        path.write_bytes(changed)
+        with pytest.raises(RunFileError, match=f"{path} was changed since the checkpoint was saved"):
+            run.restore_tables(states)
+        assert path.read_bytes() == changed
 
-    def test_truncating_a_run_does_not_rewrite_csv_files_without_later_rows(self, run, monkeypatch):
-        written = []
-        monkeypatch.setattr("resnet_cli.rundir.directory.write_atomic", lambda path, _: written.append(path))
-        run.truncate_to_epoch(3)
-        assert written == []
-
-    @pytest.mark.parametrize("content", [None, b"", b"epoch,st"])
-    def test_truncating_a_run_restores_a_lost_header(self, run, content):
+    def test_a_table_that_is_missing_although_there_is_a_checkpoint_is_refused(self, run):
+        states = run.table_states()
         run.metrics_path.unlink()
-        if content is not None:
-            run.metrics_path.write_bytes(content)
-        run.truncate_to_epoch(3)
-        assert run.read_metrics().empty
+        with pytest.raises(RunFileError, match=f"{run.metrics_path} is missing"):
+            run.restore_tables(states)
+
+
+class TestBinding:
+    @pytest.fixture
+    def bound(self, run):
+        """The run with the hashes of its files in its summary."""
+        run.write_summary(msgspec.structs.replace(run.read_summary(), files=run.hash_results()), "")
+        return run
+
+    def test_the_hashes_of_a_result_are_those_of_its_files(self, bound):
+        files = bound.read_summary().files
+        assert set(files) == {"metrics.csv", "gradflow.csv", "predictions.npz"}
+        assert files["metrics.csv"] == hashlib.sha256(bound.metrics_path.read_bytes()).hexdigest()
+
+    @pytest.mark.parametrize("name", ["metrics", "gradflow", "predictions"])
+    def test_a_file_of_another_run_is_refused(self, bound, make_run, tmp_path, name):
+        other = make_run(tmp_path / "other", arch="plain", depth=8, seed=1, limit_test=40, gradflow=True)
+        path = getattr(bound, f"{name}_path")
+        read = getattr(bound, f"read_{name}")
+        read(summary=bound.read_summary())
+        path.write_bytes(getattr(other, f"{name}_path").read_bytes() + b"\n" * (name == "gradflow"))
+        with pytest.raises(RunFileError, match=f"{path} is not the file that this run wrote"):
+            read(summary=bound.read_summary())
 
 
 class TestClearing:

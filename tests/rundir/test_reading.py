@@ -209,7 +209,8 @@ class TestTables:
             assert "does not have one row per epoch, in order" in refusal(run.read_metrics)
 
     def test_a_metrics_csv_that_ends_before_the_last_epoch_of_the_run_is_refused(self, run):
-        run.truncate_to_epoch(2)
+        *kept, _ = run.metrics_path.read_bytes().splitlines(keepends=True)
+        run.metrics_path.write_bytes(b"".join(kept))
         assert "does not end with epoch 3" in refusal(lambda: run.read_metrics(run.read_summary()))
 
     def test_gradient_norms_without_or_with_a_repeated_layer_or_after_the_last_epoch_are_refused(self, run):
