@@ -89,7 +89,8 @@ def train(
 
 def _command_line() -> list[str]:
     """The command line of this process, without the folder that the program is installed in."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    name = Path(sys.argv[0]).name
+    return ["resnet" if name == "__main__.py" else name, *sys.argv[1:]]
 
 
 @contextlib.contextmanager
