@@ -21,7 +21,10 @@ CPU = torch.device("cpu")
 
 
 def engine_for(**overrides):
-    values = {"arch": "resnet", "depth": 8, "limit_train": 300, "limit_test": 70, "epochs": 2, "device": "cpu"}
+    values = {
+        "arch": "resnet", "depth": 8, "limit_train": 300, "limit_test": 70, "epochs": 2, "device": "cpu", "lr": 0.03,
+        "warmup_steps": 0,
+    }  # fmt: skip
     config = make_config("demo", **{**values, **overrides})
     return Engine(config, open_data(config), decide(config))
 
