@@ -96,3 +96,50 @@ def _word(ratio: float) -> Verdict:
     if low <= ratio <= high:
         return "healthy"
     return "shrinking" if ratio < 1 else "growing"
+
+
+class NetworkFlow(NamedTuple):
+    """Gradient flow of one network over several seeds."""
+
+    label: str
+    seeds: tuple[int, ...]
+    stages: list[StageGrowth]
+    """Geometric means over the seeds."""
+    lowest_growth: list[float]
+    """Smallest growth per block of any seed, by stage."""
+    highest_growth: list[float]
+    verdict: GradientVerdict
+    """Of the geometric means."""
+    agreeing: int
+    """Number of seeds with the same verdict."""
+
+
+def flow_of_networks(frame: pd.DataFrame) -> list[NetworkFlow]:
+    """Summarise each network of a frame.
+
+    Args:
+        frame: rows of the probe `gradflow`; rows with the same label are seeds of one network.
+    """
+    flows = []
+    for label, rows in frame.groupby("label", sort=False):
+        by_seed = {int(str(seed)): stage_growth(of_seed) for seed, of_seed in rows.groupby("seed")}
+        of_stages = [list(stages) for stages in zip(*by_seed.values(), strict=True)]
+        means = [_mean_over_seeds(stages) for stages in of_stages]
+        verdict = judge(means)
+        flows.append(
+            NetworkFlow(
+                label=str(label), seeds=tuple(by_seed), stages=means,
+                lowest_growth=[min(stage.growth_per_block for stage in stages) for stages in of_stages],
+                highest_growth=[max(stage.growth_per_block for stage in stages) for stages in of_stages],
+                verdict=verdict,
+                agreeing=sum(judge(stages).verdict == verdict.verdict for stages in by_seed.values()),
+            )
+        )  # fmt: skip
+    return flows
+
+
+def _mean_over_seeds(stages: list[StageGrowth]) -> StageGrowth:
+    names = ("growth_per_block", "ratio", "weight_ratio")
+    with np.errstate(divide="ignore"):
+        means = {name: float(np.exp(np.mean(np.log([getattr(stage, name) for stage in stages])))) for name in names}
+    return stages[0]._replace(**means)

@@ -1,6 +1,5 @@
-"""`resnet gradflow`: gradient norm of every layer, networks side by side."""
+"""`resnet gradflow`: gradient at every layer and block, networks side by side, with a verdict."""
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,33 +8,44 @@ import typer
 from resnet_cli.analysis.figures import SUFFIXES
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
-from resnet_cli.errors import UsageError
+from resnet_cli.errors import CheckFailedError, UsageError
 from resnet_cli.util.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Group
+    from rich.table import Table
 
-HELP = """Measure the norm of the gradient at each layer, networks side by side.
+    from resnet_cli.analysis.gradients import NetworkFlow
+    from resnet_cli.measure import Subject
 
-Without arguments: plain-56 and resnet-56 at initialisation, on the embedded digits.
-With run directories: the networks of those runs, with initial, last or best weights.
+HELP = """Measure how the gradient changes from the last layer to the first, networks side by side.
+
+Without arguments: plain-56 and resnet-56 at initialisation, five seeds each, on the embedded digits.
+With run directories: the networks of those runs, with initial, last or best weights; seeds of one network are averaged.
+
+All measures are independent of the scale of the weights (docs/probes.md defines them). A verdict for each network
+says whether its gradient vanishes or explodes towards the input within a stage.
 
 Examples:
 
   resnet gradflow
 
-  resnet gradflow --depth 110 --plot gradflow.png
+  resnet gradflow --depth 110 --seeds 3 --plot gradflow.png
 
-  resnet gradflow --arch resnet --depth 20 --shortcut B --seed 1 --json
+  resnet gradflow --arch resnet --depth 20 --shortcut B --json
 
-  resnet gradflow runs/plain-56 runs/resnet-56 --which last
+  resnet gradflow runs/ --which last
+
+  resnet gradflow --depth 20 --check-identity
 """
 
 Which = Literal["init", "last", "best"]
 Format = Literal["table", "csv", "json"]
-_IDENTITY = ["label", "network", "which", "dataset", "seed"]
-_BAR_WIDTH = 14
+_IDENTITY = ["label", "network", "which", "dataset"]
+_BAR_WIDTH = 10
+# Rounding in float64 alone gives about 1e-15.
+MAX_IDENTITY_RESIDUAL = 1e-10
 
 
 @config_options(
@@ -43,24 +53,36 @@ _BAR_WIDTH = 14
     arch="Measure only this architecture (default: plain and resnet).",
     depth="Number of weighted layers, 6n+2 (default: 56).",
     shortcut="Shortcut of the residual network: A (zero-padding, the default) or B (1×1 projection).",
-    seed="Seed for the initial weights (default: 0).",
+    seed="First seed for the initial weights (default: 0).",
     dataset="Dataset to measure on (default: digits).",
 )
 def command(
     *,
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN", help="Run directories.", show_default=False)
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Run directories, folders of runs, or weight files.", show_default=False),
     ] = None,
     which: Annotated[
         Which | None, typer.Option(help="Weights of the runs to measure (default: last).", show_default=False)
     ] = None,
     given: dict[str, Any],
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Number of seeds for the initial weights (default: 5).", min=1, show_default=False),
+    ] = None,
     data_dir: DataDir = None,
-    batches: Annotated[int, typer.Option(help="Number of minibatches to average over.", min=1)] = 8,
+    batches: Annotated[int, typer.Option(help="Number of minibatches to average over.", min=1)] = 4,
     batch_size: Annotated[int, typer.Option(help="Number of images per minibatch.", min=2)] = 128,
+    identity: Annotated[
+        bool,
+        typer.Option(
+            "--check-identity",
+            help="Only check in float64 that the gradient at each block's input is the sum of its two parts.",
+        ),
+    ] = False,
     format_: Annotated[Format, typer.Option("--format", help="Output format.")] = "table",
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the norms into this .png, .svg or .pdf file.", show_default=False)
+        Path | None, typer.Option(help="Draw the gradients into this .png, .svg or .pdf file.", show_default=False)
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -68,22 +90,20 @@ def command(
     """See `HELP`."""
     output = Output(json=json or format_ == "json", quiet=quiet)
     device = given.pop("device", "auto")
-    if runs:
-        for name, value in given.items():
-            clash = f"--{name} {value} cannot be combined with run directories"
-            raise UsageError(f"{clash}, which record their own network and data", hint=f"omit --{name}")
-    elif which not in (None, "init"):
-        raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
     if plot and plot.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--plot {plot}: unsupported format", hint="use .png, .svg or .pdf")
-    from resnet_cli.measure import fresh_subjects, measure, run_subjects
+    subjects = _subjects(runs or [], which, seeds, given, output)
+    if identity:
+        _check_identity(subjects, data_dir, device, output)
+        return
+    from resnet_cli.measure import ProbeOptions, run_probe
 
-    subjects = run_subjects(runs, which or "last") if runs else fresh_subjects(**given)
-    from resnet_cli.probes.gradflow import measure_gradflow  # imports torch, so errors in the options come first
-
-    probe = functools.partial(measure_gradflow, num_batches=batches)
+    settings = (f"batches={batches}", f"batch_size={batch_size}")
+    # `which` of new networks is fixed, that of runs defaults to last
+    options = ProbeOptions(which=which, settings=settings, device=device, data_dir=data_dir)
     with output.progress() as progress:
-        frame = measure(subjects, probe, batch_size=batch_size, data_dir=data_dir, device=device, progress=progress)
+        result = run_probe("gradflow", subjects, options, progress=progress, note=output.note)
+    frame = result.frame
     if plot:
         from resnet_cli.analysis.figures.gradients import measured_gradients
         from resnet_cli.analysis.figures.style import save
@@ -93,55 +113,183 @@ def command(
     if format_ == "csv" and not json:
         output.raw(frame.assign(label=frame["label"].map(printable)).to_csv(index=False))
     else:
-        output.result(_document(frame), _table(frame))
+        from resnet_cli.analysis.gradients import flow_of_networks
+
+        flows = flow_of_networks(frame)
+        output.result(_document(frame, flows), None if output.json else _page(frame, flows))
 
 
-def _document(frame: "pd.DataFrame") -> dict[str, Any]:
-    from resnet_cli.analysis.gradients import gradient_trend
+def _subjects(
+    paths: list[Path], which: Which | None, seeds: int | None, given: dict[str, Any], output: Output
+) -> "list[Subject]":
+    from resnet_cli.measure import fresh_subjects, saved_subjects
 
-    return {
-        "networks": [
-            {
-                **rows[_IDENTITY].iloc[0].to_dict(),
-                **gradient_trend(rows)._asdict(),
-                "layers": rows.drop(columns=_IDENTITY).to_dict("records"),
-            }
-            for _, rows in frame.groupby("label", sort=False)
+    if not paths:
+        if which not in (None, "init"):
+            raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
+        first = given.pop("seed", 0)
+        return [
+            subject for seed in range(first, first + (seeds or 5)) for subject in fresh_subjects(**given, seed=seed)
         ]
-    }
+    if seeds is not None:
+        given = {"seeds": seeds, **given}
+    for name, value in given.items():
+        if name in ("seed", "seeds") or not any(path.is_file() for path in paths):
+            raise UsageError(
+                f"--{name} {value} cannot be combined with run directories, which record their own network and data",
+                hint=f"omit --{name}",
+            )
+    return _join_seeds(saved_subjects(paths, which or "last", warn=output.warn, **given))
 
 
-def _table(frame: "pd.DataFrame") -> "Group":
-    import numpy as np
-    from rich.bar import Bar
-    from rich.console import Group
-    from rich.table import Table
+def _join_seeds(subjects: "list[Subject]") -> "list[Subject]":
+    """Label runs that differ in their seed alone with the name of their network."""
+    import msgspec
+
+    kinds: dict[str, set[Any]] = {}
+    for subject in subjects:
+        kinds.setdefault(subject.config.network, set()).add(msgspec.structs.replace(subject.config, seed=0))
+    distinct = {(subject.config, subject.which) for subject in subjects}
+    if len(distinct) < len(subjects):  # two runs of one seed are not two samples
+        return subjects
+    return [
+        subject._replace(label=subject.config.network) if len(kinds[subject.config.network]) == 1 else subject
+        for subject in subjects
+    ]
+
+
+def _check_identity(subjects: "list[Subject]", data_dir: Path | None, device: str, output: Output) -> None:
     from rich.text import Text
 
-    from resnet_cli.analysis.gradients import gradient_trend
+    from resnet_cli.measure import check_identity
 
-    logs = np.log10(frame["grad_norm"].where(frame["grad_norm"] > 0)).replace(np.inf, np.nan)
-    shares = (logs - logs.min()) / (logs.max() - logs.min())
-    shortest = 1 / (8 * _BAR_WIDTH)  # an eighth of a character
-    frame = frame.assign(share=shares.clip(lower=shortest).fillna(0.0))
-    networks = [(printable(str(label)), rows) for label, rows in frame.groupby("label", sort=False)]
+    with output.progress() as progress:
+        residuals = check_identity(subjects, data_dir=data_dir, device=device, progress=progress)
+    lines = [f"{printable(label)}: largest relative residual over all blocks {value:.1e}" for label, value in
+             residuals.items()]  # fmt: skip
+    title = "∂L/∂x = Sᵀ(m ⊙ g) + J_Fᵀ(m ⊙ g) in float64"
+    documents = [{"label": label, "max_relative_residual": value} for label, value in residuals.items()]
+    output.result({"identity": documents, "limit": MAX_IDENTITY_RESIDUAL}, Text("\n".join([title, *lines])))
+    if max(residuals.values()) > MAX_IDENTITY_RESIDUAL:
+        raise CheckFailedError(f"the identity does not hold to {MAX_IDENTITY_RESIDUAL:g}")
+
+
+def _document(frame: "pd.DataFrame", flows: "list[NetworkFlow]") -> dict[str, Any]:
+    documents = []
+    for flow in flows:
+        rows = frame[frame["label"] == flow.label]
+        documents.append({
+            **rows[_IDENTITY].iloc[0].to_dict(),
+            "seeds": flow.seeds,
+            **flow.verdict._asdict(),
+            "seeds_with_this_verdict": flow.agreeing,
+            "stages": [
+                {**stage._asdict(), "lowest_growth_per_block": low, "highest_growth_per_block": high}
+                for stage, low, high in zip(flow.stages, flow.lowest_growth, flow.highest_growth, strict=True)
+            ],
+            "layers": rows.drop(columns=_IDENTITY).to_dict("records"),
+        })  # fmt: skip
+    return {"networks": documents}
+
+
+def _page(frame: "pd.DataFrame", flows: "list[NetworkFlow]") -> "Group":
+    from rich.console import Group
+    from rich.text import Text
+
     dataset, which = frame[["dataset", "which"]].iloc[0]
-    title = f"gradient norm ‖∂L/∂W‖, {which.replace('init', 'initial')} weights, {dataset} (bars: log scale)"
+    weights = {"init": "initial weights", "last": "last weights", "best": "best weights"}.get(which, "weight file")
+    num_seeds = max(len(flow.seeds) for flow in flows)
+    over = f"; geometric mean over {num_seeds} seeds" if num_seeds > 1 else ""
+    verdicts = [_verdict_line(flow) for flow in flows]
+    return Group(
+        Text(printable(f"gradient flow, {dataset}, {weights}{over}")),
+        Text("\nweights: ‖W‖·‖∂L/∂W‖ of each layer (bars: log scale)"), _layer_table(frame),
+        Text("\nblocks: ‖∂L/∂x‖ at the input; growth: ÷ at the output; skip: share of the gradient through the shortcut"),
+        _block_table(frame),
+        Text("\nstages: growth per block towards the input, where the shape does not change"), _stage_table(flows),
+        Text("\n" + "\n".join(verdicts)),
+    )  # fmt: skip
+
+
+def _verdict_line(flow: "NetworkFlow") -> str:
+    seeds = f" ({flow.agreeing} of {len(flow.seeds)} seeds)" if len(flow.seeds) > 1 else ""
+    return f"{printable(flow.label)}: {flow.verdict}{seeds}"
+
+
+def _means(frame: "pd.DataFrame", column: str) -> "pd.DataFrame":
+    """Geometric mean over seeds of one column: one row per layer, in forward order, and one column per network."""
+    import numpy as np
+
+    logs = np.log(frame[column].where(frame[column] > 0).replace(np.inf, np.nan))
+    means = frame.assign(log=logs).pivot_table(
+        index=["layer_index", "layer"], columns="label", values="log", sort=False
+    )
+    labels = [label for label in frame["label"].unique() if label in means.columns]
+    return np.exp(means.sort_index()[labels]).droplevel("layer_index")
+
+
+def _layer_table(frame: "pd.DataFrame") -> "Table":
+    import numpy as np
+    from rich.bar import Bar
+    from rich.table import Table
+
+    means = _means(frame, "scale_free_grad_norm")
+    logs = np.log10(means)
+    low, high = logs.min().min(), logs.max().max()
+    shortest = 1 / (8 * _BAR_WIDTH)  # an eighth of a character
     table = Table(box=None, pad_edge=False)
     table.add_column("layer", no_wrap=True)
-    cells = []  # by layer, for each network
-    for label, rows in networks:
-        table.add_column(label, justify="right", no_wrap=True)
+    for label in means.columns:
+        table.add_column(printable(str(label)), justify="right", no_wrap=True)
         table.add_column("", width=_BAR_WIDTH, no_wrap=True)
-        values = zip(rows["layer"], rows["grad_norm"], rows["share"], strict=True)
-        cells.append({layer: (f"{norm:.2e}", Bar(1, 0, share, color="cyan")) for layer, norm, share in values})
-    for layer in max(cells, key=len):  # the deepest network has all layers of the others
-        table.add_row(layer, *(cell for of_network in cells for cell in of_network.get(layer, ("", ""))))
-    lines = []
-    for label, rows in networks:
-        trend = gradient_trend(rows)
-        lines.append(
-            f"{label}: stage 1 / stage 3 ratio {trend.early_late_ratio:.3g}, "
-            f"slope {trend.log10_slope_per_layer:+.4f} decades per layer towards the output"
-        )
-    return Group(Text(printable(title)), table, Text("\n".join(lines)))
+    for layer, values in means.iterrows():
+        cells: list[Any] = []
+        for value in values:
+            share = max((np.log10(value) - low) / (high - low), shortest) if high > low else 1.0
+            cells += ["", ""] if np.isnan(value) else [f"{value:.2e}", Bar(1, 0, share, color="cyan")]
+        table.add_row(str(layer), *cells)
+    return table
+
+
+def _block_table(frame: "pd.DataFrame") -> "Table":
+    from rich.table import Table
+
+    blocks = frame[frame["input_grad_norm"].notna()]
+    norms, growth = _means(blocks, "input_grad_norm"), _means(blocks, "growth")
+    shares = blocks.groupby(["label", "layer"], sort=False)[["skip_share", "skip_branch_cosine"]].mean()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("block", no_wrap=True)
+    residual = {label for label in norms.columns if shares.loc[label]["skip_share"].notna().any()}
+    for label in norms.columns:
+        for header in (printable(str(label)), "growth", *(("skip", "cosine") if label in residual else ())):
+            table.add_column(header, justify="right", no_wrap=True)
+    for layer in norms.index:
+        cells = [str(layer).removesuffix(".conv1")]
+        for label in norms.columns:
+            cells += [_number(norms.at[layer, label], ".2e"), _number(growth.at[layer, label], ".2f")]
+            if label in residual:
+                share, cosine = shares.loc[(label, layer)] if (label, layer) in shares.index else (None, None)
+                cells += [_number(share, ".2f"), _number(cosine, "+.2f")]
+        table.add_row(*cells)
+    return table
+
+
+def _stage_table(flows: "list[NetworkFlow]") -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("network", no_wrap=True)
+    for header in ("stage", "growth per block", "range over seeds", "over the stage", "‖W‖·‖∂L/∂W‖ over the stage"):
+        table.add_column(header, justify="right")
+    for flow in flows:
+        for stage, low, high in zip(flow.stages, flow.lowest_growth, flow.highest_growth, strict=True):
+            seeds = f"{low:.3f} … {high:.3f}" if len(flow.seeds) > 1 else "—"
+            table.add_row(
+                printable(flow.label), str(stage.stage), _number(stage.growth_per_block, ".3f"), seeds,
+                _number(stage.ratio, ".3g"), _number(stage.weight_ratio, ".3g"),
+            )  # fmt: skip
+    return table
+
+
+def _number(value: Any, form: str) -> str:
+    return "—" if value is None or value != value else f"{value:{form}}"

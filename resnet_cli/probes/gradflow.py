@@ -7,6 +7,9 @@ layer and ‖∂L/∂x‖ per block. The gradient at a block's input x splits ex
     ∂L/∂x = Sᵀ(m ⊙ g) + J_Fᵀ(m ⊙ g),
 
 with g the gradient at the output relu(S x + F(x)) and m = 1 where the output is positive.
+
+The columns of the probe are those of gradflow.csv, after its epoch (`resnet_cli.rundir.records.GradflowRow`); the
+effective step is that of the first or the last step of the run, and empty for other weights.
 """
 
 import copy
@@ -16,11 +19,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from msgspec.structs import asdict
 from torch import Tensor
 
 from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
 from resnet_cli.errors import ConfigError
 from resnet_cli.model import Block, CifarNet, weighted_layers
+from resnet_cli.optim import lr_at, total_steps
+from resnet_cli.probes.base import Network, Probe, Row
 from resnet_cli.probes.blocks import BlockTensors, capture_blocks, frozen_statistics
 from resnet_cli.rundir.records import GradflowRow
 
@@ -94,7 +100,7 @@ def measure_gradflow(
     images: DeviceImages,
     normalizer: Normalizer,
     *,
-    lr: float,
+    lr: float | None,
     epoch: int = 0,
     update_norms: Sequence[float] | None = None,
     num_batches: int = NUM_BATCHES,
@@ -109,7 +115,7 @@ def measure_gradflow(
         model: on the device of `images`.
         images: training images, from which the batches are drawn without replacement.
         normalizer: turns bytes into network input.
-        lr: learning rate, for the effective step.
+        lr: learning rate, for the effective step (None: unknown).
         epoch: recorded in the rows.
         update_norms: L2 norm of the last update of each weighted layer (None: no update yet).
         num_batches: number of batches.
@@ -123,7 +129,7 @@ def measure_gradflow(
     """
     if num_batches * batch_size > len(images):
         raise ConfigError(
-            f"--batches {num_batches} of {batch_size} images need more than the {len(images)} images available",
+            f"{num_batches} batches of {batch_size} images need more than the {len(images)} images available",
             hint="use a smaller --batches or --batch-size",
         )
     was_training = model.training
@@ -145,7 +151,7 @@ def measure_gradflow(
             GradflowRow(
                 epoch=epoch, layer_index=layer.layer_index, layer=layer.name, stage=layer.stage, block=layer.block,
                 grad_norm=grad_norm, weight_norm=weight_norm, scale_free_grad_norm=weight_norm * grad_norm,
-                effective_step=_ratio(lr, weight_norm**2),
+                effective_step=None if lr is None else _ratio(lr, weight_norm**2),
                 update_to_weight_ratio=_ratio(update_norms[index], weight_norm) if update_norms else None,
                 **(_block_columns(*next(block_values)) if is_first_of_block else {}),
             )
@@ -218,3 +224,25 @@ def identity_residuals(model: CifarNet, images: Tensor, labels: Tensor) -> list[
             rest -= backpropagate(block.block, block.block.skip, block.input, at_sum)
         residuals.append((rest.norm() / gradient.total.norm()).item())
     return residuals
+
+
+def _measure(network: Network, unit: str) -> list[Row]:
+    config, settings = network.config, network.settings
+    steps = {"init": 0, "last": total_steps(config, len(network.train)) - 1}
+    step = steps.get(network.which)
+    rows = measure_gradflow(
+        network.model, network.train, network.normalizer,
+        lr=None if step is None else lr_at(step, config, len(network.train)),
+        num_batches=int(settings["batches"]), batch_size=int(settings["batch_size"]),
+    )  # fmt: skip
+    return [{name: value for name, value in asdict(row).items() if name not in _NOT_MEASURED} for row in rows]
+
+
+_NOT_MEASURED = ("epoch", "update_to_weight_ratio")
+
+PROBE = Probe(
+    reference="Arora, Li and Lyu 2018 (arXiv 1812.03981); Yang et al. 2019 (arXiv 1902.08129)",
+    units=lambda config, settings: ["gradients"],
+    measure=_measure,
+    settings={"batches": NUM_BATCHES, "batch_size": BATCH_SIZE},
+)

@@ -8,6 +8,7 @@ from resnet_cli.probes.base import Probe
 ALL = "all"
 
 TITLES = {
+    "gradflow": "gradient at every layer and block, and its parts through shortcut and branch",
     "bn": "clean training and test error with batch-norm statistics re-estimated over the training set",
     "responses": "standard deviation of layer responses; size of each branch relative to its shortcut",
     "branch-scale": "loss and error when all residual branches are scaled by a factor",
