@@ -1,5 +1,6 @@
 """`resnet gradflow`: gradient at every layer and block, networks side by side, with a verdict."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -128,9 +129,8 @@ def _subjects(
         if which not in (None, "init"):
             raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
         first = given.pop("seed", 0)
-        return [
-            subject for seed in range(first, first + (seeds or 5)) for subject in fresh_subjects(**given, seed=seed)
-        ]
+        by_seed = [fresh_subjects(**given, seed=seed) for seed in range(first, first + (seeds or 5))]
+        return [subject for of_seed in by_seed for subject in of_seed]
     if seeds is not None:
         given = {"seeds": seeds, **given}
     for name, value in given.items():
@@ -175,21 +175,23 @@ def _check_identity(subjects: "list[Subject]", data_dir: Path | None, device: st
 
 
 def _document(frame: "pd.DataFrame", flows: "list[NetworkFlow]") -> dict[str, Any]:
-    documents = []
-    for flow in flows:
-        rows = frame[frame["label"] == flow.label]
-        documents.append({
-            **rows[_IDENTITY].iloc[0].to_dict(),
-            "seeds": flow.seeds,
-            **flow.verdict._asdict(),
-            "seeds_with_this_verdict": flow.agreeing,
-            "stages": [
-                {**stage._asdict(), "lowest_growth_per_block": low, "highest_growth_per_block": high}
-                for stage, low, high in zip(flow.stages, flow.lowest_growth, flow.highest_growth, strict=True)
-            ],
-            "layers": rows.drop(columns=_IDENTITY).to_dict("records"),
-        })  # fmt: skip
-    return {"networks": documents}
+    return {"networks": [_network(frame[frame["label"] == flow.label], flow) for flow in flows]}
+
+
+def _network(rows: "pd.DataFrame", flow: "NetworkFlow") -> dict[str, Any]:
+    ranges = zip(flow.stages, flow.lowest_growth, flow.highest_growth, strict=True)
+    identity: dict[str, Any] = rows[_IDENTITY].iloc[0].to_dict()
+    return {
+        **identity,
+        "seeds": flow.seeds,
+        **flow.verdict._asdict(),
+        "seeds_with_this_verdict": flow.agreeing,
+        "stages": [
+            {**stage._asdict(), "lowest_growth_per_block": low, "highest_growth_per_block": high}
+            for stage, low, high in ranges
+        ],
+        "layers": rows.drop(columns=_IDENTITY).to_dict("records"),
+    }
 
 
 def _page(frame: "pd.DataFrame", flows: "list[NetworkFlow]") -> "Group":
@@ -204,7 +206,7 @@ def _page(frame: "pd.DataFrame", flows: "list[NetworkFlow]") -> "Group":
     return Group(
         Text(printable(f"gradient flow, {dataset}, {weights}{over}")),
         Text("\nweights: ‖W‖·‖∂L/∂W‖ of each layer (bars: log scale)"), _layer_table(frame),
-        Text("\nblocks: ‖∂L/∂x‖ at the input; growth: ÷ at the output; skip: share of the gradient through the shortcut"),
+        Text("\nblocks: ‖∂L/∂x‖ at the input; growth: ÷ at the output; skip: share through the shortcut"),
         _block_table(frame),
         Text("\nstages: growth per block towards the input, where the shape does not change"), _stage_table(flows),
         Text("\n" + "\n".join(verdicts)),
@@ -225,7 +227,7 @@ def _means(frame: "pd.DataFrame", column: str) -> "pd.DataFrame":
         index=["layer_index", "layer"], columns="label", values="log", sort=False
     )
     labels = [label for label in frame["label"].unique() if label in means.columns]
-    return np.exp(means.sort_index()[labels]).droplevel("layer_index")
+    return means.sort_index()[labels].apply(np.exp).droplevel("layer_index")
 
 
 def _layer_table(frame: "pd.DataFrame") -> "Table":
@@ -292,4 +294,4 @@ def _stage_table(flows: "list[NetworkFlow]") -> "Table":
 
 
 def _number(value: Any, form: str) -> str:
-    return "—" if value is None or value != value else f"{value:{form}}"
+    return "—" if value is None or math.isnan(value) else f"{value:{form}}"

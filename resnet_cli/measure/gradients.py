@@ -28,7 +28,8 @@ def check_identity(
     """
     from resnet_cli.probes.gradflow import identity_residuals
 
-    opener, residuals = Opener(data_dir, device, progress), {}
+    opener = Opener(data_dir, device, progress)
+    residuals: dict[str, float] = {}
     for number, subject in enumerate(subjects):
         progress("checking the identity", number, len(subjects), "networks")
         network = opener.network(subject, images=None, batch_size=_NUM_IMAGES, seed=0, settings={})
