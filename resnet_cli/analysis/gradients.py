@@ -139,7 +139,6 @@ def flow_of_networks(frame: pd.DataFrame) -> list[NetworkFlow]:
 
 
 def _mean_over_seeds(stages: list[StageGrowth]) -> StageGrowth:
-    names = ("growth_per_block", "ratio", "weight_ratio")
     with np.errstate(divide="ignore"):
-        means = {name: float(np.exp(np.mean(np.log([getattr(stage, name) for stage in stages])))) for name in names}
-    return stages[0]._replace(**means)
+        logs = np.log([(stage.growth_per_block, stage.ratio, stage.weight_ratio) for stage in stages])
+    return StageGrowth(stages[0].stage, stages[0].blocks, *np.exp(logs.mean(axis=0)).tolist())

@@ -180,9 +180,8 @@ def _document(frame: "pd.DataFrame", flows: "list[NetworkFlow]") -> dict[str, An
 
 def _network(rows: "pd.DataFrame", flow: "NetworkFlow") -> dict[str, Any]:
     ranges = zip(flow.stages, flow.lowest_growth, flow.highest_growth, strict=True)
-    identity: dict[str, Any] = rows[_IDENTITY].iloc[0].to_dict()
     return {
-        **identity,
+        **{name: rows[name].iloc[0] for name in _IDENTITY},
         "seeds": flow.seeds,
         **flow.verdict._asdict(),
         "seeds_with_this_verdict": flow.agreeing,
