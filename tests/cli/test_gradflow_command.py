@@ -65,22 +65,8 @@ def test_check_identity_fails_if_the_parts_do_not_add_up(capsys, monkeypatch):
 
 def test_gradflow_of_a_folder_averages_the_seeds_of_a_network_and_stores_each_run(tmp_path, capsys):
     for seed in (0, 1):
-        train = [
-            "train",
-            "--recipe",
-            "demo",
-            "--arch",
-            "resnet",
-            "--depth",
-            "8",
-            "--device",
-            "cpu",
-            "--epochs",
-            "1",
-            "--gradflow-every",
-            "1",
-        ]
-        train += ["--limit-train", "60", "--limit-test", "20", "--batch-size", "30"]
+        train = ["train", "--recipe", "demo", "--arch", "resnet", "--depth", "8", "--device", "cpu", "--epochs", "1"]
+        train += ["--gradflow-every", "1", "--limit-train", "60", "--limit-test", "20", "--batch-size", "30"]
         assert resnet([*train, "--seed", str(seed), "--out", str(tmp_path / f"run{seed}")]) == 0
     capsys.readouterr()
     options = ["--batches", "1", "--batch-size", "60", "--device", "cpu", "--json"]

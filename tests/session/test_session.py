@@ -274,12 +274,41 @@ def test_the_summary_of_a_resumed_run_covers_the_epochs_before(tmp_path):
     assert result.summary.peak_memory_bytes == max(row.peak_memory_bytes for row in rows)
 
 
-def test_a_run_whose_metrics_lost_an_epoch_is_not_resumed(tmp_path):
-    config = config_for()
+@pytest.mark.parametrize("change", ["missing", "cut", "edited"])
+def test_a_run_whose_metrics_are_not_those_of_its_checkpoint_is_not_resumed(tmp_path, change):
+    config, path = config_for(), tmp_path / "run" / "metrics.csv"
     stop(config, tmp_path / "run", 9)
-    RunDir(tmp_path / "run").metrics_path.unlink()
-    with pytest.raises(RunFileError, match=r"metrics\.csv lacks some of the \d epochs before the checkpoint"):
+    rows = path.read_bytes().splitlines(keepends=True)
+    changes = {"missing": None, "cut": rows[:1], "edited": [rows[0], rows[1].replace(b"1,3,", b"1,4,")]}
+    if changes[change] is None:
+        path.unlink()
+    else:
+        path.write_bytes(b"".join(changes[change]))
+    reason = "is missing" if change == "missing" else "was changed since the checkpoint was saved"
+    with pytest.raises(RunFileError, match=rf"metrics\.csv {reason}"):
         train(config, tmp_path / "run")
+
+
+def test_results_deleted_between_the_last_checkpoint_and_the_summary_are_written_again(tmp_path, straight):
+    config, out = config_for(), RunDir(tmp_path / "run")
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(config, out.path, reporter=reporting(epoch=lambda metrics: metrics.epoch == 3 and power_cut()))
+    out.predictions_path.unlink()
+    out.last_weights_path.unlink()
+    assert_same_numbers(train(config, out.path).run, straight["resnet"])
+    assert set(out.read_summary().files) == {
+        "metrics.csv", "gradflow.csv", "predictions.npz", "weights/last.safetensors", "weights/best.safetensors"
+    }  # fmt: skip
+
+
+def test_best_weights_deleted_during_training_are_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(EpochMetrics, "selection_error_pct", lambda _: 50.0)  # the first epoch is the best
+    out, notes = RunDir(tmp_path / "run"), []
+    stop(config_for(), out.path, 9)
+    out.best_weights_path.unlink()
+    result = train(config_for(), out.path, reporter=reporting(note=notes.append))
+    assert any(str(out.best_weights_path) in note and "cannot be restored" in note for note in notes)
+    assert "weights/best.safetensors" not in result.summary.files
 
 
 def test_the_first_of_epochs_with_equal_errors_is_the_best_even_after_resuming(tmp_path, monkeypatch):
