@@ -15,6 +15,8 @@ def load_source(
     name: str,
     data_dir: Path | None,
     *,
+    limit_train: int | None = None,
+    limit_test: int | None = None,
     offline: bool = False,
     verify: bool = False,
     progress: Progress = silent,
@@ -25,6 +27,8 @@ def load_source(
     Args:
         name: `cifar10`, `cifar100`, `digits` or `imagefolder`.
         data_dir: folder of the dataset; ignored for `digits`, which is embedded.
+        limit_train: of an image folder, decode only the subset that `prepare` takes with this limit (None: all).
+        limit_test: as `limit_train`, for the test images.
         offline: never download, so that nothing is written to `data_dir`.
         verify: decode images again and compare them with the cache, if there is one, without writing anything;
             the other datasets are verified on every call.
@@ -42,7 +46,9 @@ def load_source(
     if name == "imagefolder":
         from resnet_cli.data.imagefolder import load_imagefolder
 
-        return load_imagefolder(data_dir, verify=verify, progress=progress, warn=warn)
+        return load_imagefolder(
+            data_dir, limit_train=limit_train, limit_test=limit_test, verify=verify, progress=progress, warn=warn
+        )
     from resnet_cli.data.cifar import load_cifar
 
     return load_cifar(name, data_dir, offline=offline, progress=progress)
@@ -83,10 +89,10 @@ def open_data(
     folder = data_dir
     if folder is None and recorded and recorded.location and os.path.isdir(recorded.location):
         folder, offline = Path(recorded.location), True
+    limits = {"limit_train": config.limit_train, "limit_test": config.limit_test}
     dataset = prepare(
-        load(config.dataset, folder, offline=offline, progress=progress, warn=warn),
-        limit_train=config.limit_train,
-        limit_test=config.limit_test,
+        load(config.dataset, folder, **limits, offline=offline, progress=progress, warn=warn),
+        **limits,
         val_size=config.val_size,
         seed=config.seed,
     )
