@@ -35,7 +35,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         for name, value in values.items():
             _check(name, value)
     except ConfigError as error:
-        raise InputError(f"{path}: {error.message}", hint=error.hint) from error
+        raise InputError(f"{path}: {error}") from error
     except RecursionError:
         raise InputError(f"{path} is not a valid TOML file: it is nested too deeply") from None
     except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits

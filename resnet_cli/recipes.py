@@ -131,8 +131,7 @@ def change_config(config: RunConfig, **changes: Any) -> RunConfig:
         if changes.get(given) is not None and getattr(config, replaced) is not None:
             if config.milestones and "milestones" not in changes:
                 raise ConfigError(
-                    f"{given} was given, but the milestones {_text(config.milestones)} count {replaced}",
-                    fields=(given,),
+                    f"--{given} was given, but the milestones {_text(config.milestones)} count {replaced}",
                     hint=f"give --milestones in {given} too",
                 )
             kept.pop(replaced, None)

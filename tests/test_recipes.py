@@ -162,9 +162,7 @@ class TestChangingConfigurations:
     )
     def test_a_length_in_the_other_unit_needs_new_milestones(self, config, changes):
         (given,) = changes
-        with pytest.raises(
-            ConfigError, match=rf"^{given} was given, but .* count .*; give --milestones in {given} too"
-        ):
+        with pytest.raises(ConfigError, match=rf"{given} was given, but .* count .*; give .*milestones in {given} too"):
             change_config(config, **changes)
         changed = change_config(config, **changes, milestones=(5,))
         assert (changed.epochs, changed.steps) == (changes.get("epochs"), changes.get("steps"))

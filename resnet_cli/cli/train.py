@@ -116,7 +116,7 @@ def _config(given: dict[str, Any], path: Path | None) -> RunConfig:
         is_whole = len(values) == len(FIELDS)  # such a file needs no recipe
         config = RunConfig.from_dict(values) if is_whole else make_config(**{**values, **network})
     except ConfigError as error:
-        raise InputError(f"{path}: {error.message}", hint=error.hint) from error
+        raise InputError(f"{path}: {error}") from error
     return change_config(config, **given)
 
 

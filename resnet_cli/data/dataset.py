@@ -74,17 +74,15 @@ def prepare(
     Raises:
         ConfigError: a size does not fit the data.
     """
-    train = _limit(source.train, limit_train, "limit_train", len(source.classes))
-    test = _limit(source.test, limit_test, "limit_test", len(source.classes))
+    train = _limit(source.train, limit_train, "--limit-train", len(source.classes))
+    test = _limit(source.test, limit_test, "--limit-test", len(source.classes))
     fingerprint = fingerprint_of(train, test)
     mean, std = (source.mean, source.std) if source.mean and source.std else channel_statistics(train)
     val = None
     if val_size:
         smallest, largest = len(source.classes), len(train) - len(source.classes)
         if not smallest <= val_size <= largest:
-            raise ConfigError(
-                f"val_size must be between {smallest} and {largest} (got {val_size})", fields=("val_size",)
-            )
+            raise ConfigError(f"--val-size must be between {smallest} and {largest} (got {val_size})")
         chosen = stratified_indices(train.labels, val_size, derive_seed(seed, "val-split"))
         rest = np.setdiff1d(np.arange(len(train)), chosen)
         train, val = train.take(rest), train.take(chosen)
@@ -132,13 +130,13 @@ def channel_statistics(images: Images) -> tuple[tuple[float, float, float], tupl
     return (r, g, b), (sr, sg, sb)
 
 
-def subset_indices(labels: Labels, limit: int | None, field: str, num_classes: int) -> Labels | None:
+def subset_indices(labels: Labels, limit: int | None, option: str, num_classes: int) -> Labels | None:
     """Sorted indices of the stratified subset of `limit` images; None for all images.
 
     Args:
         labels: of all images of a split.
         limit: number of images to keep (None: all).
-        field: field of `RunConfig` with this limit; the draw depends on its name.
+        option: `--limit-train` or `--limit-test`; the draw depends on it.
         num_classes: smallest permitted limit.
 
     Raises:
@@ -147,13 +145,11 @@ def subset_indices(labels: Labels, limit: int | None, field: str, num_classes: i
     if limit is None or limit == len(labels):
         return None
     if not num_classes <= limit <= len(labels):
-        raise ConfigError(
-            f"{field} must be between {num_classes} (one per class) and {len(labels)} (got {limit})", fields=(field,)
-        )
+        raise ConfigError(f"{option} must be between {num_classes} (one per class) and {len(labels)} (got {limit})")
     # a fixed seed: the subset belongs to the dataset, not to the run
-    return stratified_indices(labels, limit, derive_seed(0, "subset", f"--{field.replace('_', '-')}"))
+    return stratified_indices(labels, limit, derive_seed(0, "subset", option))
 
 
-def _limit(images: Images, limit: int | None, field: str, num_classes: int) -> Images:
-    chosen = subset_indices(images.labels, limit, field, num_classes)
+def _limit(images: Images, limit: int | None, option: str, num_classes: int) -> Images:
+    chosen = subset_indices(images.labels, limit, option, num_classes)
     return images if chosen is None else images.take(chosen)

@@ -64,12 +64,12 @@ class _Tree(NamedTuple):
     def subset(self, limit_train: int | None, limit_test: int | None) -> "_Tree":
         """The tree with the images that `prepare` keeps for these limits."""
         chosen = []
-        for field, limit, files in (
-            ("limit_train", limit_train, self.files[: self.num_train]),
-            ("limit_test", limit_test, self.files[self.num_train :]),
+        for option, limit, files in (
+            ("--limit-train", limit_train, self.files[: self.num_train]),
+            ("--limit-test", limit_test, self.files[self.num_train :]),
         ):
             labels = np.array([file.label for file in files], np.int64)
-            indices = subset_indices(labels, limit, field, len(self.classes))
+            indices = subset_indices(labels, limit, option, len(self.classes))
             chosen.append(files if indices is None else [files[i] for i in indices])
         return self._replace(files=chosen[0] + chosen[1], num_train=len(chosen[0]))
 

@@ -64,6 +64,14 @@ def train(
     if earlier and (done := _already_done(run, earlier)):
         return done
     _check_folder(run)
+    # imported late, since complete runs and wrong configurations are recognised without torch
+    from resnet_cli.device import decide
+    from resnet_cli.session.loop import Session
+
+    def recorded_decisions() -> dict[str, Decision] | None:
+        return decisions if earlier is None else None if accept_changes else earlier.decisions
+
+    decide(config, recorded=recorded_decisions())  # refuses what this machine does not support, before data are read
     dataset = open_data(
         config,
         data_dir=Path(options.data_dir) if options.data_dir else None,
@@ -72,19 +80,21 @@ def train(
         allow_other_data=earlier is None,
         override="--overwrite",
         progress=reporter.progress,
+        warn=reporter.warn,
     )
+    if not earlier and config.batch_size >= len(dataset.train):
+        reporter.warn(
+            f"each epoch is a single step: --batch-size {config.batch_size} "
+            f"takes all {len(dataset.train)} training images at once"
+        )
     memory_hint = f"resume {run.path} on a machine with more memory; a smaller --batch-size is a different experiment"
     with translate_errors(run=run.path, batch_size=config.batch_size, memory_hint=memory_hint), _locked(run):
         # another process may have completed the run while this one read the data
         earlier = None if overwrite else _earlier(run, config)
         if earlier and (done := _already_done(run, earlier)):
             return done
-        if earlier:
-            decisions = None if accept_changes else earlier.decisions
-        # imported late, since complete runs and wrong configurations are recognised without torch
-        from resnet_cli.session.loop import Session
-
-        return Session(run, config, dataset, options, reporter).run_to_end(earlier, decisions, argv or sys.argv)
+        session = Session(run, config, dataset, options, reporter)
+        return session.run_to_end(earlier, recorded_decisions(), argv or sys.argv)
 
 
 @contextlib.contextmanager

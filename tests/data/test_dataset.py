@@ -164,15 +164,15 @@ def test_missing_statistics_are_computed_from_the_kept_training_images_with_vali
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"limit_train": 2}, "limit_train must be between 3 (one per class) and 60 (got 2)"),
-        ({"limit_train": 61}, "limit_train must be between 3 (one per class) and 60 (got 61)"),
-        ({"limit_test": 31}, "limit_test must be between 3 (one per class) and 30 (got 31)"),
-        ({"val_size": 2}, "val_size must be between 3 and 57 (got 2)"),
-        ({"val_size": 58}, "val_size must be between 3 and 57 (got 58)"),
-        ({"limit_train": 20, "val_size": 18}, "val_size must be between 3 and 17 (got 18)"),
+        ({"limit_train": 2}, "--limit-train must be between 3 (one per class) and 60 (got 2)"),
+        ({"limit_train": 61}, "--limit-train must be between 3 (one per class) and 60 (got 61)"),
+        ({"limit_test": 31}, "--limit-test must be between 3 (one per class) and 30 (got 31)"),
+        ({"val_size": 2}, "--val-size must be between 3 and 57 (got 2)"),
+        ({"val_size": 58}, "--val-size must be between 3 and 57 (got 58)"),
+        ({"limit_train": 20, "val_size": 18}, "--val-size must be between 3 and 17 (got 18)"),
     ],
 )
-def test_the_error_for_a_subset_larger_than_the_data_names_its_field_and_range(source, sizes, message):
+def test_the_error_for_a_subset_larger_than_the_data_names_its_option_and_range(source, sizes, message):
     with pytest.raises(ConfigError) as caught:
         prepare(source, **sizes)
     assert str(caught.value) == message
