@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnet_cli.analysis.figures import SUFFIXES
+from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import UsageError
+from resnet_cli.rundir import find_runs
 from resnet_cli.util.text import printable
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 HELP = """Measure the norm of the gradient at each layer, networks side by side.
 
 Without arguments: plain-56 and resnet-56 at initialisation, on the embedded digits.
-With run directories: the networks of those runs, with initial, last or best weights.
+With run directories, or folders of them: the networks of those runs, with initial, last or best weights.
 
 Examples:
 
@@ -49,7 +51,13 @@ _BAR_WIDTH = 14
 def command(
     *,
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN", help="Run directories.", show_default=False)
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Run directories, or folders to search for them.",
+            show_default=False,
+            autocompletion=complete_runs,
+        ),
     ] = None,
     which: Annotated[
         Which | None, typer.Option(help="Weights of the runs to measure (default: last).", show_default=False)
@@ -78,7 +86,8 @@ def command(
         raise UsageError(f"--plot {plot}: unsupported format", hint="use .png, .svg or .pdf")
     from resnet_cli.measure import fresh_subjects, measure, run_subjects
 
-    subjects = run_subjects(runs, which or "last") if runs else fresh_subjects(**given)
+    found = [run.path for run in find_runs(runs or [])]
+    subjects = run_subjects(found, which or "last") if runs else fresh_subjects(**given)
     from resnet_cli.probes.gradflow import measure_gradflow  # imports torch, so errors in the options come first
 
     probe = functools.partial(measure_gradflow, num_batches=batches)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.config import FIELDS, RunConfig, RunOptions, SaveEvery
@@ -52,7 +53,7 @@ def command(
     *,
     given: dict[str, Any],
     from_run: Annotated[Path | None, typer.Option(
-        "--from", metavar="RUN", show_default=False,
+        "--from", metavar="RUN", show_default=False, autocompletion=complete_runs,
         help="Start from the recorded configuration of RUN; any other option changes it.",
     )] = None,
     config_file: Annotated[Path | None, typer.Option(
