@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from resnet_cli.cli.completion import complete_recipes, complete_runs
-from resnet_cli.config import FIELDS
+from resnet_cli.config import FIELDS, DatasetName
 from resnet_cli.errors import UsageError
 from resnet_cli.recipes import RECIPE_NAMES
 
@@ -109,7 +109,8 @@ def _parameter(name: str, help_text: str | None) -> inspect.Parameter:
     )
     if kind is bool:
         return inspect.Parameter(name, _KEYWORD, default=False, annotation=Annotated[bool, option])
-    value = str if kind == tuple[int, ...] else kind
+    special: dict[str, Any] = {"dataset": DatasetName, "milestones": str}
+    value = special.get(name, kind)
     return inspect.Parameter(name, _KEYWORD, default=None, annotation=Annotated[value | None, option])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resnet_cli.config import RunConfig
 from resnet_cli.data.dataset import Dataset, Source, prepare
-from resnet_cli.errors import InputError
+from resnet_cli.errors import ConfigError, InputError
 from resnet_cli.rundir.records import DatasetRecord
 from resnet_cli.util.progress import Progress, silent
 
@@ -25,7 +25,7 @@ def load_source(
     """Read the dataset `name` from `data_dir` (None: the default folder), downloading it if it is missing.
 
     Args:
-        name: `cifar10`, `cifar100`, `digits` or `imagefolder`.
+        name: `cifar10`, `cifar100`, `digits` or `imagefolder`; `arrays` exist in memory only.
         data_dir: folder of the dataset; ignored for `digits`, which is embedded.
         limit_train: of an image folder, decode only the subset that `prepare` takes with this limit (None: all).
         limit_test: as `limit_train`, for the test images.
@@ -36,9 +36,14 @@ def load_source(
         warn: receives a message when decoded images cannot be cached.
 
     Raises:
-        ConfigError: the dataset needs a `data_dir`.
+        ConfigError: the dataset needs a `data_dir`, or exists in memory only.
         InputError: files are missing, damaged or not in the expected format.
     """
+    if name == "arrays":
+        raise ConfigError(
+            "the images were passed from Python and are not stored",
+            hint="pass them again: train(config, dataset=(train, test))",
+        )
     if name == "digits":
         from resnet_cli.data.digits import load_digits
 
@@ -100,6 +105,7 @@ def open_data(
         raise InputError(
             f"{run or 'the run'} was trained on other data: its record has fingerprint {recorded.fingerprint[:12]}, "
             f"{dataset.location or dataset.display_name} has {dataset.fingerprint[:12]}",
-            hint="pass the original --data-dir" + (f", or {override}" if override else ""),
+            hint=("pass the original images" if config.dataset == "arrays" else "pass the original --data-dir")
+            + (f", or {override}" if override else ""),
         )
     return dataset

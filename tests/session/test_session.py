@@ -296,6 +296,34 @@ def test_a_run_is_resumed_only_with_the_data_it_began_with(tmp_path, monkeypatch
         train(config, tmp_path / "run")
 
 
+def digits_in_memory():
+    source = load_source("digits", None)
+    return ((source.train.pixels, source.train.labels), (source.test.pixels, source.test.labels))
+
+
+def test_images_in_memory_give_the_same_run_as_the_dataset_that_they_are_from(tmp_path, straight):
+    result = train(config_for(), tmp_path / "run", dataset=digits_in_memory())
+    assert (result.record.config.dataset, result.record.dataset.name) == ("arrays", "arrays")
+    assert result.record.dataset.fingerprint == straight["resnet"].read_record().dataset.fingerprint
+    assert_same_numbers(result.run, straight["resnet"])
+
+
+def test_a_run_on_images_in_memory_is_resumed_and_repeated_only_with_the_same_images(tmp_path):
+    config, images, out = config_for(epochs=1), digits_in_memory(), tmp_path / "run"
+    with pytest.raises(StoppedError):
+        train(config, out, dataset=images, reporter=StopAt(2))
+    (pixels, labels), test = images
+    other = ((255 - pixels, labels), test)
+    with pytest.raises(InputError, match=r"was trained on other data.*pass the original images"):
+        train(config, out, dataset=other)
+    assert not train(config, out, dataset=images).was_complete
+    assert train(config, out, dataset=images).was_complete
+    with pytest.raises(InputError, match="was trained on other data"):
+        train(config, out, dataset=other)
+    with pytest.raises(ConfigError, match=r"passed from Python and are not stored.*dataset=\(train, test\)"):
+        train(RunDir(out).read_record().config, tmp_path / "another")
+
+
 def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_is_refused_when_repeated(tmp_path):
     config = config_for(lr=0.1, warmup_steps=1000, warmup_lr=1e6, arch="plain", depth=20, epochs=20)
     with pytest.raises(DivergedError, match="not finite at step") as first:
