@@ -47,7 +47,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 def _check(name: str, value: Any) -> None:
     if name not in FIELDS:
-        similar = difflib.get_close_matches(name, FIELDS, n=3)
+        similar = difflib.get_close_matches(name, FIELDS, n=3, cutoff=0.7)
         raise ConfigError(
             f"unknown key {printable(name)!r}",
             hint=f"did you mean {' or '.join(similar)}?" if similar else f"the keys are {', '.join(FIELDS)}",

@@ -8,13 +8,13 @@ import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import PIL
 from PIL import Image
 
-from resnet_cli.data.dataset import Bytes, Images, Source, fingerprint_of, subset_indices
+from resnet_cli.data.dataset import ALL, Bytes, Images, Limits, Source, fingerprint_of, subset_indices
 from resnet_cli.data.locations import cache_folder, named_data_folder
 from resnet_cli.errors import ConfigError, InputError
 from resnet_cli.util.files import write_atomic
@@ -61,17 +61,12 @@ class _Tree(NamedTuple):
         train, test = slice(self.num_train), slice(self.num_train, None)
         return Images(pixels[train], labels[train]), Images(pixels[test], labels[test])
 
-    def subset(self, limit_train: int | None, limit_test: int | None) -> "_Tree":
-        """The tree with the images that `prepare` keeps for these limits."""
-        chosen = []
-        for option, limit, files in (
-            ("--limit-train", limit_train, self.files[: self.num_train]),
-            ("--limit-test", limit_test, self.files[self.num_train :]),
-        ):
-            labels = np.array([file.label for file in files], np.int64)
-            indices = subset_indices(labels, limit, option, len(self.classes))
-            chosen.append(files if indices is None else [files[i] for i in indices])
-        return self._replace(files=chosen[0] + chosen[1], num_train=len(chosen[0]))
+    def subset(self, limits: Limits) -> "_Tree":
+        """The tree with the images that `prepare` keeps with these limits; raises `ConfigError` if they do not fit."""
+        train, test = self.files[: self.num_train], self.files[self.num_train :]
+        limits.check(len(train), len(test), len(self.classes))
+        train, test = _limited(train, limits.train, "train"), _limited(test, limits.test, "test")
+        return self._replace(files=train + test, num_train=len(train))
 
     @property
     def display_name(self) -> str:
@@ -82,11 +77,16 @@ class _Tree(NamedTuple):
         return f"CIFAR-10 ({formats.pop() if len(formats) == 1 else 'images'})"
 
 
+def _limited(files: list[_File], limit: int | None, split: Literal["train", "test"]) -> list[_File]:
+    labels = np.array([file.label for file in files], np.int64)
+    indices = subset_indices(labels, limit, split)
+    return files if indices is None else [files[i] for i in indices]
+
+
 def load_imagefolder(
     data_dir: Path | None,
     *,
-    limit_train: int | None = None,
-    limit_test: int | None = None,
+    limits: Limits = ALL,
     verify: bool = False,
     progress: Progress = silent,
     warn: Callable[[str], None] | None = None,
@@ -103,7 +103,7 @@ def load_imagefolder(
         InputError: the folder has another layout, an image cannot be decoded or is not 32×32, or the cache differs.
     """
     whole = _scan(_folder(data_dir))
-    tree = whole.subset(limit_train, limit_test)
+    tree = whole.subset(limits)
     cache = _cache_path(tree)
     pixels = cached = _read_cache(cache, tree) if cache else None
     if pixels is None or verify:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from resnet_cli.data import imagefolder
-from resnet_cli.data.dataset import Images, fingerprint_of, prepare
+from resnet_cli.data.dataset import Images, Limits, fingerprint_of, prepare
 from resnet_cli.data.imagefolder import CIFAR10_CLASSES, load_imagefolder
 from resnet_cli.errors import ConfigError, InputError
 
@@ -189,22 +189,28 @@ def test_a_limited_image_folder_decodes_only_the_subset_that_is_used(make_tree, 
     root = make_tree({f"{split}/{cls}/{i}.png": i for split in ("train", "test") for cls in "abc" for i in range(6)})
     whole = prepare(load_imagefolder(root), limit_train=6, limit_test=3)
     decodes.clear()
-    source = load_imagefolder(root, limit_train=6, limit_test=3)
+    source = load_imagefolder(root, limits=Limits(6, 3))
     assert len(decodes) == 9
     assert prepare(source, limit_train=6, limit_test=3).fingerprint == whole.fingerprint
-    assert load_imagefolder(root, limit_train=6, limit_test=3).train.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert load_imagefolder(root, limits=Limits(6, 3)).train.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert len(decodes) == 9, "the subset has its own cache"
-    assert len(load_imagefolder(root, limit_train=9).train) == 9
-    assert (len(load_imagefolder(root).train), len(load_imagefolder(root, limit_test=18).test)) == (18, 18)
+    assert len(load_imagefolder(root, limits=Limits(9)).train) == 9
+    assert (len(load_imagefolder(root).train), len(load_imagefolder(root, limits=Limits(None, 18)).test)) == (18, 18)
 
 
-@pytest.mark.parametrize(("limit", "value"), [("limit_train", 2), ("limit_train", 19), ("limit_test", 2)])
-def test_a_limit_that_does_not_fit_an_image_folder_is_refused_before_decoding(limit, value, make_tree, decodes):
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (Limits(train=2), r"limit.train must be between 3 \(one per class\) and 18 \(got 2\)"),
+        (Limits(train=19), r"limit.train must be between 3 \(one per class\) and 18 \(got 19\)"),
+        (Limits(test=2), r"limit.test must be between 3 \(one per class\) and 18 \(got 2\)"),
+        (Limits(train=12, val=10), r"val.size must be between 3 and 9 \(got 10\)"),
+    ],
+)
+def test_a_limit_that_does_not_fit_an_image_folder_is_refused_before_decoding(limits, message, make_tree, decodes):
     root = make_tree({f"{split}/{cls}/{i}.png": i for split in ("train", "test") for cls in "abc" for i in range(6)})
-    with pytest.raises(
-        ConfigError, match=rf"limit.(train|test) must be between 3 \(one per class\) and 18 \(got {value}\)"
-    ):
-        load_imagefolder(root, **{limit: value})
+    with pytest.raises(ConfigError, match=message):
+        load_imagefolder(root, limits=limits)
     assert not decodes
 
 
