@@ -54,12 +54,12 @@ def command(
     given: dict[str, Any],
     from_run: Annotated[Path | None, typer.Option(
         "--from", metavar="RUN", show_default=False, autocompletion=complete_runs,
-        help="Start from the recorded configuration of RUN; any other option changes it.",
+        help="Start from the recorded configuration of RUN; other options change it.",
     )] = None,
     config_file: Annotated[Path | None, typer.Option(
         "--config", metavar="FILE", show_default=False,
-        help="Start from the configuration in a TOML file, as `resnet show RUN --toml` writes it; any other option "
-        "changes it.",
+        help="Start from the configuration in a TOML file, as `resnet show RUN --toml` writes it; other options change "
+        "it.",
     )] = None,
     data_dir: DataDir = None,
     cuda_graph: Annotated[bool, typer.Option(
@@ -68,7 +68,7 @@ def command(
     )] = False,
     out: Annotated[Path | None, typer.Option(
         show_default=False, rich_help_panel=_RUN_PANEL,
-        help="Run directory (default: runs/ and a name derived from the configuration).",
+        help="Run directory (default: runs/ and a name derived from the configuration; with --from, next to RUN).",
     )] = None,
     save_every: Annotated[str, typer.Option(
         rich_help_panel=_RUN_PANEL, metavar="N[epochs|steps|min]", help="Checkpoint interval."
