@@ -208,6 +208,11 @@ def load_epochs(paths: Paths) -> "pd.DataFrame":
     return epochs_frame(_load_with_warnings(paths, with_metrics=True))
 
 
+def describe_divergence(end: Divergence) -> str:
+    """Where a run diverged, in words."""
+    return f"the loss was not finite in epoch {end.epoch}, step {end.step}, at lr {end.lr:g}"
+
+
 def _read(folder: RunDir, first_path: Mapping[Any, str]) -> Run | Skipped:
     path, record, status = str(folder.path), folder.read_record(), folder.status()
     if status == "running":
@@ -216,8 +221,7 @@ def _read(folder: RunDir, first_path: Mapping[Any, str]) -> Run | Skipped:
     if end is None:
         return Skipped(path, "incomplete", "no summary.json; run the same resnet train command again to resume")
     if isinstance(end, Divergence):
-        reason = f"the loss was not finite in epoch {end.epoch}, step {end.step}, at lr {end.lr:g}"
-        return Skipped(path, "diverged", reason)
+        return Skipped(path, "diverged", describe_divergence(end))
     run = Run(folder, record, end)
     same = next((first_path[key] for key in _same_run(run) if key in first_path), None)
     return Skipped(path, "duplicate", f"same run as {same}") if same else run

@@ -86,12 +86,13 @@ def command(
     """See `HELP`."""
     from resnet_cli.analysis.assertions import parse_assertion
     from resnet_cli.analysis.frames import load_study
-    from resnet_cli.analysis.tables import check_sort_column, layout, render, study_document
+    from resnet_cli.analysis.selection import parse_sort
+    from resnet_cli.analysis.tables import NETWORK_COLUMNS, layout, render, study_document
     from resnet_cli.util.files import write_output
 
     # Errors in options are reported before any run is read.
     shown, written = _formats(format, out, json)
-    check_sort_column(sort)
+    parse_sort(sort, NETWORK_COLUMNS)
     parsed = [parse_assertion(text) for text in assertions or []]
 
     output = Output(json=shown == "json", quiet=quiet)

@@ -1,6 +1,9 @@
 """Tables that several commands print."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -61,40 +64,70 @@ class ReportView:
             yield Text(printable(f"note: {note}"))
 
 
+def listing(table: "TextTable", width: int | None) -> tuple[list[str], list[str]]:
+    """Lay out a table as aligned lines without rules, for lists of any length and for pipes.
+
+    Args:
+        table: without text columns.
+        width: columns of the terminal; None: no limit. If it is too narrow, the least important columns are hidden.
+
+    Returns:
+        The lines, of which the first ones are headers; the headers of the hidden columns.
+    """
+    rows = [[printable(cell) for cell in row] for row in table.rows]
+    widths = _column_widths(table, rows, width)
+    headers = {index: wrap(table.columns[index].header, widths[index], break_long_words=False) for index in widths}
+    height = max(map(len, headers.values()))
+    above = [[lines[line - height] if line - height >= -len(lines) else "" for lines in headers.values()]
+             for line in range(height)]
+    shown = [[row[index] for index in widths] for row in rows]
+    aligns = [table.columns[index].align for index in widths]
+    lines = [
+        (" " * _GAP).join(map(_padded, cells, widths.values(), aligns)).rstrip() for cells in [*above, *shown]
+    ]
+    return lines, [column.header for index, column in enumerate(table.columns) if index not in widths]
+
+
+def _padded(cell: str, width: int, align: str) -> str:
+    space = " " * max(0, width - cell_len(cell))
+    return space + cell if align == "right" else cell + space
+
+
 def _table_parts(table: "TextTable", width: int) -> list[RenderableType]:
-    widths = _column_widths(table, width)
+    rows = [[printable(cell) for cell in row] for row in table.rows]
+    widths = _column_widths(table, rows, width)
+    # where text has to wrap, rich chooses the widths
+    is_free = sum(widths.values()) + _GAP * (len(widths) - 1) > width or any(column.is_text for column in table.columns)
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     for index, column_width in widths.items():
         column = table.columns[index]
-        grid.add_column(Text(column.header), justify=column.align, overflow="fold", width=column_width)
-    for row in table.rows:
-        grid.add_row(*(Text(printable(row[index])) for index in widths))
+        grid.add_column(
+            Text(column.header), justify=column.align, overflow="fold", width=None if is_free else column_width
+        )
+    for row in rows:
+        grid.add_row(*(Text(row[index]) for index in widths))
     notes = list(table.footnotes)
     if hidden := [column.header for index, column in enumerate(table.columns) if index not in widths]:
         notes.append(f"Columns hidden at this width: {', '.join(hidden)}.")
     return [Text(printable(table.title), style="bold"), grid, *(Text(printable(note), style="dim") for note in notes)]
 
 
-def _column_widths(table: "TextTable", width: int) -> dict[int, int | None]:
-    """Map the columns to show to their widths; with None, rich chooses the width and wraps text."""
-    from resnet_cli.analysis.tables.layout import MISSING
+def _column_widths(table: "TextTable", rows: Sequence[Sequence[str]], width: int | None) -> dict[int, int]:
+    """Map the columns to show to their widths; the sum exceeds `width` only if no more columns can be hidden."""
 
     def total() -> int:
         return sum(widths.values()) + _GAP * (len(widths) - 1)
 
     columns = table.columns
     widths = {
-        i: max(cell_len(text) for text in (*column.header.split(), *(printable(row[i]) for row in table.rows)))
+        i: max(map(cell_len, [*column.header.split(), *(row[i] for row in rows)]), default=0)
         for i, column in enumerate(columns)
     }
-    # Columns of dashes are hidden first.
-    is_empty = [bool(table.rows) and all(row[i] == MISSING for row in table.rows) for i in range(len(columns))]
-    for i in sorted(widths, key=lambda i: (not is_empty[i], -columns[i].rank)):
-        if total() > width and (columns[i].rank > 0 or is_empty[i]):
+    limit = sys.maxsize if width is None else width
+    for i in sorted(widths, key=lambda i: -columns[i].rank):
+        if total() > limit and columns[i].rank > 0:
             del widths[i]
-    if total() > width or any(column.is_text for column in columns):
-        return dict.fromkeys(widths)
     # The remaining width keeps headers on one line, starting from the left.
     for i, least in list(widths.items()):
-        widths[i] = least + min(max(0, cell_len(columns[i].header) - least), width - total())
-    return dict(widths)
+        widths[i] = least + min(max(0, cell_len(columns[i].header) - least), max(0, limit - total()))
+    return widths

@@ -1,6 +1,5 @@
 """The comparison of runs as plain data: one row per network, the gaps between networks, and notes."""
 
-import difflib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +8,10 @@ import msgspec
 
 from resnet_cli.analysis.frames import Group, Run, Study, run_row
 from resnet_cli.analysis.paper import published
+from resnet_cli.analysis.selection import parse_sort, sort_rows
 from resnet_cli.analysis.stats import estimate
 from resnet_cli.analysis.tables.gaps import NetworkRuns, amplification_rows, depth_gap_rows, gap_rows
 from resnet_cli.analysis.tables.provenance import provenance_notes
-from resnet_cli.errors import UsageError
 
 SCHEMA_VERSION = 1
 
@@ -57,7 +56,7 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
     Raises:
         UsageError: `sort` is not a column.
     """
-    key = check_sort_column(sort)
+    column, is_descending = parse_sort(sort, NETWORK_COLUMNS)
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "networks": [], "gaps": [], "depth_gaps": [], "amplification": [],
         "skipped": msgspec.to_builtins(study.skipped), "notes": [], "assertions": [],
@@ -68,24 +67,13 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
         document["notes"].append(f"runs of {len(groups)} different datasets or recipes have separate tables")
     for group, runs in groups.items():
         networks = _networks(runs)
-        document["networks"] += _sorted([_network_row(network) for network in networks], *key)
+        document["networks"] += sort_rows([_network_row(network) for network in networks], column, is_descending)
         place = {"dataset": group.dataset, "recipe": group.recipe, "fingerprint": group.fingerprint}
         document["gaps"] += [{**place, **row} for row in gap_rows(networks)]
         document["depth_gaps"] += [{**place, **row} for row in depth_gap_rows(networks)]
         document["amplification"] += [{**place, **row} for row in amplification_rows(networks)]
         document["notes"] += [f"{names[group]}: {note}" for note in (*provenance_notes(runs), *_notes(networks))]
     return document
-
-
-def check_sort_column(sort: str | None) -> tuple[str | None, bool]:
-    """Parse `sort` into a column and whether the order is descending; raise `UsageError` for an unknown column."""
-    if sort is None:
-        return None, False
-    column = sort.removeprefix("-")
-    if column not in NETWORK_COLUMNS:
-        nearest = ", ".join(difflib.get_close_matches(column, NETWORK_COLUMNS, cutoff=0))
-        raise UsageError(f"unknown column --sort={sort}", hint=f"the closest columns are {nearest}")
-    return column, sort.startswith("-")
 
 
 def group_names(groups: Sequence[Group]) -> dict[Group, str]:
@@ -121,14 +109,6 @@ def _network_row(network: NetworkRuns) -> Row:
     row["published_source"] = reference and reference.source
     row["difference_from_published_pp"] = reference and row["test_accuracy_pct"] - reference.accuracy_pct
     return {name: row[name] for name in NETWORK_COLUMNS}
-
-
-def _sorted(rows: list[Row], column: str | None, is_descending: bool) -> list[Row]:
-    if column is None:
-        return rows
-    present = [row for row in rows if row[column] is not None]
-    missing = [row for row in rows if row[column] is None]
-    return sorted(present, key=lambda row: row[column], reverse=is_descending) + missing
 
 
 def _notes(networks: Sequence[NetworkRuns]) -> list[str]:
