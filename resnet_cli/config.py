@@ -110,7 +110,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         for name in FIELDS:
-            _check(name, getattr(self, name))
+            check_field(name, getattr(self, name))
         check_depth(self.depth)
         if (self.arch == "plain") != (self.shortcut == "none"):
             raise ConfigError(
@@ -149,7 +149,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ConfigError(f"a configuration must be an object (got {shorten(repr(values))})")
         for name in FIELDS:
             if name in values:
-                _check(name, values[name])
+                check_field(name, values[name])
         try:
             return msgspec.convert(values, cls)
         except (msgspec.ValidationError, UnicodeEncodeError) as error:
@@ -182,7 +182,7 @@ FIELDS = {name: _field(hint) for name, hint in get_type_hints(RunConfig, include
 """The fields of `RunConfig`, in order."""
 
 
-def _check(name: str, value: Any) -> None:
+def check_field(name: str, value: Any) -> None:
     """Raise `ConfigError` unless `value` has the type of field `name` and is within its choices or bounds."""
     kind, meta, is_optional = FIELDS[name]
     if value is None and is_optional:

@@ -14,17 +14,22 @@ from resnet_cli.recipes import RECIPES, make_config, recipe_label
 from resnet_cli.rundir import Divergence, EpochMetrics, RunDir, RunRecord, Status, Summary
 from resnet_cli.util.text import shorten
 
-_RESULTS = (
+_METRICS = (
     "train_loss", "train_error_pct", "train_clean_loss", "train_clean_error_pct", "val_loss", "val_error_pct",
     "test_loss", "test_error_pct", "test_accuracy_pct", "images_per_second",
 )  # fmt: skip
+RESULT_COLUMNS = (
+    "epoch", "step", *_METRICS, "best_test_accuracy_pct", "best_epoch", "best_chosen_on", "train_seconds",
+    "eval_seconds", "peak_memory_bytes",
+)  # fmt: skip
+"""Columns of `overview_row` with results."""
+
 _DECISIONS = ("device", "precision", "compile")
 
 OVERVIEW_COLUMNS: Mapping[str, type] = {
     **dict.fromkeys(("path", "status", "reason", "network", "changes"), str),
     **{name: float if field.kind in (int, float) else str for name, field in FIELDS.items()},
-    **dict.fromkeys(("epoch", "num_epochs", "step", *_RESULTS, "best_test_accuracy_pct", "best_epoch"), float),
-    "best_chosen_on": str, "train_seconds": float, "eval_seconds": float, "peak_memory_bytes": float,
+    "num_epochs": float, **dict.fromkeys(RESULT_COLUMNS, float), "best_chosen_on": str,
     "dataset_display_name": str, "fingerprint": str, "num_train": float, "num_val": float, "num_test": float,
     "parameters": float, "macs": float, "device_name": str, "torch": str, "python": str, "tool_version": str,
     "created_at": str, "finished_at": str, "size_bytes": float, "run_id": str,
@@ -103,7 +108,7 @@ def overview_row(state: RunState) -> dict[str, Any]:
         "tool_version": record.tool_version, "created_at": record.created_at, "run_id": record.run_id,
     }  # fmt: skip
     if last is not None:
-        row |= {name: getattr(last, name) for name in ("epoch", "step", *_RESULTS)}
+        row |= {name: getattr(last, name) for name in ("epoch", "step", *_METRICS)}
     if isinstance(end, Summary):
         row |= {
             "best_test_accuracy_pct": end.best.test_accuracy_pct, "best_epoch": end.best.epoch,
@@ -127,8 +132,9 @@ def recipe_values(config: RunConfig) -> dict[str, Any]:
     """All fields as the recipe of `config` sets them for its network; empty if this version has no such recipe."""
     if config.recipe not in RECIPES:
         return {}
-    network = {"arch": config.arch, "depth": config.depth, "shortcut": config.shortcut}
-    return make_config(config.recipe, **network, seed=config.seed).to_dict()
+    return make_config(
+        config.recipe, arch=config.arch, depth=config.depth, shortcut=config.shortcut, seed=config.seed
+    ).to_dict()
 
 
 def _reason(run: RunDir, error: Exception) -> str:

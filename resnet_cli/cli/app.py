@@ -47,8 +47,8 @@ def root(
 
 
 for name, module in {
-    "train": train, "bench": bench, "eval": evaluate, "ls": ls, "show": show, "diff": diff, "compare": compare, "plot": plot, "gradflow": gradflow,
-    "reproduce": reproduce,
+    "train": train, "bench": bench, "eval": evaluate, "ls": ls, "show": show, "diff": diff,
+    "compare": compare, "plot": plot, "gradflow": gradflow, "reproduce": reproduce,
 }.items():  # fmt: skip
     app.command(name, help=module.HELP)(module.command)
 app.add_typer(data.app, name="data")

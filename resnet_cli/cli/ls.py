@@ -35,7 +35,7 @@ Examples:
 """
 
 _DEFAULT = Path("runs")
-_MOST_CHANGES = (1000, 40, 24)  # characters; less where the terminal is narrow
+_MOST_CHANGES = (1000, 40, 24, 12)  # characters; less where the terminal is narrow
 _UNITS = {"d": 86_400, "h": 3600, "min": 60}  # seconds
 
 
@@ -86,9 +86,6 @@ def command(
     rows = [overview_row(read_state(run)) for run in found]
     rows = [row for row in rows if all(condition.holds(row) for condition in conditions)]
     rows = sort_rows(sort_rows(rows, "created_at", is_descending=True), column, is_descending)
-    for row in rows:
-        if row["status"] == "unreadable":
-            output.warn(f"{row['path']}: {row['reason']}")
     if json:
         output.result({"runs": rows}, None)
     elif format == "csv":
@@ -97,6 +94,9 @@ def command(
         _print(output, rows)
     else:
         output.note("no run fulfils the conditions" if found else "no runs yet; start one with resnet train")
+    for row in rows:
+        if row["status"] == "unreadable":
+            output.warn(f"{row['path']}: {row['reason']}")
 
 
 def _print(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -116,8 +116,7 @@ def _table(rows: Sequence[Mapping[str, Any]], most_changes: int) -> "Table":
     from resnet_cli.analysis.tables import Table
 
     now = datetime.datetime.now(datetime.UTC)
-    cells = tuple(_cells(row, most_changes, now) for row in rows)
-    return Table("", _columns(), cells)
+    return Table("", _columns(), tuple(_cells(row, most_changes, now) for row in rows)).without_empty_columns()
 
 
 def _columns() -> "tuple[Column, ...]":
@@ -132,8 +131,6 @@ def _columns() -> "tuple[Column, ...]":
 
 
 def _cells(row: Mapping[str, Any], most_changes: int, now: datetime.datetime) -> tuple[str, ...]:
-    from rich.filesize import decimal
-
     from resnet_cli.analysis.tables.layout import MISSING
 
     is_readable = row["network"] is not None
@@ -141,7 +138,7 @@ def _cells(row: Mapping[str, Any], most_changes: int, now: datetime.datetime) ->
         row["status"], f"{row['epoch'] or 0}/{row['num_epochs']}" if is_readable else None, row["network"],
         row["recipe"], _shortened(row["changes"], most_changes) if is_readable else None, row["seed"],
         _percentage(row["test_accuracy_pct"]), _percentage(row["train_clean_error_pct"]),
-        _age(row["created_at"], now), decimal(row["size_bytes"]), row["path"],
+        _age(row["created_at"], now), _size(row["size_bytes"]), row["path"],
     )  # fmt: skip
     return tuple(MISSING if value is None or value == "" else str(value) for value in values)
 
@@ -157,6 +154,12 @@ def _shortened(changes: str, most: int) -> str:
     while kept and len(" ".join(kept)) + 3 * (len(kept) < len(words)) > most:
         kept.pop()
     return " ".join([*kept, *([f"+{len(words) - len(kept)}"] if len(kept) < len(words) else [])])
+
+
+def _size(num_bytes: int) -> str:
+    from rich.filesize import decimal
+
+    return decimal(num_bytes, precision=0)
 
 
 def _age(created_at: str | None, now: datetime.datetime) -> str | None:

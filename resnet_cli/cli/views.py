@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from resnet_cli.rundir import RunRecord, Summary
+from resnet_cli.rundir import EpochMetrics, RunRecord, Summary
 from resnet_cli.util.text import duration, printable
 
 if TYPE_CHECKING:
@@ -26,22 +27,44 @@ def summary_table(record: RunRecord, summary: Summary, path: Path) -> Table:
     """Table of the last and best results of a run."""
     title = f"{record.config.network} on {printable(record.dataset.display_name)}"
     table = Table(title=title, title_justify="left", box=None)
-    table.add_column("measure")
-    table.add_column(f"last (epoch {summary.last.epoch})", justify="right")
-    table.add_column(f"best (epoch {summary.best.epoch})*", justify="right")
-    for label, name in {
-        "test accuracy": "test_accuracy_pct", "test error": "test_error_pct", "validation error": "val_error_pct",
-        "training error": "train_error_pct", "clean training error": "train_clean_error_pct",
-    }.items():  # fmt: skip
-        values = [getattr(source, name) for source in (summary.last, summary.best)]
-        if any(value is not None for value in values):
-            table.add_row(label, *("—" if value is None else f"{value:.2f} %" for value in values))
+    headers, *rows = result_rows(summary.last, summary.best)
+    for index, header in enumerate(headers):
+        table.add_column(header or "measure", justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
     table.caption = Text(
         f"* chosen on the {summary.best_chosen_on} set; trained for {duration(summary.train_seconds)}, "
         f"evaluated for {duration(summary.eval_seconds)}\n{printable(str(path))}",
         justify="left",
     )
     return table
+
+
+def result_rows(last: EpochMetrics, best: EpochMetrics) -> list[tuple[str, str, str]]:
+    """Headers, then one row for each measure of two epochs that one of them has."""
+    rows = [("", f"last (epoch {last.epoch})", f"best (epoch {best.epoch})*")]
+    for label, name in {
+        "test accuracy": "test_accuracy_pct", "test error": "test_error_pct", "validation error": "val_error_pct",
+        "training error": "train_error_pct", "clean training error": "train_clean_error_pct",
+    }.items():  # fmt: skip
+        values = [getattr(source, name) for source in (last, best)]
+        if any(value is not None for value in values):
+            of_last, of_best = ("—" if value is None else f"{value:.2f} %" for value in values)
+            rows.append((label, of_last, of_best))
+    return rows
+
+
+def facts(
+    title: str, rows: Sequence[Sequence[str]], *, headers: Sequence[str] = (), are_numbers: bool = False
+) -> RenderableType:
+    """A titled list of names and values, which wrap where they do not fit; numbers are aligned on the right."""
+    table = Table(box=None, show_header=bool(headers), show_edge=False, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for index in range(max(map(len, rows), default=1)):
+        header = Text(headers[index]) if headers else ""
+        table.add_column(header, justify="right" if are_numbers and index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return Group(Text(printable(title), style="bold"), Padding(table, (0, 0, 0, 2), expand=False), Text())
 
 
 class ReportView:
@@ -78,13 +101,13 @@ def listing(table: "TextTable", width: int | None) -> tuple[list[str], list[str]
     widths = _column_widths(table, rows, width)
     headers = {index: wrap(table.columns[index].header, widths[index], break_long_words=False) for index in widths}
     height = max(map(len, headers.values()))
-    above = [[lines[line - height] if line - height >= -len(lines) else "" for lines in headers.values()]
-             for line in range(height)]
+    above = [
+        [lines[line - height] if line - height >= -len(lines) else "" for lines in headers.values()]
+        for line in range(height)
+    ]
     shown = [[row[index] for index in widths] for row in rows]
     aligns = [table.columns[index].align for index in widths]
-    lines = [
-        (" " * _GAP).join(map(_padded, cells, widths.values(), aligns)).rstrip() for cells in [*above, *shown]
-    ]
+    lines = [(" " * _GAP).join(map(_padded, cells, widths.values(), aligns)).rstrip() for cells in [*above, *shown]]
     return lines, [column.header for index, column in enumerate(table.columns) if index not in widths]
 
 

@@ -38,6 +38,12 @@ class Table(msgspec.Struct, frozen=True):
     """One cell per column."""
     footnotes: tuple[str, ...] = ()
 
+    def without_empty_columns(self) -> "Table":
+        """This table without the columns in which every cell is a dash."""
+        kept = [i for i in range(len(self.columns)) if not self.rows or any(row[i] != MISSING for row in self.rows)]
+        columns = tuple(self.columns[i] for i in kept)
+        return Table(self.title, columns, tuple(tuple(row[i] for i in kept) for row in self.rows), self.footnotes)
+
 
 class Report(msgspec.Struct, frozen=True):
     """Tables of a comparison, in reading order, and notes on the whole."""
