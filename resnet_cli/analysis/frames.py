@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec.structs import asdict
 
+from resnet_cli.config import FIELDS, RunConfig
 from resnet_cli.errors import InputError, RunFileError
 from resnet_cli.recipes import recipe_label
 from resnet_cli.rundir import METRICS_COLUMNS, Divergence, RunDir, RunRecord, Summary, find_runs
+from resnet_cli.util.text import value_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,22 @@ _RUN_TYPES = {
     "device_name": "str", "precision": "str", "compile": "str", "torch": "str", "python": "str", "tool_version": "str",
     "created_at": "str", "finished_at": "str",
 }  # fmt: skip
+
+CONFIG_COLUMNS = {
+    name: {"recipe": "recipe_name", "dataset": "dataset_name"}.get(name)
+    or (f"config_{name}" if name in ("epochs", "device", "precision", "compile") else name)
+    for name in FIELDS
+}
+"""Column of each field of the configuration, in frames and in rows of a comparison.
+
+The name of the field, unless that column is a result: `config_device` is the setting (`auto`), `device` the device
+that was used.
+"""
+
+_CONFIG_TYPES = {int: "int64", float: "float64", bool: "bool"}
+for _name, _field in FIELDS.items():
+    _type = "float64" if _field.is_optional else _CONFIG_TYPES.get(_field.kind, "str")
+    _RUN_TYPES.setdefault(CONFIG_COLUMNS[_name], _type)
 
 IDENTITY_COLUMNS = tuple(_IDENTITY_TYPES)
 """Columns that identify a run, in `runs_frame` and `epochs_frame`."""
@@ -159,7 +177,8 @@ def runs_frame(study: Study) -> "pd.DataFrame":
     Errors and accuracies are from the last epoch, in per cent; `best_…` columns are from the epoch
     selected on `best_chosen_on` (val or test). `train_error_pct` is counted during training,
     `train_clean_error_pct` afterwards in eval mode without augmentation. `train_seconds` and
-    `eval_seconds` are totals of the run. Values that were not measured are NaN.
+    `eval_seconds` are totals of the run. Values that were not measured are NaN. Every field of the
+    configuration has the column `CONFIG_COLUMNS` gives it, with NaN for fields that are not set.
     """
     import pandas as pd
 
@@ -177,8 +196,14 @@ def run_row(run: Run) -> dict[str, Any]:
         "best_test_accuracy_pct": summary.best.test_accuracy_pct, "best_epoch": summary.best.epoch,
         **{name: record.environment.get(name) for name in ("device_name", "torch", "python")},
         **{name: record.decisions[name].value for name in _DECISIONS if name in record.decisions},
+        **_config_values(record.config),
     }  # fmt: skip
     return {name: values.get(name) for name in RUN_COLUMNS}
+
+
+def _config_values(config: RunConfig) -> dict[str, Any]:
+    values = {CONFIG_COLUMNS[name]: value for name, value in asdict(config).items()}
+    return {name: value_text(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def epochs_frame(study: Study) -> "pd.DataFrame":

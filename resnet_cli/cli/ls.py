@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 HELP = """List runs: one line per run, newest first, whatever their state.
 
-A run is complete, running, incomplete (stopped, can be resumed), diverged or unreadable (with the reason on stderr).
-Results are from the last recorded epoch: test accuracy, and clean training error where that epoch measured it.
+Results are from the last recorded epoch: test accuracy, and clean training error if that epoch measured it.
+Unreadable runs are listed too, with the reason on stderr.
 
-A filter is a list of conditions that must all hold, each with = != < > <= or >=. Columns are the options of
-resnet train with underscores (depth, batch_size), and the columns of --format csv. Text may contain * as a
-wildcard; none matches a missing value.
+A filter is a list of conditions, each with = != < > <= or >=. A run is listed if all of them hold.
+The columns are those of --format csv: options of resnet train (depth, batch_size) and results (test_accuracy_pct).
+In text, * matches anything; none matches a missing value.
 
 Examples:
 

@@ -105,7 +105,7 @@ def _status(shown: "RunInspection") -> str:
     return f"{shown.status}: {progress}{left}"
 
 
-def _configuration(shown: "RunInspection") -> list[tuple[str, ...]]:
+def _configuration(shown: "RunInspection") -> list[tuple[str, str, str]]:
     rows = []
     for name, value in shown.run.config.to_dict().items():
         other = shown.recipe_differences.get(name)
@@ -113,7 +113,7 @@ def _configuration(shown: "RunInspection") -> list[tuple[str, ...]]:
     return rows[1:]  # the recipe is in the title
 
 
-def _data(data: "DatasetRecord") -> list[tuple[str, ...]]:
+def _data(data: "DatasetRecord") -> list[tuple[str, str]]:
     images = f"{data.num_train:,} training, {data.num_val:,} validation, {data.num_test:,} test"
     return [
         ("images", f"{images}; {data.image_size}×{data.image_size} pixels, {len(data.classes)} classes"),
@@ -122,7 +122,7 @@ def _data(data: "DatasetRecord") -> list[tuple[str, ...]]:
     ]
 
 
-def _environment(record: "RunRecord") -> list[tuple[str, ...]]:
+def _environment(record: "RunRecord") -> list[tuple[str, str]]:
     versions = [(name, value_text(value)) for name, value in record.environment.items()]
     decisions = [(name, f"{one.value} ({one.reason})") for name, one in record.decisions.items()]
     return [("tool_version", record.tool_version), *versions, *decisions]
