@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from resnet_cli.cli.options import Json, Quiet
 from resnet_cli.cli.output import Output
@@ -61,6 +60,8 @@ def command(
     for problem in shown.problems:
         output.warn(problem)
     output.result(msgspec.to_builtins(shown), Group(*_parts(shown)))
+    if not json:  # as raw text, which no terminal wraps with line breaks of its own
+        output.raw("Commands\n" + "\n".join(f"  {name}  {printable(line)}" for name, line in shown.commands.items()))
 
 
 def _parts(shown: "RunInspection") -> Iterator[RenderableType]:
@@ -87,9 +88,6 @@ def _parts(shown: "RunInspection") -> Iterator[RenderableType]:
     if shown.attempts:
         yield facts("Attempts", _limited([(one["started_at"], _attempt(one)) for one in shown.attempts]))
     yield facts("Files", _limited([(name, decimal(size)) for name, size in shown.files.items()]))
-    yield Text("Commands", style="bold")
-    for name, line in shown.commands.items():  # not wrapped, so that they can be copied
-        yield Text(f"  {name}  {printable(line)}", no_wrap=True, overflow="ignore")
 
 
 def _status(shown: "RunInspection") -> str:
