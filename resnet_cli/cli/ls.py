@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HELP = """List runs: one line per run, newest first, whatever their state.
 
 Results are from the last recorded epoch: test accuracy, and clean training error if that epoch measured it.
-Unreadable runs are listed too, with the reason on stderr.
+Damaged runs are listed too, with the reason on stderr.
 
 A filter is a list of conditions, each with = != < > <= or >=. A run is listed if all of them hold.
 The columns are those of --format csv: options of resnet train (depth, batch_size) and results (test_accuracy_pct).
@@ -29,7 +29,7 @@ Examples:
 
   resnet ls runs --filter "depth=56 status=complete" --sort=-test_accuracy_pct
 
-  resnet ls --filter "network=plain-* lr<0.1"
+  resnet ls --filter "network=plain-* lr<0.1 created_at>=2026-01-31"
 
   resnet ls --format csv > runs.csv
 """
@@ -95,7 +95,7 @@ def command(
     else:
         output.note("no run fulfils the conditions" if found else "no runs yet; start one with resnet train")
     for row in rows:
-        if row["status"] == "unreadable":
+        if row["reason"] and row["status"] != "diverged":  # a damaged file
             output.warn(f"{row['path']}: {row['reason']}")
 
 

@@ -159,6 +159,13 @@ def test_a_folder_without_the_default_folder_has_no_runs(tmp_path, monkeypatch, 
     assert json.loads(listed(capsys, "--json").out)["runs"] == []
 
 
+def test_a_damaged_table_of_an_unfinished_run_is_a_warning_and_the_run_is_listed(runs, tmp_path, capsys):
+    (tmp_path / "runs/deep/c/metrics.csv").write_text("nonsense\n")
+    out, err = listed(capsys, "--filter", "recipe=demo")
+    assert out.splitlines()[1].split()[:2] == ["incomplete", "0/10"]
+    assert err.startswith("warning: runs/deep/c: metrics.csv does not have the columns")
+
+
 def test_a_filter_that_no_run_fulfils_prints_nothing_on_stdout(runs, capsys):
     assert listed(capsys, "--filter", "depth=8") == ("", "no run fulfils the conditions\n")
 
