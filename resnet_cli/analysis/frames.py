@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec.structs import asdict
 
-from resnet_cli.config import FIELDS, RunConfig
+from resnet_cli.config import FIELDS, Field, RunConfig
 from resnet_cli.errors import InputError, RunFileError
 from resnet_cli.recipes import recipe_label
 from resnet_cli.rundir import METRICS_COLUMNS, Divergence, RunDir, RunRecord, Summary, find_runs
@@ -27,7 +27,7 @@ _IDENTITY_TYPES = {
     "run_id": "str", "path": "str", "arch": "str", "depth": "int64", "shortcut": "str", "network": "str",
     "dataset": "str", "fingerprint": "str", "recipe": "str", "seed": "int64",
 }  # fmt: skip
-_RUN_TYPES = {
+_RESULT_TYPES = {
     **_IDENTITY_TYPES, "recipe_name": "str", "dataset_name": "str", "parameters": "int64", "macs": "int64",
     "num_train": "int64", "num_val": "int64", "num_test": "int64", "epochs": "float64", "step": "float64",
     "test_accuracy_pct": "float64", "test_error_pct": "float64", "test_loss": "float64",
@@ -39,21 +39,27 @@ _RUN_TYPES = {
     "created_at": "str", "finished_at": "str",
 }  # fmt: skip
 
-CONFIG_COLUMNS = {
-    name: {"recipe": "recipe_name", "dataset": "dataset_name"}.get(name)
-    or (f"config_{name}" if name in ("epochs", "device", "precision", "compile") else name)
-    for name in FIELDS
-}
+_RENAMED = {
+    "recipe": "recipe_name", "dataset": "dataset_name", "epochs": "config_epochs", "device": "config_device",
+    "precision": "config_precision", "compile": "config_compile",
+}  # fmt: skip
+
+CONFIG_COLUMNS = {name: _RENAMED.get(name, name) for name in FIELDS}
 """Column of each field of the configuration, in frames and in rows of a comparison.
 
 The name of the field, unless that column is a result: `config_device` is the setting (`auto`), `device` the device
 that was used.
 """
 
-_CONFIG_TYPES = {int: "int64", float: "float64", bool: "bool"}
-for _name, _field in FIELDS.items():
-    _type = "float64" if _field.is_optional else _CONFIG_TYPES.get(_field.kind, "str")
-    _RUN_TYPES.setdefault(CONFIG_COLUMNS[_name], _type)
+
+def _frame_type(field: Field) -> str:
+    if field.is_optional:
+        return "float64"  # which has a value for "not set"
+    return {int: "int64", float: "float64", bool: "bool"}.get(field.kind, "str")
+
+
+_CONFIG_TYPES = {CONFIG_COLUMNS[name]: _frame_type(field) for name, field in FIELDS.items()}
+_RUN_TYPES = _RESULT_TYPES | _CONFIG_TYPES
 
 IDENTITY_COLUMNS = tuple(_IDENTITY_TYPES)
 """Columns that identify a run, in `runs_frame` and `epochs_frame`."""

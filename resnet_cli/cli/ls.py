@@ -72,7 +72,7 @@ def command(
     """See `HELP`."""
     from resnet_cli.analysis.overview import OVERVIEW_COLUMNS, overview_row, read_state
     from resnet_cli.analysis.selection import parse_filters, parse_sort, sort_rows
-    from resnet_cli.analysis.tables import csv_text
+    from resnet_cli.analysis.tables import csv_table
     from resnet_cli.rundir import find_runs
 
     # Errors in options are reported before any run is read.
@@ -89,7 +89,7 @@ def command(
     if json:
         output.result({"runs": rows}, None)
     elif format == "csv":
-        output.raw(csv_text(tuple(OVERVIEW_COLUMNS), rows))
+        output.raw(csv_table(tuple(OVERVIEW_COLUMNS), rows))
     elif rows:
         _print(output, rows)
     else:

@@ -39,10 +39,10 @@ def render(document: Mapping[str, Any], format: Format) -> str:
 
 
 def _csv(document: Mapping[str, Any]) -> str:
-    return csv_text(NETWORK_COLUMNS, document["networks"])
+    return csv_table(NETWORK_COLUMNS, document["networks"])
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def csv_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """Write rows as CSV with a header; None becomes an empty cell, and items of a list are separated by blanks.
 
     Text is printable, and text that a spreadsheet would take for a formula is preceded by an apostrophe.
