@@ -99,12 +99,9 @@ def listing(table: "TextTable", width: int | None) -> tuple[list[str], list[str]
     """
     rows = [[printable(cell) for cell in row] for row in table.rows]
     widths = _column_widths(table, rows, width)
-    headers = {index: wrap(table.columns[index].header, widths[index], break_long_words=False) for index in widths}
-    height = max(map(len, headers.values()))
-    above = [
-        [lines[line - height] if line - height >= -len(lines) else "" for lines in headers.values()]
-        for line in range(height)
-    ]
+    headers = [wrap(table.columns[index].header, least, break_long_words=False) for index, least in widths.items()]
+    height = max(map(len, headers))
+    above = zip(*([""] * (height - len(words)) + words for words in headers), strict=True)
     shown = [[row[index] for index in widths] for row in rows]
     aligns = [table.columns[index].align for index in widths]
     lines = [(" " * _GAP).join(map(_padded, cells, widths.values(), aligns)).rstrip() for cells in [*above, *shown]]
