@@ -193,6 +193,9 @@ _NOT_RECIPE: dict[str, Any] = {
     "deterministic": False, "clean_train_every": 0, "clean_train_images": None, "gradflow_every": 0,
 }  # fmt: skip
 
+RECIPE_FIELDS = tuple(name for name in RunConfig.__struct_fields__ if name not in {*_NOT_RECIPE, "recipe", "dataset"})
+"""Fields in which two runs of a network on the same data must agree to be averaged."""
+
 
 def recipe_label(config: RunConfig) -> str:
     """The recipe's name followed by its overrides: `report2025 epochs=5 lr=0.05`.
@@ -203,7 +206,7 @@ def recipe_label(config: RunConfig) -> str:
     if config.recipe not in RECIPES:
         return f"{config.recipe} ({msgspec.structs.replace(config, **_NOT_RECIPE).fingerprint()[:8]})"
     ignored = {*_NOT_RECIPE, "dataset"}
-    changed = [f"{name}={_text(value)}" for name, value in _overrides(config).items() if name not in ignored]
+    changed = [f"{name}={_text(value) or 'none'}" for name, value in _overrides(config).items() if name not in ignored]
     return " ".join([config.recipe, *changed])
 
 
