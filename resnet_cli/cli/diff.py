@@ -9,6 +9,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import Json, Quiet
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import UsageError
@@ -30,7 +31,12 @@ _MOST_CHARACTERS = {"fingerprint": 17}
 
 
 def command(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more run directories.", metavar="RUN", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Two or more run directories.", metavar="RUN", show_default=False, autocompletion=complete_runs
+        ),
+    ],
     *,
     json: Json = False,
     quiet: Quiet = False,

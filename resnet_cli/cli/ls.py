@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import Json, Quiet
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import UsageError
@@ -43,7 +44,8 @@ def command(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Run directories, or folders to search for them (default: runs).", metavar="RUN", show_default=False
+            help="Run directories, or folders to search for them (default: runs).", metavar="RUN", show_default=False,
+            autocompletion=complete_runs,
         ),
     ] = None,
     *,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Group, RenderableType
 
+from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import Json, Quiet
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import UsageError
@@ -34,7 +35,9 @@ _MOST_LINES = 50  # of attempts and files
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(help="Run directory.", metavar="RUN", show_default=False, autocompletion=complete_runs)
+    ],
     *,
     toml: Annotated[
         bool,
