@@ -143,6 +143,8 @@ def command(
         if format_ == "csv":
             output.raw(result.frame.assign(label=result.frame["label"].map(printable)).to_csv(index=False))
         else:
+            if len(documents) > 1:
+                output.raw("")
             output.result({}, _page(one, result.frame))  # long work shows each table as soon as it is known
         if len(result.combined):
             output.note(f"{one}: --json also compares the networks with each other")

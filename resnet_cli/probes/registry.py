@@ -16,7 +16,7 @@ TITLES = {
     "landscape": "loss along filter-normalised random directions; largest and smallest curvature",
     "shattering": "correlation of input gradients between nearby inputs, compared with white and brown noise",
     "similarity": "debiased linear CKA between blocks and networks; accuracy of a linear classifier on each block",
-    "capacity": "a deeper plain network built from a shallower one by inserting identity blocks",
+    "capacity": "a deeper plain network built from a shallower one by appending identity blocks",
     "calibration": "confidence minus accuracy, entropy, NLL, Brier score, ECE, reliability diagram and temperature",
 }
 """Title of each probe, in the order in which `all` runs them."""
