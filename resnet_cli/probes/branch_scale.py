@@ -70,6 +70,6 @@ PROBE = Probe(
     reference="He et al. 2015 (arXiv 1512.03385), section 4.2: the hypothesis that residual functions are close to 0",
     units=_units,
     measure=_measure,
-    images=256,
+    images=250,
     refuse=_refuse,
 )

@@ -22,7 +22,7 @@ is empty.
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch.nn.functional as F
@@ -106,7 +106,7 @@ def _keeps_shape(block: Block) -> bool:
 
 
 def _without_branch(block: Block) -> list[Step]:
-    return [] if _keeps_shape(block) else [lambda x: F.relu(block.skip(x))]
+    return [] if _keeps_shape(block) else [lambda x: F.relu(cast(Tensor, block.skip(x)))]
 
 
 def _generator(seed: int, *purpose: str | int) -> np.random.Generator:
@@ -169,6 +169,6 @@ PROBE = Probe(
     reference="Veit et al. 2016 (arXiv 1605.06431), section 4",
     units=_units,
     measure=_measure,
-    images=256,
+    images=250,
     settings={"repeats": 3, "swaps": 10},
 )

@@ -137,5 +137,5 @@ PROBE = Probe(
     reference="He et al. 2015 (arXiv 1512.03385), figure 7",
     units=_units,
     measure=_measure,
-    images=512,
+    images=500,
 )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.probes.tiny import state_of, tiny_network
+from tiny_networks import state_of, tiny_network
 
 from resnet_cli.probes.base import choose_images
 from resnet_cli.probes.batchnorm import reestimated_statistics

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import torch
-from tests.probes.tiny import state_of, tiny_network
+from tiny_networks import state_of, tiny_network
 from torch import nn
 from torch.optim.swa_utils import update_bn
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.probes.tiny import state_of, tiny_network
+from tiny_networks import state_of, tiny_network
 
 from resnet_cli.probes.blocks import capture_blocks, frozen_statistics
 from resnet_cli.probes.responses import PROBE, measure_responses
