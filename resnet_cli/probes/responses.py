@@ -129,7 +129,7 @@ def _units(config: RunConfig, settings: Settings) -> list[str]:
 def _measure(network: Network, unit: str) -> list[Row]:
     pixels = choose_images(network.train, network.images).pixels
     order = shuffled(len(pixels)).to(pixels.device)
-    batches = [network.normalizer(pixels[chosen]) for chosen in order.split(network.batch_size)]
+    batches = [network.normalizer(pixels[chosen]) for chosen in torch.split(order, network.batch_size)]
     return measure_responses(network.model, network.initial(), batches)
 
 
