@@ -40,8 +40,8 @@ def deletion_areas(frame: pd.DataFrame) -> pd.DataFrame:
 def table(frame: pd.DataFrame) -> Summary:
     """One row per network and kind of statistics: what single and random deletions and swaps do to the test error."""
     columns = [
-        "network", "statistics", "intact error %", "one block deleted: mean change pp", "largest", "block",
-        "random deletions: area, error %", "area, change pp", "two blocks swapped: mean change pp",
+        "network", "statistics", "error %", "delete one, pp", "largest, pp", "block", "delete k, area %", "area, pp",
+        "swap two, pp",
     ]  # fmt: skip
     areas = {(area["label"], area["statistics"]): area for area in deletion_areas(frame).to_dict("records")}
     rows: list[list[Cell]] = []
@@ -56,8 +56,9 @@ def table(frame: pd.DataFrame) -> Summary:
             float(area["area_change_pp"]), float(found.loc[found["lesion"] == "swap", "error_change_pp"].mean()),
         ])  # fmt: skip
     notes = [
-        "changes of the test error of the network with the same statistics; deleted blocks keep the shape",
-        "area: mean over the share of deleted blocks, from none to all, averaged over random orders",
+        "error: of the intact network on test images; pp: mean change of it, blocks that keep the shape only",
+        "delete k: area under the curve of random deletions, from no block to all, averaged over random orders",
+        "statistics: of batch norm, as trained or re-estimated after each change",
     ]
     return Summary(columns, rows, notes)
 
@@ -92,12 +93,12 @@ def draw(frame: pd.DataFrame) -> Figure:
         single.set_xlabel("block (1: next to the input)")
         single.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         random.set_xlabel("share of deleted blocks")
-        swaps.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        swaps.set_xticks([])
+        swaps.set_xlabel("pairs of blocks")
         legend(figure, names)
         caption(
             figure,
-            "one line per run, averaged over random orders; circles: downsampling blocks, reduced to their shortcuts; "
-            "dots: pairs of blocks of one shape",
+            "one line per run, mean over random orders; circles: downsampling blocks, reduced to their shortcuts",
         )
         return figure
 

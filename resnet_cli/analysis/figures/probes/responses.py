@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from resnet_cli.analysis.figures.probes.runs import draw_runs, network_names
 from resnet_cli.analysis.figures.probes.summary import Cell, Summary
@@ -13,22 +13,22 @@ from resnet_cli.analysis.figures.style import RULE, caption, house_style, legend
 def table(frame: pd.DataFrame) -> Summary:
     """One row per network: deviations of its layers, and the growth of ‖F(x)‖ / ‖S(x)‖ since initialisation."""
     columns = [
-        "network", "deviation (mean)", "smallest", "largest", "largest difference from √(mean γ² + var β) %",
-        "‖F‖ / ‖S‖ (mean)", "its growth", "growth in downsampling blocks",
+        "network", "deviation", "smallest", "largest", "‖F‖ / ‖S‖", "growth", "growth, downsampling",
     ]  # fmt: skip
     rows: list[list[Cell]] = []
     for label, layers in _numeric(frame).groupby("label", sort=False):
-        deviation, closed_form = layers["deviation"], layers["closed_form"]
+        deviation = layers["deviation"]
         same, down = layers[~layers["downsampling"]], layers[layers["downsampling"]]
         rows.append([
             str(label), float(deviation.mean()), float(deviation.min()), float(deviation.max()),
-            float(100 * (deviation / closed_form - 1).abs().max()),
             _geometric_mean(same["branch_to_skip"]), _geometric_mean(same["branch_to_skip_growth"]),
             _geometric_mean(down["branch_to_skip_growth"]),
         ])  # fmt: skip
+    difference = 100 * (frame["deviation"] / frame["closed_form"] - 1).abs().max()
     notes = [
-        "deviation: of each 3×3 layer's output after batch norm, before ReLU and addition; 1 at initialisation",
-        "ratios: geometric means over the blocks that keep the shape; growth: trained ÷ initial",
+        "deviation: of each 3×3 layer's output after batch norm, before ReLU and addition (mean over layers); "
+        f"largest difference from √(mean γ² + var β): {difference:.2g} %",
+        "‖F‖ / ‖S‖: branch to shortcut, geometric mean over blocks that keep the shape; growth: trained ÷ initial",
     ]
     return Summary(columns, rows, notes)
 
@@ -45,17 +45,20 @@ def draw(frame: pd.DataFrame) -> Figure:
         for axes, text in zip(panels, ("layer (1: next to the input)", "layer, sorted by deviation"), strict=False):
             axes.set_xlabel(text)
             axes.set_ylabel("standard deviation")
-            axes.set_ylim(bottom=0)
-        captions = ["outputs of 3×3 layers after batch norm, before ReLU and addition; 1 at initialisation"]
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        captions = ["outputs of 3×3 layers after batch norm, before ReLU and addition"]
         if len(blocks):
             for axes, column in zip(panels[2:], ("branch_to_skip", "branch_to_skip_growth"), strict=True):
                 draw_runs(axes, blocks, "number", column)
                 down = blocks[blocks["downsampling"]]
                 draw_runs(axes, down, "number", column, linestyle="none", marker="o", markersize=3, label="_down")
-                axes.set_yscale("log")
                 axes.set_xlabel("block (1: next to the input)")
             panels[2].set_ylabel("‖F(x)‖ / ‖S(x)‖")
-            panels[3].set_ylabel("‖F(x)‖ / ‖S(x)‖, trained ÷ initial")
+            panels[2].set_ylim(bottom=0)
+            panels[3].set_ylabel("its growth (trained ÷ initial)")
             panels[3].axhline(1, color=RULE, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0.5)
             captions.append("dots: downsampling blocks")
         for axes in panels:
