@@ -1,14 +1,22 @@
 """Branches scaled by α: the network itself at 1, its shortcuts alone at 0."""
 
+import copy
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_networks import state_of, tiny_network
 
 from resnet_cli.probes.base import choose_images
 from resnet_cli.probes.batchnorm import reestimated_statistics
 from resnet_cli.probes.branch_scale import ALPHAS, PROBE
 from resnet_cli.probes.scoring import score
+
+
+@pytest.fixture
+def network_of(network_of):
+    """Networks with 14 layers, measured on 40 images per split."""
+    return functools.partial(network_of, depth=14, images=40, batch_size=16)
 
 
 def _scaled_forward(model, alpha):
@@ -21,8 +29,8 @@ def _scaled_forward(model, alpha):
     return forward
 
 
-def test_scaling_by_1_is_the_ordinary_evaluation_exactly():
-    network = tiny_network("resnet")
+def test_scaling_by_1_is_the_ordinary_evaluation_exactly(network_of):
+    network = network_of("resnet")
     rows = {(row["statistics"], row["split"]): row for row in PROBE.measure(network, "1")}
     train, test = (choose_images(images, 40) for images in (network.train, network.test))
     arguments = network.normalizer, network.batch_size
@@ -35,9 +43,9 @@ def test_scaling_by_1_is_the_ordinary_evaluation_exactly():
 
 @pytest.mark.parametrize("shortcut", ["A", "B"])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.5])
-def test_every_branch_is_multiplied_before_the_addition(shortcut, alpha):
-    network = tiny_network("resnet", shortcut=shortcut)
-    before = state_of(network.model)
+def test_every_branch_is_multiplied_before_the_addition(network_of, shortcut, alpha):
+    network = network_of("resnet", shortcut=shortcut)
+    before = copy.deepcopy(network.model.state_dict())
     rows = {(row["statistics"], row["split"]): row["loss"] for row in PROBE.measure(network, f"{alpha:g}")}
     assert all(torch.equal(before[name], value) for name, value in network.model.state_dict().items())
     train, test = (choose_images(images, 40) for images in (network.train, network.test))
@@ -51,8 +59,8 @@ def test_every_branch_is_multiplied_before_the_addition(shortcut, alpha):
         assert rows["re-estimated", "test"] != pytest.approx(rows["running", "test"], rel=1e-3)
 
 
-def test_each_factor_is_one_unit_and_a_plain_network_is_refused_with_the_reason():
-    config = tiny_network("resnet").config
+def test_each_factor_is_one_unit_and_a_plain_network_is_refused_with_the_reason(network_of):
+    config = network_of("resnet").config
     assert [float(unit) for unit in PROBE.units(config, {})] == list(ALPHAS)
     assert PROBE.refuse(config) is None
-    assert "no shortcuts" in PROBE.refuse(tiny_network("plain").config)
+    assert "no shortcuts" in PROBE.refuse(network_of("plain").config)

@@ -1,11 +1,11 @@
 """Deleting and swapping blocks gives the network without them, and leaves the measured network unchanged."""
 
 import copy
+import functools
 import itertools
 
 import pytest
 import torch
-from tiny_networks import state_of, tiny_network
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
@@ -15,6 +15,12 @@ from resnet_cli.probes.lesion import PROBE, forward_with, random_deletions, sing
 from resnet_cli.probes.scoring import score
 
 SETTINGS = {"repeats": 2, "swaps": 10}
+
+
+@pytest.fixture
+def network_of(network_of):
+    """Networks with 14 layers, measured on 40 images per split."""
+    return functools.partial(network_of, depth=14, images=40, batch_size=16)
 
 
 def _images(network):
@@ -27,9 +33,9 @@ def _logits(model, lesion, images):
 
 
 @pytest.mark.parametrize("arch", ["plain", "resnet"])
-def test_with_nothing_deleted_the_numbers_are_those_of_the_ordinary_evaluation_exactly(arch):
-    network = tiny_network(arch, settings=SETTINGS)
-    before = state_of(network.model)
+def test_with_nothing_deleted_the_numbers_are_those_of_the_ordinary_evaluation_exactly(network_of, arch):
+    network = network_of(arch, settings=SETTINGS)
+    before = copy.deepcopy(network.model.state_dict())
     rows = PROBE.measure(network, "delete-random 1")
     assert all(torch.equal(before[name], value) for name, value in network.model.state_dict().items())
     intact = [row for row in rows if row["num_deleted"] == 0]
@@ -40,8 +46,8 @@ def test_with_nothing_deleted_the_numbers_are_those_of_the_ordinary_evaluation_e
     ]  # fmt: skip
 
 
-def test_deleting_a_residual_block_is_setting_its_branch_to_zero():
-    network = tiny_network("resnet")
+def test_deleting_a_residual_block_is_setting_its_branch_to_zero(network_of):
+    network = network_of("resnet")
     lesions = [lesion for stage in (1, 2, 3) for lesion in single_deletions(network.model, stage)]
     assert [lesion.columns["blocks"] for lesion in lesions] == [block.name for block in network.model.blocks()]
     assert [lesion.columns["downsampling"] for lesion in lesions] == [False, False, True, False, True, False]
@@ -53,8 +59,8 @@ def test_deleting_a_residual_block_is_setting_its_branch_to_zero():
         assert torch.equal(_logits(network.model, lesion, _images(network)), expected(_images(network)))
 
 
-def test_deleting_a_block_of_a_plain_network_that_is_the_identity_changes_nothing():
-    network = tiny_network("plain")
+def test_deleting_a_block_of_a_plain_network_that_is_the_identity_changes_nothing(network_of):
+    network = network_of("plain")
     lesions = [lesion for stage in (1, 2, 3) for lesion in single_deletions(network.model, stage)]
     assert [lesion.columns["blocks"] for lesion in lesions] == ["layer1.0", "layer1.1", "layer2.1", "layer3.1"]
     block = network.model.get_submodule("layer2.1")
@@ -69,8 +75,8 @@ def test_deleting_a_block_of_a_plain_network_that_is_the_identity_changes_nothin
 
 
 @pytest.mark.parametrize("arch", ["plain", "resnet"])
-def test_swapping_two_blocks_is_exchanging_their_weights(arch):
-    network = tiny_network(arch, depth=20)
+def test_swapping_two_blocks_is_exchanging_their_weights(network_of, arch):
+    network = network_of(arch, depth=20)
     lesions = swaps(network.model, 100, seed=0)
     assert [lesion.columns["blocks"] for lesion in lesions] == [
         "layer1.0 layer1.1", "layer1.0 layer1.2", "layer1.1 layer1.2", "layer2.1 layer2.2", "layer3.1 layer3.2",
@@ -78,21 +84,21 @@ def test_swapping_two_blocks_is_exchanging_their_weights(arch):
     for lesion in lesions:
         exchanged = copy.deepcopy(network.model)
         first, second = (exchanged.get_submodule(name) for name in lesion.columns["blocks"].split())
-        state = state_of(first)
+        state = copy.deepcopy(first.state_dict())
         first.load_state_dict(second.state_dict())
         second.load_state_dict(state)
         assert torch.equal(_logits(network.model, lesion, _images(network)), exchanged(_images(network)))
 
 
-def test_a_few_swaps_are_drawn_from_all_pairs_by_the_seed():
-    model = tiny_network("resnet", depth=32).model
+def test_a_few_swaps_are_drawn_from_all_pairs_by_the_seed(network_of):
+    model = network_of("resnet", depth=32).model
     names = [[lesion.columns["blocks"] for lesion in swaps(model, 5, seed)] for seed in (0, 0, 1)]
     assert len(set(names[0])) == 5
     assert names[0] == names[1] != names[2]
 
 
-def test_random_deletions_grow_along_one_order_from_none_to_all_blocks_that_keep_the_shape():
-    plain, residual = tiny_network("plain", depth=26).model, tiny_network("resnet", depth=26).model
+def test_random_deletions_grow_along_one_order_from_none_to_all_blocks_that_keep_the_shape(network_of):
+    plain, residual = network_of("plain", depth=26).model, network_of("resnet", depth=26).model
     lesions = random_deletions(residual, 1, seed=0)
     names = [set(lesion.columns["blocks"].split()) for lesion in lesions]
     assert [lesion.columns["num_deleted"] for lesion in lesions] == [0, 1, 2, 5, 8, 10]
@@ -107,8 +113,8 @@ def test_random_deletions_grow_along_one_order_from_none_to_all_blocks_that_keep
 
 
 @pytest.mark.parametrize("arch", ["plain", "resnet"])
-def test_statistics_are_re_estimated_for_the_network_without_the_block(arch):
-    network = tiny_network(arch)
+def test_statistics_are_re_estimated_for_the_network_without_the_block(network_of, arch):
+    network = network_of(arch)
     rows = PROBE.measure(network, "delete 2")
     (found,) = [row for row in rows if row["blocks"] == "layer2.1" and row["statistics"] == "re-estimated"]
     (running,) = [row for row in rows if row["blocks"] == "layer2.1" and row["statistics"] == "running"]
@@ -128,8 +134,8 @@ def test_statistics_are_re_estimated_for_the_network_without_the_block(arch):
     assert running["loss_change"] == pytest.approx(lesioned[0] - intact[0], rel=1e-4)
 
 
-def test_units_cover_every_lesion_once_and_all_rows_have_the_same_columns():
-    network = tiny_network("plain", settings=SETTINGS)
+def test_units_cover_every_lesion_once_and_all_rows_have_the_same_columns(network_of):
+    network = network_of("plain", settings=SETTINGS)
     units = PROBE.units(network.config, SETTINGS)
     assert units == ["delete 1", "delete 2", "delete 3", "delete-random 1", "delete-random 2", "swap"]
     rows = [row for unit in units for row in PROBE.measure(network, unit)]
@@ -139,8 +145,8 @@ def test_units_cover_every_lesion_once_and_all_rows_have_the_same_columns():
 
 
 @pytest.mark.parametrize(("arch", "units"), [("plain", ["delete 1"]), ("resnet", ["delete 1", "delete 2", "delete 3"])])
-def test_the_shallowest_network_has_no_pair_to_swap(arch, units):
-    network = tiny_network(arch, depth=8, settings=SETTINGS)
+def test_the_shallowest_network_has_no_pair_to_swap(network_of, arch, units):
+    network = network_of(arch, depth=8, settings=SETTINGS)
     assert PROBE.units(network.config, SETTINGS) == [*units, "delete-random 1", "delete-random 2"]
     rows = [row for unit in units for row in PROBE.measure(network, unit)]
     assert len(rows) == 2 * len(units)

@@ -1,12 +1,20 @@
 """Deviations of layer responses are those of the tensors inside the network, and follow from γ and β."""
 
+import copy
+import functools
+
 import numpy as np
 import pytest
 import torch
-from tiny_networks import state_of, tiny_network
 
 from resnet_cli.probes.blocks import capture_blocks, frozen_statistics
 from resnet_cli.probes.responses import PROBE, measure_responses
+
+
+@pytest.fixture
+def network_of(network_of):
+    """Networks with 14 layers, measured on 40 images per split."""
+    return functools.partial(network_of, depth=14, images=40, batch_size=16)
 
 
 @pytest.fixture
@@ -15,9 +23,9 @@ def batches():
     return [torch.randn(count, 3, 16, 16, generator=generator) for count in (24, 8)]
 
 
-def test_deviations_are_those_of_all_elements_before_addition_and_relu(batches):
-    network = tiny_network("resnet")
-    before = state_of(network.model)
+def test_deviations_are_those_of_all_elements_before_addition_and_relu(network_of, batches):
+    network = network_of("resnet")
+    before = copy.deepcopy(network.model.state_dict())
     rows = {row["layer"]: row for row in measure_responses(network.model, network.initial(), batches)}
     assert all(torch.equal(before[name], value) for name, value in network.model.state_dict().items())
     assert not network.model.training
@@ -37,8 +45,8 @@ def test_deviations_are_those_of_all_elements_before_addition_and_relu(batches):
         assert rows[f"{block.name}.conv1"]["branch_to_skip"] is None
 
 
-def test_deviations_follow_from_scale_and_shift_and_are_1_at_initialisation(batches):
-    network = tiny_network("plain")
+def test_deviations_follow_from_scale_and_shift_and_are_1_at_initialisation(network_of, batches):
+    network = network_of("plain")
     rows = measure_responses(network.model, network.initial(), batches)
     stem = network.model.bn1
     closed_form = np.sqrt(np.mean(stem.weight.detach().numpy() ** 2) + np.var(stem.bias.detach().numpy()))
@@ -50,8 +58,8 @@ def test_deviations_follow_from_scale_and_shift_and_are_1_at_initialisation(batc
     assert {row["closed_form"] for row in initial} == {1.0}
 
 
-def test_a_hook_that_keeps_the_tensors_would_read_them_after_the_relu(batches):
-    network = tiny_network("plain")
+def test_a_hook_that_keeps_the_tensors_would_read_them_after_the_relu(network_of, batches):
+    network = network_of("plain")
     kept = {}
     for block in network.model.blocks():
         block.bn1.register_forward_hook(lambda _, __, output, name=block.name: kept.update({name: output}))
@@ -63,8 +71,8 @@ def test_a_hook_that_keeps_the_tensors_would_read_them_after_the_relu(batches):
         assert output.std() < 0.9 * rows[f"{name}.conv1"]["deviation"]
 
 
-def test_layers_are_ranked_by_deviation(batches):
-    network = tiny_network("plain")
+def test_layers_are_ranked_by_deviation(network_of, batches):
+    network = network_of("plain")
     rows = measure_responses(network.model, network.initial(), batches)
     by_rank = sorted(rows, key=lambda row: row["rank"])
     assert [row["rank"] for row in by_rank] == list(range(1, 14))
@@ -72,8 +80,8 @@ def test_layers_are_ranked_by_deviation(batches):
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B"])
-def test_tripling_the_scale_of_the_last_branch_triples_its_ratio_alone(batches, shortcut):
-    network = tiny_network("resnet", shortcut=shortcut)
+def test_tripling_the_scale_of_the_last_branch_triples_its_ratio_alone(network_of, batches, shortcut):
+    network = network_of("resnet", shortcut=shortcut)
     model = network.initial()
     with torch.no_grad():
         model.blocks()[-1].bn2.weight.mul_(3)
@@ -82,7 +90,7 @@ def test_tripling_the_scale_of_the_last_branch_triples_its_ratio_alone(batches, 
     assert [row["downsampling"] for row in rows] == [False, False, True, False, True, False]
 
 
-def test_a_plain_network_has_deviations_but_no_ratio():
-    rows = PROBE.measure(tiny_network("plain"), "responses")
+def test_a_plain_network_has_deviations_but_no_ratio(network_of):
+    rows = PROBE.measure(network_of("plain"), "responses")
     assert all(row["branch_to_skip"] is row["branch_to_skip_growth"] is None for row in rows)
     assert all(row["deviation"] > 0 for row in rows)

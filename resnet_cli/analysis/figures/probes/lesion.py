@@ -73,7 +73,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             single, random, swaps = panels[3 * row : 3 * row + 3]
             deleted = _numbered(rows[rows["lesion"] == "delete"])
             draw_runs(single, deleted[~deleted["downsampling"]], "number", "error_change_pp")
-            down = {"linestyle": "none", "marker": "o", "label": "_down", **OPEN_MARKER}
+            down = {"linestyle": "none", "marker": "o", **OPEN_MARKER}
             draw_runs(single, deleted[deleted["downsampling"]], "number", "error_change_pp", **down)
             curves = rows[rows["lesion"] == "delete-random"]
             mean = curves.groupby(["network", "label", "deleted_share"], sort=False)["error_pct"].mean().reset_index()

@@ -54,7 +54,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             for axes, column in zip(panels[2:], ("branch_to_skip", "branch_to_skip_growth"), strict=True):
                 draw_runs(axes, blocks, "number", column)
                 down = blocks[blocks["downsampling"]]
-                draw_runs(axes, down, "number", column, linestyle="none", marker="o", markersize=3, label="_down")
+                draw_runs(axes, down, "number", column, linestyle="none", marker="o", markersize=3)
                 axes.set_xlabel("block (1: next to the input)")
             panels[2].set_ylabel("‖F(x)‖ / ‖S(x)‖")
             panels[2].set_ylim(bottom=0)
