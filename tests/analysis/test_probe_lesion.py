@@ -5,7 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from resnet_cli.analysis.figures.probes.lesion import deletion_areas, draw, table
+from resnet_cli.analysis.figures.probes.lesion import draw, table
+from resnet_cli.analysis.lesions import deletion_areas
 
 
 def row(lesion, blocks, error, statistics="running", **fields):

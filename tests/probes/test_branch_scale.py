@@ -7,10 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from resnet_cli.device import decide
+from resnet_cli.engine.evaluate import evaluate
 from resnet_cli.probes.base import choose_images
 from resnet_cli.probes.batchnorm import reestimated_statistics
 from resnet_cli.probes.branch_scale import ALPHAS, PROBE
 from resnet_cli.probes.scoring import score
+from resnet_cli.recipes import make_config
+
+CPU = decide(make_config("demo", arch="resnet", device="cpu", precision="fp32", compile="off"))
 
 
 @pytest.fixture
@@ -35,8 +40,10 @@ def test_scaling_by_1_is_the_ordinary_evaluation_exactly(network_of):
     train, test = (choose_images(images, 40) for images in (network.train, network.test))
     arguments = network.normalizer, network.batch_size
     for split, images in (("train", train), ("test", test)):
-        row, expected = rows["running", split], score(network.model, images, *arguments)
-        assert (row["loss"], row["error_pct"], row["num_images"]) == expected
+        row = rows["running", split]
+        expected = evaluate(network.model, images, network.normalizer, CPU, batch_size=16)
+        found = row["loss"], row["error_pct"], row["num_images"]
+        assert found == (expected.loss, expected.error_pct, expected.num_examples)
     with reestimated_statistics(network.model, train, *arguments):
         assert rows["re-estimated", "test"]["loss"] == score(network.model, test, *arguments).loss
 

@@ -9,11 +9,15 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from resnet_cli.device import decide
+from resnet_cli.engine.evaluate import evaluate
 from resnet_cli.probes.base import choose_images
 from resnet_cli.probes.batchnorm import shuffled
 from resnet_cli.probes.lesion import PROBE, forward_with, random_deletions, single_deletions, swaps
 from resnet_cli.probes.scoring import score
+from resnet_cli.recipes import make_config
 
+CPU = decide(make_config("demo", arch="resnet", device="cpu", precision="fp32", compile="off"))
 SETTINGS = {"repeats": 2, "swaps": 10}
 
 
@@ -39,8 +43,9 @@ def test_with_nothing_deleted_the_numbers_are_those_of_the_ordinary_evaluation_e
     rows = PROBE.measure(network, "delete-random 1")
     assert all(torch.equal(before[name], value) for name, value in network.model.state_dict().items())
     intact = [row for row in rows if row["num_deleted"] == 0]
-    expected = score(network.model, choose_images(network.test, 40), network.normalizer, network.batch_size)
-    assert (intact[0]["loss"], intact[0]["error_pct"], intact[0]["num_images"]) == expected
+    expected = evaluate(network.model, choose_images(network.test, 40), network.normalizer, CPU, batch_size=16)
+    found = intact[0]["loss"], intact[0]["error_pct"], intact[0]["num_images"]
+    assert found == (expected.loss, expected.error_pct, expected.num_examples)
     assert [(row["statistics"], row["loss_change"], row["error_change_pp"]) for row in intact] == [
         ("running", 0, 0), ("re-estimated", 0, 0),
     ]  # fmt: skip
