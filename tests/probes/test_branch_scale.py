@@ -15,7 +15,7 @@ from resnet_cli.probes.branch_scale import ALPHAS, PROBE
 from resnet_cli.probes.scoring import score
 from resnet_cli.recipes import make_config
 
-CPU = decide(make_config("demo", arch="resnet", device="cpu", precision="fp32", compile="off"))
+CPU = decide(make_config("demo", arch="resnet", depth=14, device="cpu", precision="fp32", compile="off"))
 
 
 @pytest.fixture

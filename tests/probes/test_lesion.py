@@ -17,7 +17,7 @@ from resnet_cli.probes.lesion import PROBE, forward_with, random_deletions, sing
 from resnet_cli.probes.scoring import score
 from resnet_cli.recipes import make_config
 
-CPU = decide(make_config("demo", arch="resnet", device="cpu", precision="fp32", compile="off"))
+CPU = decide(make_config("demo", arch="resnet", depth=14, device="cpu", precision="fp32", compile="off"))
 SETTINGS = {"repeats": 2, "swaps": 10}
 
 
