@@ -46,6 +46,8 @@ def draw(frame: pd.DataFrame) -> Figure:
             axes.set_xlabel(text)
             axes.set_ylabel("standard deviation")
             axes.set_yscale("log")
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(low, 0.48), max(high, 2.1))  # at least two ticks besides 1
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
