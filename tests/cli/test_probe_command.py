@@ -25,7 +25,7 @@ def test_probing_stored_predictions_prints_a_table_stores_rows_and_imports_no_to
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code, str(runs)], capture_output=True, text=True, check=True)
-    title, header, *rows = done.stdout.splitlines()
+    title, header, _, *rows = done.stdout.splitlines()
     assert title == f"calibration: {TITLES['calibration']}"
     assert header.split()[:2] == ["network", "scaling"]
     assert [row.split()[:2] for row in rows[:4]] == [
@@ -103,7 +103,7 @@ def test_help_lists_every_probe(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["magic"], "unknown probe 'magic'; choose bn,"),
+        (["magic"], "NAME must be a probe (got 'magic'); choose bn,"),
         (["bn", "nowhere"], "nowhere does not exist"),
         (["bn", "--which", "last"], "--which last needs a run directory"),
         (["bn", "--arch", "plain", "--depth", "9"], "depth 9 is not 6n+2"),
