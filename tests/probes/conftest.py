@@ -19,9 +19,9 @@ def network_of():
     cpu = torch.device("cpu")
     digits = prepare(load_source("digits", None), limit_train=120, limit_test=60)
 
-    def build(arch="resnet", depth=8, *, trained=True, **fields):
-        config = make_config("demo", arch=arch, depth=depth)
-        fresh = functools.partial(build_model, arch, depth)
+    def build(arch="resnet", depth=8, shortcut=None, *, trained=True, **fields):
+        config = make_config("demo", arch=arch, depth=depth, shortcut=shortcut or ("A" if arch == "resnet" else "none"))
+        fresh = functools.partial(build_model, arch, depth, config.shortcut)
         model = fresh()
         normalizer = Normalizer.for_dataset(digits, "channel", cpu)
         if trained:  # statistics and scales that are not the initial ones
