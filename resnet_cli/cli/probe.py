@@ -1,0 +1,215 @@
+"""`resnet probe`: one measurement on any networks, or all of them."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from resnet_cli.analysis.figures import SUFFIXES
+from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
+from resnet_cli.cli.output import Output
+from resnet_cli.errors import UsageError
+from resnet_cli.probes.registry import ALL, TITLES, check_name
+from resnet_cli.util.text import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from resnet_cli.measure import ProbeResult, Subject
+
+_TITLE_LINES = "\n\n".join(f"  {name}: {title}" for name, title in TITLES.items())
+
+HELP = f"""Measure trained or newly initialised networks with one probe, or with all of them.
+
+Networks are runs, folders of runs, weight files, or new networks that --arch, --depth and --seed describe.
+Rows of a run are stored in its folder probes/, where other commands read them; they are measured only once.
+
+Probes (docs/probes.md defines them and lists their settings):
+
+{_TITLE_LINES}
+
+Examples:
+
+  resnet probe bn runs/
+
+  resnet probe all runs/demo-plain-56 runs/demo-resnet-56
+
+  resnet probe lesion runs/demo-resnet-56 --which best --plot lesion.png
+
+  resnet probe shattering --arch plain --depth 56 --seed 1 --json
+
+  resnet probe responses resnet56.th --dataset cifar10 --images 1000 --format csv
+"""
+
+Which = Literal["init", "last", "best"]
+Format = Literal["table", "csv", "json"]
+_ARCHITECTURE = ("arch", "depth", "shortcut", "dataset")
+
+
+@config_options(
+    "device",
+    arch="Architecture of a new network (default: plain and resnet), or of a weight file that does not determine it.",
+    depth="Number of weighted layers of a new network, 6n+2 (default: 56).",
+    shortcut="Shortcut of a new residual network: A (zero-padding, the default) or B (1×1 projection).",
+    dataset="Dataset of a new network (default: digits), or of a weight file that does not record it.",
+)
+def command(
+    *,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            show_default=False,
+            help=f"Probe to run: {', '.join(TITLES)} or {ALL}.",
+            autocompletion=lambda: [*TITLES, ALL],
+        ),
+    ],
+    subjects: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="SUBJECT", show_default=False, help="Run directories, folders of runs, or weight files."
+        ),
+    ] = None,
+    which: Annotated[
+        Which | None,
+        typer.Option(show_default=False, help="Weights of the runs to measure (default: chosen by the probe)."),
+    ] = None,
+    given: dict[str, Any],
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the probe's random draws and, for a new network, of its weights.")
+    ] = 0,
+    data_dir: DataDir = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=10, show_default=False, help="Number of images per split to measure on (default: chosen by the probe)."
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Number of images per batch.")] = 250,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            show_default=False,
+            help="Change a setting of the probe. Can be given several times.",
+        ),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure again even if the result is already stored.")] = False,
+    format_: Annotated[Format, typer.Option("--format", help="Output format.")] = "table",
+    plot: Annotated[
+        Path | None, typer.Option(show_default=False, help="Draw the result into this .png, .svg or .pdf file.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """See `HELP`."""
+    check_name(name)
+    names = [*TITLES] if name == ALL else [name]
+    if plot and plot.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--plot {plot}: unsupported format", hint="use .png, .svg or .pdf")
+    for option, value in (("--plot", plot), ("--format csv", format_ == "csv"), ("--set", settings)):
+        if value and name == ALL:
+            raise UsageError(f"{option} needs one probe, not {ALL}", hint="name the probe")
+    from resnet_cli.measure import ProbeOptions, run_probe
+
+    output = Output(json=json or format_ == "json", quiet=quiet)
+    device = given.pop("device", "auto")
+    networks = _subjects(subjects or [], which, seed, given, output)
+    options = ProbeOptions(which, images, batch_size, seed, tuple(settings or ()), device, data_dir, again)
+    results = {}
+    for one in names:
+        with output.progress() as progress:
+            try:
+                results[one] = run_probe(one, networks, options, progress=progress, note=output.note)
+            except UsageError as error:
+                if name != ALL:
+                    raise
+                output.note(f"skipped {error}")
+                continue
+        for reason in results[one].refused:
+            output.note(f"skipped {one} of {reason}")
+    if plot:
+        _draw(name, results[name].frame, plot)
+        output.note(f"wrote {plot}")
+    if format_ == "csv" and not json:
+        frame = results[name].frame
+        output.raw(frame.assign(label=frame["label"].map(printable)).to_csv(index=False))
+    else:
+        document = {"probes": [_document(one, result) for one, result in results.items()]}
+        parts: list[RenderableType] = []
+        if not output.json:
+            for one, result in results.items():
+                parts += _page(one, result)
+        output.result(document, Group(*parts))
+
+
+def _subjects(
+    paths: list[Path], which: Which | None, seed: int, given: dict[str, Any], output: Output
+) -> "list[Subject]":
+    from resnet_cli.measure import fresh_subjects, saved_subjects
+
+    files = [path for path in paths if path.is_file()]
+    if not paths:
+        if which not in (None, "init"):
+            raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
+        return fresh_subjects(**given, seed=seed)
+    if files and which:
+        raise UsageError(f"--which {which} applies to runs, but {files[0]} is a file", hint="omit --which")
+    if given and not files:
+        option, value = next(iter(given.items()))
+        raise UsageError(
+            f"--{option} {value} cannot be combined with run directories, which record their own network and data",
+            hint=f"omit --{option}",
+        )
+    return saved_subjects(paths, which or "last", warn=output.warn, **given)
+
+
+def _view(name: str) -> Any:
+    import importlib
+
+    return importlib.import_module(f"resnet_cli.analysis.figures.probes.{name.replace('-', '_')}")
+
+
+def _draw(name: str, frame: "pd.DataFrame", path: Path) -> None:
+    from resnet_cli.analysis.figures.style import save
+
+    save(_view(name).draw(frame), path)
+
+
+def _document(name: str, result: "ProbeResult") -> dict[str, Any]:
+    identity = ["label", "network", "which", "dataset", "seed"]
+    return {
+        "name": name,
+        "title": TITLES[name],
+        "networks": [
+            {**rows[identity].iloc[0].to_dict(), "rows": rows.drop(columns=identity).to_dict("records")}
+            for _, rows in result.frame.groupby("label", sort=False)
+        ],
+        "comparisons": result.combined.to_dict("records"),
+        "refused": result.refused,
+        "files": [str(path) for path in result.stored],
+    }
+
+
+def _page(name: str, result: "ProbeResult") -> list[RenderableType]:
+    summary = _view(name).table(result.frame)
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(summary.columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=index == 0)
+    for row in summary.rows:
+        table.add_row(*map(_cell, row))
+    title = Text(f"{name}: {TITLES[name]}", style="bold")
+    return [title, table, *(Text(printable(note), style="dim") for note in summary.notes)]
+
+
+def _cell(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return printable(value)
+    if value is None or math.isnan(value):
+        return "—"
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"

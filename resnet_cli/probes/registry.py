@@ -1,0 +1,34 @@
+"""The probes by name. Importing this module loads none of them, so that help needs no torch."""
+
+import importlib
+
+from resnet_cli.errors import UsageError
+from resnet_cli.probes.base import Probe
+
+ALL = "all"
+
+TITLES = {
+    "bn": "clean training and test error with batch-norm statistics re-estimated over the training set",
+    "responses": "standard deviation of layer responses; size of each branch relative to its shortcut",
+    "branch-scale": "loss and error when all residual branches are scaled by a factor",
+    "lesion": "error after blocks are deleted or swapped",
+    "landscape": "loss along filter-normalised random directions; largest and smallest curvature",
+    "shattering": "correlation of input gradients between nearby inputs, compared with white and brown noise",
+    "similarity": "debiased linear CKA between blocks and networks; accuracy of a linear classifier on each block",
+    "capacity": "a deeper plain network built from a shallower one by inserting identity blocks",
+    "calibration": "confidence minus accuracy, entropy, NLL, Brier score, ECE, reliability diagram and temperature",
+}
+"""Title of each probe, in the order in which `all` runs them."""
+
+
+def check_name(name: str) -> None:
+    """Raise `UsageError` unless `name` is a probe or `all`."""
+    if name != ALL and name not in TITLES:
+        raise UsageError(f"unknown probe {name!r}", hint=f"choose {', '.join(TITLES)} or {ALL}")
+
+
+def load_probe(name: str) -> Probe:
+    """Import the module of a probe, which defines `PROBE`; raises `UsageError` for an unknown name."""
+    check_name(name)
+    probe: Probe = importlib.import_module(f"resnet_cli.probes.{name.replace('-', '_')}").PROBE
+    return probe

@@ -1,0 +1,37 @@
+"""Loss and error of any function from images to logits."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resnet_cli.data.batches import DeviceImages, Normalizer
+
+
+class Score(NamedTuple):
+    """Result of a forward pass over labelled images."""
+
+    loss: float
+    """Mean cross-entropy in nats."""
+    error_pct: float
+    """Share of wrong predictions, in per cent."""
+    num_images: int
+
+
+@torch.no_grad()
+def predict(
+    forward: Callable[[Tensor], Tensor], images: DeviceImages, normalizer: Normalizer, batch_size: int
+) -> Tensor:
+    """Logits (N, classes) float32 of all `images`, in order, on the CPU; `forward` maps normalised images to logits."""
+    batches = torch.split(images.pixels, batch_size)
+    return torch.cat([forward(normalizer(pixels)) for pixels in batches]).float().cpu()
+
+
+def score(forward: Callable[[Tensor], Tensor], images: DeviceImages, normalizer: Normalizer, batch_size: int) -> Score:
+    """Evaluate `forward`, a network in eval mode or any other function from normalised images to logits."""
+    logits, labels = predict(forward, images, normalizer, batch_size), images.labels.cpu()
+    loss_sum = F.cross_entropy(logits, labels, reduction="none").double().sum().item()
+    num_wrong = int((logits.argmax(dim=1) != labels).sum())
+    return Score(loss_sum / len(labels), 100.0 * num_wrong / len(labels), len(labels))
