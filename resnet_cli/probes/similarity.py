@@ -83,16 +83,17 @@ def debiased_cka(batches: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
     Returns:
         (representations, representations), symmetric; NaN where a representation is constant.
     """
-    hsic = sum((_hsic(grams) for grams in batches), start=np.zeros(()))
+    hsic = np.sum([_hsic(grams) for grams in batches], axis=0)
     scale = np.sqrt(np.diag(hsic))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return hsic / np.outer(scale, scale)
+        cka: NDArray[np.float64] = hsic / np.outer(scale, scale)
+    return cka
 
 
 def _hsic(grams: NDArray[np.float64]) -> NDArray[np.float64]:
     n = math.isqrt(grams.shape[1])
-    products: NDArray[np.float64] = grams @ grams.T
-    return products / (n * (n - 3))
+    estimates: NDArray[np.float64] = grams @ grams.T / (n * (n - 3))
+    return estimates
 
 
 class Accuracy(NamedTuple):

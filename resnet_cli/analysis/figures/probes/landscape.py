@@ -1,0 +1,106 @@
+"""Summary and figure of the probe `landscape`: slices, planes and the extreme eigenvalues of the Hessian."""
+
+import functools
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from resnet_cli.analysis.figures.probes.panels import curves_and_maps, draw_ranges
+from resnet_cli.analysis.figures.probes.summary import Cell, Summary
+from resnet_cli.analysis.figures.style import INK, RULE, SMALL_POINTS, caption, house_style, legend, network_style
+
+_EIGENVALUES = [("DHD", "largest"), ("DHD", "smallest"), ("H", "largest"), ("H", "smallest")]
+_CONVERGED = 0.1  # largest residual, as a share of the eigenvalue, that needs no note
+
+
+def table(frame: pd.DataFrame) -> Summary:
+    """One row per network: loss at the weights and away from them, and the eigenvalues."""
+    rows: list[list[Cell]] = []
+    limit = _slices(frame)["alpha"].max()
+    for label, of_label in frame.groupby("label", sort=False):
+        slices = _slices(of_label)
+        losses = slices.groupby(slices["alpha"].abs())["loss"].mean()
+        distances = losses.index.to_numpy(dtype=float)
+        at = [float(losses.iloc[np.abs(distances - share * limit).argmin()]) for share in (0, 0.5, 1)]
+        eigenvalues = of_label.set_index(["matrix", "end"])["eigenvalue"]
+        rows.append([cast(Cell, label), *at, *(float(eigenvalues[key]) for key in _EIGENVALUES)])
+    notes = [
+        "loss: mean over directions and both signs; α = 1 moves every filter by its own norm",
+        "DHD: Hessian in units of filter norms; H shrinks as the weights grow, so it does not compare networks",
+    ]
+    eigenvalues = frame[frame["part"] == "eigenvalue"]
+    share = (eigenvalues["residual"] / eigenvalues["eigenvalue"].abs()).max()
+    if share > _CONVERGED:
+        notes.append(
+            f"the Lanczos iteration has not converged: residual up to {100 * share:.0f} % of the eigenvalue; "
+            "--set lanczos_steps=50 improves it"
+        )
+    columns = [
+        "loss",
+        f"at α=±{limit / 2:g}",
+        f"at α=±{limit:g}",
+        *(f"{end} of {matrix}" for matrix, end in _EIGENVALUES),
+    ]
+    return Summary(["network", *columns], rows, notes)
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """Draw slices and eigenvalues of all networks, and the plane of the first run of each network."""
+    planes = frame[frame["part"] == "plane"]
+    levels = np.geomspace(max(planes["loss"].min(), 1e-3), planes["loss"].max(), 13)
+    with house_style():
+        figure, (slices, eigenvalues) = curves_and_maps(frame, functools.partial(_draw_plane, levels=levels))
+        _draw_slices(slices, _slices(frame))
+        _draw_eigenvalues(eigenvalues, frame)
+        legend(figure, frame["network"].unique().tolist())
+        caption(figure, (
+            "top left: loss along random filter-normalised directions, mean and range over directions and runs; "
+            "top right: extreme eigenvalues of D H D (filled) and of H (open); "
+            "bottom: loss over the plane of two directions, the same levels for all networks"
+        ))  # fmt: skip
+        return figure
+
+
+def _slices(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["part"] == "slice"]
+
+
+def _draw_slices(axes: Axes, frame: pd.DataFrame) -> None:
+    draw_ranges(axes, frame, "alpha", "loss")
+    axes.set_yscale("symlog", linthresh=0.1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("α")
+    axes.set_ylabel("training loss")
+
+
+def _draw_eigenvalues(axes: Axes, frame: pd.DataFrame) -> None:
+    networks = frame["network"].unique().tolist()
+    for y, network in enumerate(networks):
+        style = network_style(network)
+        found = frame[(frame["network"] == network) & (frame["part"] == "eigenvalue")]
+        for matrix, face, shift in (("DHD", style.color, -0.15), ("H", "white", 0.15)):
+            values = found.loc[found["matrix"] == matrix, "eigenvalue"]
+            axes.plot(
+                values, [y + shift] * len(values), linestyle="none", marker=style.marker, markersize=3.6,
+                color=style.color, markerfacecolor=face, markeredgewidth=0.8,
+            )  # fmt: skip
+    axes.axvline(0, color=RULE, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0.5)
+    axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_yticks(range(len(networks)), networks)
+    axes.set_ylim(len(networks) - 0.5, -0.5)
+    axes.set_xlabel("eigenvalue")
+
+
+def _draw_plane(axes: Axes, frame: pd.DataFrame, *, levels: np.ndarray) -> None:
+    losses = frame[frame["part"] == "plane"].pivot_table(index="beta", columns="alpha", values="loss")
+    contours = axes.contour(
+        losses.columns, losses.index, losses.clip(lower=levels[0]), levels=levels, colors=INK, linewidths=0.6
+    )
+    axes.clabel(contours, fmt="%.2g", fontsize=SMALL_POINTS - 2)
+    axes.plot(0, 0, marker="+", color=INK, markersize=5)
+    axes.set_aspect("equal")
+    axes.set_xlabel("α")
+    axes.set_ylabel("β")

@@ -1,0 +1,56 @@
+"""Panels that several probe figures share: bands over repetitions, and one map per network."""
+
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from resnet_cli.analysis.figures.style import network_style, new_figure
+from resnet_cli.util.text import printable, shorten
+
+MAX_MAPS = 4
+"""Number of networks that get a map of their own: more would be too small to read."""
+
+_ROW_INCHES = 2.2
+
+
+def curves_and_maps(frame: pd.DataFrame, draw_map: Callable[[Axes, pd.DataFrame], None]) -> tuple[Figure, list[Axes]]:
+    """Create a figure with two free panels above a map of the first run of each network, up to `MAX_MAPS`.
+
+    Args:
+        frame: rows of a probe.
+        draw_map: draws the rows of one network.
+
+    Returns:
+        The figure and its two free panels.
+    """
+    firsts = frame.groupby("network", sort=False)["label"].first().head(MAX_MAPS)
+    num_rows = 1 + -(-len(firsts) // 2)
+    figure, panels = new_figure(num_rows, 2, _ROW_INCHES * num_rows)
+    for axes, label in zip(panels[2:], firsts, strict=False):
+        draw_map(axes, frame[frame["label"] == label])
+        axes.set_title(shorten(printable(str(label)), 40), parse_math=False)
+    for axes in panels[2 + len(firsts) :]:
+        axes.set_visible(False)
+    return figure, panels[:2]
+
+
+def draw_ranges(
+    axes: Axes, frame: pd.DataFrame, x: str, y: str, low: str | None = None, high: str | None = None
+) -> None:
+    """Draw the mean of `y` at each `x` for every network, and shade its range over repetitions.
+
+    Args:
+        axes: target.
+        frame: one row per `x` and repetition (run, line, direction …), with the column network.
+        x: column on the horizontal axis.
+        y: column on the vertical axis.
+        low: column with the lower end of each value's interval; the range then covers the intervals.
+        high: column with the upper end.
+    """
+    for network, rows in frame.groupby("network", sort=False):
+        style = network_style(str(network))
+        points = rows.groupby(x).agg(mean=(y, "mean"), low=(low or y, "min"), high=(high or y, "max"))
+        axes.plot(points.index, points["mean"], color=style.color, linewidth=style.line_width, label=str(network))
+        axes.fill_between(points.index, points["low"], points["high"], color=style.color, alpha=0.18, linewidth=0)
