@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from resnet_cli.errors import InterruptedByUserError, StoppedError, UsageError
 from resnet_cli.measure.opening import Opener
@@ -130,10 +130,11 @@ class _Measurement:
             return _Task(subject, None, None, None, units)
         files = ProbeFiles(subject.run, self._name, subject.which)
         record, options = subject.run.read_record(), self._options
+        source: Literal["weights", "predictions"] = "predictions" if self._reads_predictions(subject) else "weights"
         key = ProbeKey(
             probe=self._name, which=subject.which, run_id=record.run_id,
             dataset_fingerprint=record.dataset.fingerprint,
-            source_sha256=files.source_sha256("predictions" if self._reads_predictions(subject) else "weights"),
+            source=source, source_sha256=files.source_sha256(source),
             images=self._images, batch_size=options.batch_size, seed=options.seed, settings=dict(self._settings),
             tool_version=__version__,
         )  # fmt: skip

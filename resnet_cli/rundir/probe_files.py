@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import os
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -35,8 +35,10 @@ class ProbeKey(msgspec.Struct, frozen=True, kw_only=True):
     """`init`, `last` or `best` weights."""
     run_id: _Text
     dataset_fingerprint: _Text
+    source: Literal["weights", "predictions"]
+    """What was measured."""
     source_sha256: _Text | None
-    """SHA-256 (hex) of the file that was measured: weights or predictions; None for initial weights."""
+    """SHA-256 (hex) of its file; None for initial weights."""
     images: _Count | None
     """Number of images per split; None: all."""
     batch_size: _Count
@@ -158,8 +160,8 @@ class ProbeFiles:
         for path in temporary_files(folder):
             path.unlink(missing_ok=True)
 
-    def source_sha256(self, source: str) -> str | None:
-        """SHA-256 (hex) of the `weights` or `predictions` that a probe measures; None without such a file."""
+    def source_sha256(self, source: Literal["weights", "predictions"]) -> str | None:
+        """SHA-256 (hex) of the weights or the predictions of the run; None without such a file."""
         paths = {"last": self.run.last_weights_path, "best": self.run.best_weights_path}
         path = self.run.predictions_path if source == "predictions" else paths.get(self.which)
         if path is None or not path.is_file():
