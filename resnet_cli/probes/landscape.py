@@ -34,7 +34,9 @@ Weights = dict[str, Tensor]
 Batch = tuple[Tensor, Tensor]
 """Normalised images (B, 3, H, W) and labels (B,) int64."""
 
-_SETTINGS: Settings = {"directions": 2, "points": 21, "plane_points": 9, "range": 1.0, "lanczos_steps": 12}
+_SETTINGS: Settings = {
+    "directions": 2, "points": 21, "plane_points": 9, "range": 1.0, "hessian_images": 64, "lanczos_steps": 16,
+}  # fmt: skip
 _COLUMNS = (
     "part", "direction", "alpha", "beta", "loss", "error_pct", "matrix", "end", "eigenvalue", "residual", "num_images",
 )  # fmt: skip
@@ -205,7 +207,7 @@ def _point(network: Network, alpha: float, steps: Sequence[tuple[float, Weights]
 
 
 def _eigenvalues(network: Network, matrix: str) -> list[Row]:
-    images = choose_images(network.train, network.images)
+    images = choose_images(network.train, int(network.settings["hessian_images"]))
     batches = [
         (network.normalizer(pixels), labels)
         for pixels, labels in zip(*(torch.split(part, network.batch_size) for part in images), strict=True)

@@ -171,9 +171,9 @@ def test_rescaling_weights_with_their_statistics_changes_the_hessian_but_not_the
     torch.testing.assert_close(hessian_product(model, batches)(factors * vector), hessian / factors)
 
 
-def test_the_centre_of_every_slice_and_of_the_plane_is_the_ordinary_loss(digits_network):
-    settings = {**PROBE.settings, "points": 3, "plane_points": 3, "lanczos_steps": 4}
-    network = digits_network("resnet", settings=settings, images=60)
+def test_the_centre_of_every_slice_and_of_the_plane_is_the_ordinary_loss(network_of):
+    settings = {**PROBE.settings, "points": 3, "plane_points": 3, "lanczos_steps": 2}
+    network = network_of("resnet", settings=settings, images=40)
     rows = [row for unit in PROBE.units(network.config, settings) for row in PROBE.measure(network, unit)]
     centres = {row["loss"] for row in rows if row["part"] != "eigenvalue" and not row["alpha"] and not row["beta"]}
     slices = {(row["direction"], row["alpha"]) for row in rows if row["part"] == "slice"}

@@ -92,8 +92,8 @@ def test_a_linear_probe_sees_the_requested_number_of_features():
 
 
 @pytest.mark.parametrize("which", ["init", "last"])
-def test_the_probe_measures_every_pair_of_blocks_and_leaves_the_network_unchanged(digits_network, which):
-    network = digits_network("resnet", settings=PROBE.settings, which=which)
+def test_the_probe_measures_every_pair_of_blocks_and_leaves_the_network_unchanged(network_of, which):
+    network = network_of("resnet", settings=PROBE.settings, which=which)
     before = {name: value.clone() for name, value in network.model.state_dict().items()}
     rows = [row for unit in PROBE.units(network.config, PROBE.settings) for row in PROBE.measure(network, unit)]
     assert all(torch.equal(before[name], value) for name, value in network.model.state_dict().items())
@@ -106,10 +106,10 @@ def test_the_probe_measures_every_pair_of_blocks_and_leaves_the_network_unchange
     assert all(0 < row["low_pct"] < row["accuracy_pct"] < row["high_pct"] < 100 for row in probes)
 
 
-def test_networks_are_compared_on_the_same_images(digits_network):
-    network = digits_network("resnet", settings=PROBE.settings, which="last", images=80)
-    rows = PROBE.combine([network, network._replace(label="twin"), digits_network(
-        "plain", settings=PROBE.settings, which="last", images=80, label="other"
+def test_networks_are_compared_on_the_same_images(network_of):
+    network = network_of("resnet", settings=PROBE.settings, images=40)
+    rows = PROBE.combine([network, network._replace(label="twin"), network_of(
+        "plain", settings=PROBE.settings, images=40, label="other"
     )])  # fmt: skip
     own = {(row["block_index"], row["other"]): row["cka"] for row in PROBE.measure(network, "cka")}
     twins = {

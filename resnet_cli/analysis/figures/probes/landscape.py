@@ -25,19 +25,17 @@ def table(frame: pd.DataFrame) -> Summary:
         losses = slices.groupby(slices["alpha"].abs())["loss"].mean()
         distances = losses.index.to_numpy(dtype=float)
         at = [float(losses.iloc[np.abs(distances - share * limit).argmin()]) for share in (0, 0.5, 1)]
-        eigenvalues = of_label.set_index(["matrix", "end"])["eigenvalue"]
-        rows.append([cast(Cell, label), *at, *(float(eigenvalues[key]) for key in _EIGENVALUES)])
+        found = of_label.set_index(["matrix", "end"])["eigenvalue"]
+        rows.append([cast(Cell, label), *at, *(float(found[key]) for key in _EIGENVALUES)])
     notes = [
         "loss: mean over directions and both signs; α = 1 moves every filter by its own norm",
         "DHD: Hessian in units of filter norms; H shrinks as the weights grow, so it does not compare networks",
     ]
-    eigenvalues = frame[frame["part"] == "eigenvalue"]
-    share = (eigenvalues["residual"] / eigenvalues["eigenvalue"].abs()).max()
-    if share > _CONVERGED:
-        notes.append(
-            f"the Lanczos iteration has not converged: residual up to {100 * share:.0f} % of the eigenvalue; "
-            "--set lanczos_steps=50 improves it"
-        )
+    ends = frame[frame["part"] == "eigenvalue"]
+    rough = ends[ends["residual"] > _CONVERGED * ends["eigenvalue"].abs()]
+    if len(rough):
+        names = sorted(f"{end} of {matrix}" for matrix, end in set(zip(rough["matrix"], rough["end"], strict=True)))
+        notes.append(f"not converged, so of too small a magnitude: {', '.join(names)}; use --set lanczos_steps=50")
     columns = [
         "loss",
         f"at α=±{limit / 2:g}",
@@ -49,8 +47,9 @@ def table(frame: pd.DataFrame) -> Summary:
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw slices and eigenvalues of all networks, and the plane of the first run of each network."""
-    planes = frame[frame["part"] == "plane"]
-    levels = np.geomspace(max(planes["loss"].min(), 1e-3), planes["loss"].max(), 13)
+    losses = frame["loss"].replace(np.inf, np.nan)
+    lowest = max(losses.min(), 1e-3)
+    levels = np.geomspace(lowest, max(losses.max(), 10 * lowest), 13)
     with house_style():
         figure, (slices, eigenvalues) = curves_and_maps(frame, functools.partial(_draw_plane, levels=levels))
         _draw_slices(slices, _slices(frame))
