@@ -27,6 +27,7 @@ from torch.func import functional_call
 
 from resnet_cli.config import RunConfig
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
+from resnet_cli.probes.limits import Limits, check_settings
 from resnet_cli.probes.scoring import score
 from resnet_cli.util.seeding import derive_seed
 
@@ -36,6 +37,10 @@ Batch = tuple[Tensor, Tensor]
 
 _SETTINGS: Settings = {
     "directions": 2, "points": 21, "plane_points": 9, "range": 1.0, "hessian_images": 64, "lanczos_steps": 16,
+}  # fmt: skip
+_LIMITS: Limits = {
+    "directions": (1, 1000), "points": (2, 10_001), "plane_points": (2, 1001), "range": (1e-6, 100),
+    "hessian_images": (1, 10**9), "lanczos_steps": (2, 1000),
 }  # fmt: skip
 _COLUMNS = (
     "part", "direction", "alpha", "beta", "loss", "error_pct", "matrix", "end", "eigenvalue", "residual", "num_images",
@@ -92,7 +97,7 @@ def moved(model: nn.Module, steps: Sequence[tuple[float, Weights]]) -> Callable[
 def hessian_product(
     model: nn.Module, batches: Sequence[Batch], scale: Tensor | None = None
 ) -> Callable[[Tensor], Tensor]:
-    """Build the function v ↦ S H v, or v ↦ D H D v, for the Hessian H of the mean cross-entropy.
+    """Build the function v ↦ H v, or v ↦ D H D v, for the Hessian H of the mean cross-entropy.
 
     H is taken with respect to `filter_weights`, at fixed running statistics when the model is in eval mode.
 
@@ -154,7 +159,7 @@ def extreme_eigenvalues(
         steps: number of products.
 
     Returns:
-        The largest and the smallest eigenvalue.
+        The largest and the smallest eigenvalue; NaN if a product was not finite.
     """
     basis = [start / start.norm()]
     diagonal: list[float] = []
@@ -169,12 +174,15 @@ def extreme_eigenvalues(
         if beside[-1] <= 1e-6 * max(map(abs, diagonal)):
             break  # the basis spans an invariant subspace
         basis.append(vector / beside[-1])
+    if not np.isfinite([*diagonal, *beside]).all():
+        return Eigenvalue(np.nan, np.nan), Eigenvalue(np.nan, np.nan)
     values, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside[:-1]))
     residuals = beside[-1] * np.abs(vectors[-1])
     return Eigenvalue(float(values[-1]), float(residuals[-1])), Eigenvalue(float(values[0]), float(residuals[0]))
 
 
 def _units(config: RunConfig, settings: Settings) -> list[str]:
+    check_settings(settings, _LIMITS)
     slices = [f"slice {number}" for number in range(1, int(settings["directions"]) + 1)]
     rows = [f"plane {number}" for number in range(1, int(settings["plane_points"]) + 1)]
     return [*slices, *rows, "eigenvalues DHD", "eigenvalues H"]

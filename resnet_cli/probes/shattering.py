@@ -28,12 +28,15 @@ from torch import Tensor, nn
 
 from resnet_cli.config import RunConfig
 from resnet_cli.data.batches import DeviceImages
+from resnet_cli.errors import UsageError
 from resnet_cli.model import CifarNet, weighted_layers
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
 from resnet_cli.probes.batchnorm import reestimated_statistics, shuffled
+from resnet_cli.probes.limits import Limits, check_settings
 from resnet_cli.util.seeding import derive_seed
 
 _SETTINGS: Settings = {"lines": 6, "points": 128, "minibatches": 4}
+_LIMITS: Limits = {"lines": (1, 10_000), "points": (4, 10_000), "minibatches": (2, 1000)}
 _COLUMNS = (
     "quantity", "series", "line", "lag", "distance", "autocorrelation",
     "layer", "stage", "block", "cosine", "cosine_std", "loss", "batch_size", "num_batches",
@@ -124,6 +127,7 @@ def pairwise_cosines(vectors: Tensor) -> Tensor:
 
 
 def _units(config: RunConfig, settings: Settings) -> list[str]:
+    check_settings(settings, _LIMITS)
     return [*(f"line {number}" for number in range(1, int(settings["lines"]) + 1)), _NOISE, _COSINES]
 
 
@@ -204,6 +208,11 @@ def _minibatches(network: Network) -> list[DeviceImages]:
     images = choose_images(network.train, network.images)
     count = int(network.settings["minibatches"])
     size = min(network.batch_size, len(images) // count)
+    if size < 2:  # batch normalisation needs a variance
+        raise UsageError(
+            f"shattering cannot divide {len(images)} training images into {count} minibatches of at least 2",
+            hint="use a smaller --set minibatches=N, or more --images",
+        )
     order = shuffled(len(images)).to(images.labels.device)[: count * size]
     return [DeviceImages(images.pixels[chosen], images.labels[chosen]) for chosen in torch.split(order, size)]
 

@@ -25,12 +25,15 @@ from torch import Tensor
 from resnet_cli.analysis.metrics import wilson_proportion
 from resnet_cli.config import RunConfig
 from resnet_cli.data.batches import DeviceImages
+from resnet_cli.errors import UsageError
 from resnet_cli.model import CifarNet
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
 from resnet_cli.probes.batchnorm import reestimated_statistics, shuffled
 from resnet_cli.probes.blocks import capture_blocks
+from resnet_cli.probes.limits import Limits, check_settings
 
 _SETTINGS: Settings = {"features": 16}  # channels of the first stage, the narrowest
+_LIMITS: Limits = {"features": (1, 16)}
 _COLUMNS = (
     "quantity", "block_index", "stage", "block", "other", "cka", "accuracy_pct", "low_pct", "high_pct", "num_images",
 )  # fmt: skip
@@ -120,11 +123,16 @@ def linear_probe(
         test: (M, C).
         test_labels: (M,).
         num_features: number of principal components; fewer if there are fewer channels or images.
+
+    Returns:
+        The accuracy; NaN if a feature is not finite.
     """
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
+    if not (np.isfinite(train).all() and np.isfinite(test).all()):
+        return Accuracy(math.nan, math.nan, math.nan)
     pca = PCA(min(num_features, *train.shape), whiten=True, svd_solver="full")
     probe = make_pipeline(pca, LogisticRegression(max_iter=1000))
     probe.fit(train.astype(np.float64), train_labels)
@@ -133,6 +141,7 @@ def linear_probe(
 
 
 def _units(config: RunConfig, settings: Settings) -> list[str]:
+    check_settings(settings, _LIMITS)
     return [_CKA, _LINEAR_PROBE]
 
 
@@ -179,8 +188,11 @@ def _combine(networks: list[Network]) -> list[Row]:
 
 def _grams(network: Network) -> Iterator[NDArray[np.float64]]:
     images = choose_images(network.test, network.images)
+    if len(images) < _MIN_CKA_IMAGES:
+        raise UsageError(f"similarity needs at least {_MIN_CKA_IMAGES} test images, not {len(images)}")
+    size = max(network.batch_size, _MIN_CKA_IMAGES)
     with _meaningful_statistics(network):
-        for chosen in torch.split(shuffled(len(images)).to(images.labels.device), network.batch_size):
+        for chosen in torch.split(shuffled(len(images)).to(images.labels.device), size):
             if len(chosen) >= _MIN_CKA_IMAGES:
                 yield centred_grams(stage_outputs(network.model, network.normalizer(images.pixels[chosen])))
 

@@ -1,5 +1,7 @@
 """The loss landscape agrees with direct evaluation and with explicit Hessians."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +93,11 @@ def test_the_iteration_stops_when_it_has_found_an_invariant_subspace():
     matrix = torch.diag(torch.tensor([3.0, -1.0, 0.0, 0.0]))
     largest, smallest = extreme_eigenvalues(lambda v: matrix @ v, torch.ones(4), steps=4)
     assert (largest.value, smallest.value) == pytest.approx((3, -1), abs=1e-5)
+
+
+def test_a_hessian_that_is_not_finite_has_no_eigenvalues():
+    for found in extreme_eigenvalues(lambda v: v * math.inf, torch.ones(4), steps=3):
+        assert math.isnan(found.value)
 
 
 @pytest.mark.parametrize("arch", ["plain", "resnet"])

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from resnet_cli.errors import UsageError
 from resnet_cli.model import build_model, weighted_layers
 from resnet_cli.probes.shattering import (
     PROBE,
@@ -99,6 +100,12 @@ def test_minibatches_shrink_where_there_are_too_few_images(network_of):
     network = network_of("plain", settings={"lines": 1, "points": 4, "minibatches": 8})
     (row, *_) = PROBE.measure(network, "cosines")
     assert (row["batch_size"], row["num_batches"]) == (15, 8)
+
+
+def test_too_few_images_for_the_minibatches_are_an_error(network_of):
+    network = network_of("plain", settings={"lines": 1, "points": 4, "minibatches": 100})
+    with pytest.raises(UsageError, match=r"120 training images into 100 minibatches.*--set minibatches"):
+        PROBE.measure(network, "cosines")
 
 
 def line_of(network):

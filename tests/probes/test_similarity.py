@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from resnet_cli.errors import UsageError
 from resnet_cli.probes.similarity import PROBE, centred_grams, debiased_cka, linear_probe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -89,6 +90,19 @@ def test_a_linear_probe_sees_the_requested_number_of_features():
     two, three = (linear_probe(features[:200], labels[:200], features[200:], labels[200:], n) for n in (2, 3))
     assert two.accuracy_pct < 60
     assert three.accuracy_pct > 75
+
+
+def test_features_that_are_not_finite_have_no_accuracy():
+    features, labels = np.full((20, 4), np.nan), np.arange(20) % 2
+    assert np.isnan(linear_probe(features, labels, features, labels, 2)).all()
+
+
+def test_cka_needs_four_images_but_not_four_per_batch(network_of):
+    network = network_of("plain", settings=PROBE.settings, images=20)
+    assert PROBE.measure(network._replace(batch_size=2), "cka")[0]["cka"] == pytest.approx(1)
+    few = type(network.test)(network.test.pixels[:3], network.test.labels[:3])
+    with pytest.raises(UsageError, match="at least 4 test images, not 3"):
+        PROBE.measure(network._replace(test=few), "cka")
 
 
 @pytest.mark.parametrize("which", ["init", "last"])

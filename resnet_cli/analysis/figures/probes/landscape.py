@@ -48,8 +48,8 @@ def table(frame: pd.DataFrame) -> Summary:
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw slices and eigenvalues of all networks, and the plane of the first run of each network."""
     losses = frame["loss"].replace(np.inf, np.nan)
-    lowest = max(losses.min(), 1e-3)
-    levels = np.geomspace(lowest, max(losses.max(), 10 * lowest), 13)
+    lowest = max(1e-3, losses.min())  # 0.001 also where no loss is finite
+    levels = np.geomspace(lowest, max(10 * lowest, losses.max()), 13)
     with house_style():
         figure, (slices, eigenvalues) = curves_and_maps(frame, functools.partial(_draw_plane, levels=levels))
         _draw_slices(slices, _slices(frame))

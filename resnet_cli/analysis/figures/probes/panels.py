@@ -12,7 +12,7 @@ from resnet_cli.util.text import printable, shorten
 MAX_MAPS = 4
 """Number of networks that get a map of their own: more would be too small to read."""
 
-_ROW_INCHES = 2.2
+_ROW_INCHES = 2.1
 
 
 def curves_and_maps(frame: pd.DataFrame, draw_map: Callable[[Axes, pd.DataFrame], None]) -> tuple[Figure, list[Axes]]:
@@ -25,15 +25,16 @@ def curves_and_maps(frame: pd.DataFrame, draw_map: Callable[[Axes, pd.DataFrame]
     Returns:
         The figure and its two free panels.
     """
+    figure, panels = new_figure(2, MAX_MAPS, 2 * _ROW_INCHES)
     firsts = frame.groupby("network", sort=False)["label"].first().head(MAX_MAPS)
-    num_rows = 1 + -(-len(firsts) // 2)
-    figure, panels = new_figure(num_rows, 2, _ROW_INCHES * num_rows)
-    for axes, label in zip(panels[2:], firsts, strict=False):
+    for axes, label in zip(panels[MAX_MAPS:], firsts, strict=False):
         draw_map(axes, frame[frame["label"] == label])
-        axes.set_title(shorten(printable(str(label)), 40), parse_math=False)
-    for axes in panels[2 + len(firsts) :]:
-        axes.set_visible(False)
-    return figure, panels[:2]
+        axes.set_title(shorten(printable(str(label)), 22), parse_math=False)
+    for axes in [*panels[:MAX_MAPS], *panels[MAX_MAPS + len(firsts) :]]:
+        axes.remove()
+    grid, half = figure.axes[0].get_gridspec(), MAX_MAPS // 2
+    assert grid is not None  # `new_figure` places its panels on one
+    return figure, [figure.add_subplot(grid[0, :half]), figure.add_subplot(grid[0, half:])]
 
 
 def draw_ranges(

@@ -54,7 +54,9 @@ def draw(frame: pd.DataFrame) -> Figure:
         right.set_ylabel("cosine of minibatch gradients")
         noises = [(f"{noise} noise", {"linestyle": dashes, "color": RULE}) for noise, dashes in _NOISES.items()]
         legend(figure, frame["network"].unique().tolist(), noises)
-        caption(figure, "left: mean and range over lines and runs; right: mean over pairs of minibatches")
+        size = frame["batch_size"].max()
+        text = f"left: mean and range over lines and runs; right: mean over pairs of minibatches of {size:.0f} images"
+        caption(figure, text)
         return figure
 
 
