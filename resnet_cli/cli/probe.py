@@ -115,7 +115,7 @@ def command(
     for option, value in (("--plot", plot), ("--format csv", format_ == "csv"), ("--set", settings)):
         if value and name == ALL:
             raise UsageError(f"{option} needs one probe, not {ALL}", hint="name the probe")
-    from resnet_cli.measure import ProbeOptions, run_probe
+    from resnet_cli.measure import NotApplicableError, ProbeOptions, run_probe
 
     output = Output(json=json or format_ == "json", quiet=quiet)
     device = given.pop("device", "auto")
@@ -126,10 +126,10 @@ def command(
         with output.progress() as progress:
             try:
                 results[one] = run_probe(one, networks, options, progress=progress, note=output.note)
-            except UsageError as error:
+            except NotApplicableError as error:
                 if name != ALL:
                     raise
-                output.note(f"skipped {error}")
+                output.note(f"skipped: {error}")
                 continue
         for reason in results[one].refused:
             output.note(f"skipped {one} of {reason}")

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _WORTH_A_NOTE_SECONDS = 2.0
 
 
+class NotApplicableError(UsageError):
+    """A probe that applies to none of the networks."""
+
+
 class ProbeOptions(NamedTuple):
     """How to apply a probe."""
 
@@ -86,7 +90,8 @@ def run_probe(
 
     Raises:
         InputError: data, weights or predictions cannot be read, or are not those of the run.
-        UsageError: an option is wrong, or the probe applies to none of the networks.
+        UsageError: an option is wrong.
+        NotApplicableError: the probe applies to none of the networks.
         StoppedError: a signal stopped the measurement; finished units are saved.
         ResnetError: the batch does not fit into memory.
     """
@@ -111,7 +116,7 @@ class _Measurement:
         refused = [f"{subject.label}: {reason}" for subject, reason in zip(subjects, reasons, strict=True) if reason]
         accepted = [subject for subject, reason in zip(subjects, reasons, strict=True) if not reason]
         if not accepted:
-            raise UsageError(f"{self._name} applies to none of the networks: {refused[0]}")
+            raise NotApplicableError(f"{self._name} applies to none of the networks: {refused[0]}")
         tasks = [self._plan(subject) for subject in accepted]
         timer = _Timer(self._name, tasks, self._progress, self._note)
         frames = []
@@ -150,8 +155,7 @@ class _Measurement:
         if task.files and task.key:
             if not self._options.again:
                 found = task.files.read_finished_units(task.key)
-            if not found:
-                task.files.start(task.key)
+            task.files.start(task.key, found.values())
         target = self._open(index, task.subject)
         with translate_errors(batch_size=self._options.batch_size, network=task.subject.label):
             for unit in task.units:
@@ -162,14 +166,11 @@ class _Measurement:
                     if task.files:
                         task.files.append_unit(found[unit])
                 timer.count(task, found[unit].seconds)
-        data = rows_to_csv([row for unit in task.units for row in found[unit].rows])
+        units = [found[name] for name in task.units]
+        data = rows_to_csv([row for unit in units for row in unit.rows])
         if task.files and task.key:
-            seconds = sum(found[unit].seconds for unit in task.units)
-            device = (
-                "stored predictions"
-                if isinstance(target, StoredPredictions) and self._reads_predictions(task.subject)
-                else str(self._opener.device(task.subject))
-            )
+            device = None if task.key.source == "predictions" else self._opener.device(task.subject).type
+            seconds = sum(unit.seconds for unit in units)
             task.files.write(task.key, data, device=device, seconds=seconds, measured_at=now())
         return rows_from_csv(data)
 

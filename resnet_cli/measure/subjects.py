@@ -84,6 +84,7 @@ def saved_subjects(
         InputError: a path does not exist or cannot be read, or there is no complete run.
         UsageError: an option contradicts a path, or a necessary one is missing.
     """
+    paths = list(dict.fromkeys(paths))
     files = [path for path in paths if path.is_file()]
     folders = [path for path in paths if not path.is_file()]
     subjects, where = [], []

@@ -41,11 +41,11 @@ from resnet_cli.util.seeding import derive_seed
 NONE, TEMPERATURE = "none", "temperature"
 
 # Guo et al. find temperatures between 1 and 3. A network without errors has no optimum: its fit ends at a bound.
-_LOG_BOUNDS = (np.log(0.05), np.log(20.0))
+_LOG_BOUNDS = (np.log(0.01), np.log(100.0))
 
 
 def fit_temperature(logits: Logits, labels: Labels) -> float:
-    """The T between 0.05 and 20 for which softmax(logits / T) has the lowest negative log-likelihood.
+    """The T between 0.01 and 100 for which softmax(logits / T) has the lowest negative log-likelihood.
 
     Args:
         logits: (N, C), finite.

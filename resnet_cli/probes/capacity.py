@@ -9,7 +9,7 @@ Batch normalisation with running mean μ and variance σ² is the identity in ev
 its shift is μ. Two choices are measured:
 
 - `initial`: μ = 0 and σ² = 1, the values that batch normalisation starts with;
-- `matched`: μ and σ² of each channel of the block's input, over the training images.
+- `matched`: μ and σ² of each channel of the block's input, over the training images that are measured.
 
 Both are the identity in eval mode. In training mode, batch normalisation uses the mean and variance of the batch
 instead of μ and σ²: `initial` then normalises its input to mean 0 and variance 1, and its ReLU removes the negative
@@ -43,7 +43,7 @@ from resnet_cli.data.batches import DeviceImages, crop_and_flip, draw_epoch
 from resnet_cli.model import Block, CifarNet
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
 from resnet_cli.probes.batchnorm import shuffled
-from resnet_cli.probes.blocks import frozen_statistics
+from resnet_cli.probes.blocks import capture_blocks, frozen_statistics
 from resnet_cli.probes.scoring import predict, score_logits
 
 INITIAL, MATCHED = "initial", "matched"
@@ -92,17 +92,14 @@ def _make_identity(block: Block, statistics: ChannelStatistics | None) -> None:
 @torch.no_grad()
 def stage_statistics(network: Network, images: DeviceImages) -> list[ChannelStatistics]:
     """Statistics of the output of each stage in eval mode, over `images` and all positions."""
-    stages = (network.model.layer1, network.model.layer2, network.model.layer3)
-    sums = [torch.zeros(2, stage[-1].bn2.num_features, dtype=torch.float64) for stage in stages]  # type: ignore[union-attr,arg-type]
-    count = [0, 0, 0]
+    moments: dict[int, list[Tensor]] = {1: [], 2: [], 3: []}
     for pixels in torch.split(images.pixels, network.batch_size):
-        x = F.relu(network.model.bn1(network.model.conv1(network.normalizer(pixels))))
-        for index, stage in enumerate(stages):
-            x = stage(x)
-            values = x.double()
-            sums[index] += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))]).cpu()
-            count[index] += values.numel() // values.shape[1]
-    means = [total / number for total, number in zip(sums, count, strict=True)]
+        _, blocks = capture_blocks(network.model, network.normalizer(pixels))
+        outputs = {found.block.stage: found.output for found in blocks}  # the last block of a stage replaces the others
+        for stage, output in outputs.items():
+            values = output.cpu().double()  # (N, C, H, W); not every device has float64
+            moments[stage].append(torch.stack([values.mean((2, 3)).sum(0), values.square().mean((2, 3)).sum(0)]))
+    means = [torch.stack(parts).sum(0) / len(images) for parts in moments.values()]
     return [ChannelStatistics(mean.float(), (square - mean**2).clamp(min=0).float()) for mean, square in means]
 
 

@@ -4,7 +4,8 @@ import hashlib
 import io
 import json
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -53,7 +54,8 @@ class ProbeRecord(ProbeKey, frozen=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
     rows_sha256: _Text
     """SHA-256 (hex) of the CSV file."""
-    device: _Text
+    device: _Text | None
+    """None if stored predictions were measured."""
     seconds: Annotated[float, Meta(ge=0)]
     measured_at: _Text
     """ISO 8601, UTC."""
@@ -63,7 +65,7 @@ class ProbeRecord(ProbeKey, frozen=True, kw_only=True):
         return all(getattr(self, name) == getattr(key, name) for name in ProbeKey.__struct_fields__)
 
 
-class Unit(NamedTuple):
+class Unit(msgspec.Struct, frozen=True):
     """A finished piece of work."""
 
     name: str
@@ -122,7 +124,7 @@ class ProbeFiles:
         except RunFileError:
             return None
 
-    def write(self, key: ProbeKey, rows: bytes, *, device: str, seconds: float, measured_at: str) -> None:
+    def write(self, key: ProbeKey, rows: bytes, *, device: str | None, seconds: float, measured_at: str) -> None:
         """Write both files, with the result of `rows_to_csv`, and remove the file of unfinished work."""
         self._make_folder()
         record = ProbeRecord(
@@ -145,14 +147,14 @@ class ProbeFiles:
         except (RunFileError, msgspec.MsgspecError, ValueError, RecursionError):
             return {}
 
-    def start(self, key: ProbeKey) -> None:
-        """Start the file of unfinished work, discarding that of an earlier measurement."""
+    def start(self, key: ProbeKey, finished: Iterable[Unit]) -> None:
+        """Replace the file of unfinished work by one with the `finished` units."""
         self._make_folder()
-        write_atomic(self._unfinished_path, msgspec.json.encode(key) + b"\n")
+        write_atomic(self._unfinished_path, b"".join([msgspec.json.encode(key) + b"\n", *map(_line, finished)]))
 
     def append_unit(self, unit: Unit) -> None:
         """Keep the rows of a finished unit."""
-        append_durably(self._unfinished_path, json.dumps(unit._asdict()).encode() + b"\n")
+        append_durably(self._unfinished_path, _line(unit))
 
     def _make_folder(self) -> None:
         folder = self.rows_path.parent
@@ -170,6 +172,10 @@ class ProbeFiles:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _line(unit: Unit) -> bytes:
+    return json.dumps(asdict(unit)).encode() + b"\n"
+
+
 def rows_to_csv(rows: list[dict[str, Any]]) -> bytes:
     """Rows with the same columns as a CSV file, in which None and NaN are empty cells."""
     import pandas as pd
@@ -178,9 +184,9 @@ def rows_to_csv(rows: list[dict[str, Any]]) -> bytes:
 
 
 def rows_from_csv(data: bytes) -> "pd.DataFrame":
-    """The inverse of `rows_to_csv`: numbers keep all digits, and empty cells are NaN. Raises `ValueError`."""
+    """The inverse of `rows_to_csv`; empty cells become NaN. Raises `ValueError` for anything but a CSV file."""
     import pandas as pd
 
     if data.count(b"\n") > _MAX_LINES:
         raise ValueError(f"it has more than {_MAX_LINES} lines")
-    return pd.read_csv(io.BytesIO(data), keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return pd.read_csv(io.BytesIO(data), keep_default_na=False, na_values=[""])

@@ -12,6 +12,9 @@ _MEASURES = {
 }  # fmt: skip
 
 
+_FEWEST_IMAGES = 5  # an accuracy over fewer images is mostly noise
+
+
 def table(frame: pd.DataFrame) -> Summary:
     """One row per network and scaling: measures over all images, and the mean of the two temperatures."""
     rows: list[list[Cell]] = [
@@ -27,7 +30,7 @@ def table(frame: pd.DataFrame) -> Summary:
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw accuracy against confidence for each bin, without and with temperature scaling."""
-    bins = frame[frame["bin"].notna()]
+    bins = frame[frame["bin"].notna() & (frame["num_images"] >= _FEWEST_IMAGES)]
     with house_style():
         figure, panels = new_figure(1, 2, 2.9, sharey=True)
         for axes, (scaling, title) in zip(panels, _TITLES.items(), strict=True):
@@ -36,11 +39,12 @@ def draw(frame: pd.DataFrame) -> Figure:
                 style = network_style(str(rows["network"].iloc[0]))
                 axes.plot(rows["confidence_pct"], rows["accuracy_pct"], color=style.color, linewidth=0.8, alpha=0.7)
                 # the area of a marker is proportional to the number of images
-                area = 60 * rows["num_images"] / rows["num_images"].sum()
+                area = 4 + 60 * rows["num_images"] / rows["num_images"].sum()
                 axes.scatter(rows["confidence_pct"], rows["accuracy_pct"], s=area, color=style.color, linewidths=0)
             axes.set_title(title)
             axes.set_xlabel("mean confidence of the bin (%)")
         panels[0].set_ylabel("accuracy of the bin (%)")
         legend(figure, list(dict.fromkeys(frame["network"])))
-        caption(figure, "15 bins of equal width; the area of a marker is proportional to the number of test images")
+        text = f"15 bins of equal width; those with fewer than {_FEWEST_IMAGES} images are not drawn"
+        caption(figure, f"{text}; the area of a marker is proportional to the number of test images")
         return figure

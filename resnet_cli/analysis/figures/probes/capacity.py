@@ -24,10 +24,17 @@ def table(frame: pd.DataFrame) -> Summary:
             float(tuned["error_pct"].iloc[-1]) if len(tuned) else None,
         ])  # fmt: skip
     columns = [
-        "from", "built", "statistics", "error % from", "error % built", "predictions changed", "largest logit change",
-        "error % in training mode", "largest logit change in training mode", "error % fine-tuned",
+        "network", "deeper", "statistics", "error %", "deeper error %", "changed", "max |Δ logit|",
+        "training mode error %", "training mode max |Δ logit|", "fine-tuned error %",
     ]  # fmt: skip
-    return Summary(columns, rows, ["errors on training images; statistics: batch norm of the identity blocks"])
+    return Summary(
+        columns,
+        rows,
+        [
+            "training images; changed: predictions that differ from the shallower network; "
+            "statistics: batch norm of the identity blocks"
+        ],
+    )
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -48,6 +55,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         axes.set_xticks(range(len(steps)), [step.replace(", ", ",\n") for step in steps])
         axes.set_ylabel("training error (%)")
         axes.set_ylim(bottom=-2)
+        axes.margins(x=0.1)
         keys = [(f"{name} statistics", {"linestyle": dashes}) for name, dashes in _STATISTICS.items()]
         legend(figure, list(dict.fromkeys(frame["network"])), keys)
         text = "deeper: identity blocks appended to each stage, without training"
