@@ -51,7 +51,7 @@ def test_the_table_names_eigenvalues_that_have_not_converged(frame):
 
 
 def test_the_figure_has_a_slice_per_network_and_a_plane_of_its_first_run(frame):
-    *planes, slices, eigenvalues = draw(frame).axes
+    *planes, _, slices, eigenvalues = draw(frame).axes
     plain, residual = slices.lines
     np.testing.assert_allclose(plain.get_ydata(), np.mean([[2.5, 1, 0.5, 1, 3.5], [4.5, 1.5, 0.5, 1.5, 5.5]], axis=0))
     np.testing.assert_allclose(residual.get_ydata(), [1.5, 0.75, 0.5, 0.75, 2.5])
@@ -63,4 +63,4 @@ def test_the_figure_has_a_slice_per_network_and_a_plane_of_its_first_run(frame):
 def test_a_single_network_and_a_loss_of_zero_can_be_drawn():
     frame = rows_of("one", "resnet-20", 1.0)
     frame["loss"] = (frame["loss"] - 0.5).clip(lower=0)
-    assert len(draw(frame).axes) == 3
+    assert len(draw(frame).axes) == 4  # with the colour bar

@@ -36,7 +36,7 @@ def test_the_table_has_the_accuracy_at_the_end_of_each_stage(frame):
 
 
 def test_the_figure_has_curves_per_network_and_a_matrix_of_its_first_run(frame):
-    *matrices, left, right = draw(frame).axes
+    *matrices, _, left, right = draw(frame).axes
     np.testing.assert_allclose(left.lines[0].get_xydata(), [(0, 51), (1, 61), (2, 71), (3, 81)])
     band = left.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (46, 86)  # over runs and their intervals

@@ -6,11 +6,13 @@ from typing import cast
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import SymmetricalLogLocator
 
-from resnet_cli.analysis.figures.probes.panels import curves_and_maps, draw_ranges
+from resnet_cli.analysis.figures.probes.panels import COLOR_MAP, curves_and_maps, draw_ranges
 from resnet_cli.analysis.figures.probes.summary import Cell, Summary
-from resnet_cli.analysis.figures.style import INK, RULE, SMALL_POINTS, caption, house_style, legend, network_style
+from resnet_cli.analysis.figures.style import RULE, caption, house_style, legend, network_style
 
 _EIGENVALUES = [("DHD", "largest"), ("DHD", "smallest"), ("H", "largest"), ("H", "smallest")]
 _CONVERGED = 0.1  # largest residual, as a share of the eigenvalue, that needs no note
@@ -29,7 +31,7 @@ def table(frame: pd.DataFrame) -> Summary:
         rows.append([cast(Cell, label), *at, *(float(found[key]) for key in _EIGENVALUES)])
     notes = [
         "loss: mean over directions and both signs; α = 1 moves every filter by its own norm",
-        "DHD: Hessian in units of filter norms; H shrinks as the weights grow, so it does not compare networks",
+        "DHD: Hessian in units of filter norms; H shrinks as the weights grow; both shrink as the loss does",
     ]
     ends = frame[frame["part"] == "eigenvalue"]
     rough = ends[ends["residual"] > _CONVERGED * ends["eigenvalue"].abs()]
@@ -49,16 +51,17 @@ def draw(frame: pd.DataFrame) -> Figure:
     """Draw slices and eigenvalues of all networks, and the plane of the first run of each network."""
     losses = frame["loss"].replace(np.inf, np.nan)
     lowest = max(1e-3, losses.min())  # 0.001 also where no loss is finite
-    levels = np.geomspace(lowest, max(10 * lowest, losses.max()), 13)
+    colors = LogNorm(lowest, max(10 * lowest, losses.max()))
     with house_style():
-        figure, (slices, eigenvalues) = curves_and_maps(frame, functools.partial(_draw_plane, levels=levels))
+        draw_map = functools.partial(_draw_plane, colors=colors)
+        figure, (slices, eigenvalues) = curves_and_maps(frame, draw_map, colors, "training loss over the plane")
         _draw_slices(slices, _slices(frame))
         _draw_eigenvalues(eigenvalues, frame)
         legend(figure, frame["network"].unique().tolist())
         caption(figure, (
             "top left: loss along random filter-normalised directions, mean and range over directions and runs; "
             "top right: extreme eigenvalues of D H D (filled) and of H (open); "
-            "bottom: loss over the plane of two directions, the same levels for all networks"
+            "bottom: first run of each network"
         ))  # fmt: skip
         return figure
 
@@ -88,18 +91,22 @@ def _draw_eigenvalues(axes: Axes, frame: pd.DataFrame) -> None:
             )  # fmt: skip
     axes.axvline(0, color=RULE, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0.5)
     axes.set_xscale("symlog", linthresh=0.1)
+    locator = SymmetricalLogLocator(base=10, linthresh=0.1)
+    locator.set_params(numticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.margins(x=0.06)
     axes.set_yticks(range(len(networks)), networks)
     axes.set_ylim(len(networks) - 0.5, -0.5)
     axes.set_xlabel("eigenvalue")
 
 
-def _draw_plane(axes: Axes, frame: pd.DataFrame, *, levels: np.ndarray) -> None:
+def _draw_plane(axes: Axes, frame: pd.DataFrame, *, colors: LogNorm) -> None:
     losses = frame[frame["part"] == "plane"].pivot_table(index="beta", columns="alpha", values="loss")
-    contours = axes.contour(
-        losses.columns, losses.index, losses.clip(lower=levels[0]), levels=levels, colors=INK, linewidths=0.6
-    )
-    axes.clabel(contours, fmt="%.2g", fontsize=SMALL_POINTS - 2)
-    axes.plot(0, 0, marker="+", color=INK, markersize=5)
+    shown = losses.clip(lower=colors.vmin)
+    levels = np.geomspace(cast(float, colors.vmin), cast(float, colors.vmax), 25)
+    axes.contourf(losses.columns, losses.index, shown, levels=levels, norm=colors, cmap=COLOR_MAP)
+    axes.contour(losses.columns, losses.index, shown, levels=levels[::3], colors="white", linewidths=0.4)
+    axes.plot(0, 0, marker="+", color="white", markersize=5)
     axes.set_aspect("equal")
     axes.set_xlabel("α")
     axes.set_ylabel("β")

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from resnet_cli.analysis.figures.style import network_style, new_figure
@@ -12,28 +14,35 @@ from resnet_cli.util.text import printable, shorten
 MAX_MAPS = 4
 """Number of networks that get a map of their own: more would be too small to read."""
 
-_ROW_INCHES = 2.1
+COLOR_MAP = "cividis"  # readable with every kind of colour blindness
+
+_ROW_INCHES = 2.2
 
 
-def curves_and_maps(frame: pd.DataFrame, draw_map: Callable[[Axes, pd.DataFrame], None]) -> tuple[Figure, list[Axes]]:
+def curves_and_maps(
+    frame: pd.DataFrame, draw_map: Callable[[Axes, pd.DataFrame], None], colors: Normalize, label: str
+) -> tuple[Figure, list[Axes]]:
     """Create a figure with two free panels above a map of the first run of each network, up to `MAX_MAPS`.
 
     Args:
         frame: rows of a probe.
-        draw_map: draws the rows of one network.
+        draw_map: draws the rows of one network with `colors` and the colour map `COLOR_MAP`.
+        colors: scale of the colour bar.
+        label: label of the colour bar.
 
     Returns:
         The figure and its two free panels.
     """
     figure, panels = new_figure(2, MAX_MAPS, 2 * _ROW_INCHES)
     firsts = frame.groupby("network", sort=False)["label"].first().head(MAX_MAPS)
-    for axes, label in zip(panels[MAX_MAPS:], firsts, strict=False):
-        draw_map(axes, frame[frame["label"] == label])
-        axes.set_title(shorten(printable(str(label)), 22), parse_math=False)
+    for axes, run in zip(panels[MAX_MAPS:], firsts, strict=False):
+        draw_map(axes, frame[frame["label"] == run])
+        axes.set_title(shorten(printable(str(run)), 22), parse_math=False)
     for axes in [*panels[:MAX_MAPS], *panels[MAX_MAPS + len(firsts) :]]:
         axes.remove()
     grid, half = figure.axes[0].get_gridspec(), MAX_MAPS // 2
     assert grid is not None  # `new_figure` places its panels on one
+    figure.colorbar(ScalarMappable(colors, COLOR_MAP), ax=figure.axes, location="bottom", label=label, aspect=60)
     return figure, [figure.add_subplot(grid[0, :half]), figure.add_subplot(grid[0, half:])]
 
 

@@ -4,10 +4,11 @@ from typing import cast
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resnet_cli.analysis.figures.probes.panels import curves_and_maps, draw_ranges
+from resnet_cli.analysis.figures.probes.panels import COLOR_MAP, curves_and_maps, draw_ranges
 from resnet_cli.analysis.figures.probes.summary import Cell, Summary
 from resnet_cli.analysis.figures.style import caption, house_style, legend
 
@@ -35,7 +36,7 @@ def table(frame: pd.DataFrame) -> Summary:
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw linear probes and the CKA of neighbouring blocks, and the CKA matrix of the first run of each network."""
     with house_style():
-        figure, (left, right) = curves_and_maps(frame, _draw_matrix)
+        figure, (left, right) = curves_and_maps(frame, _draw_matrix, Normalize(0, 1), "CKA between blocks")
         draw_ranges(left, _probes(frame), "block_index", "accuracy_pct", "low_pct", "high_pct")
         left.set_ylabel("linear-probe test accuracy (%)")
         draw_ranges(right, _neighbours(frame), "block_index", "cka")
@@ -48,7 +49,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             figure,
             (
                 "top: mean and range over runs, including the 95 % interval of each accuracy; "
-                "bottom: debiased linear CKA between blocks, from 0 (dark) to 1 (light)"
+                "bottom: debiased linear CKA in the first run of each network"
             ),
         )
         return figure
@@ -64,7 +65,7 @@ def _neighbours(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_matrix(axes: Axes, frame: pd.DataFrame) -> None:
     matrix = frame[frame["quantity"] == "cka"].pivot_table(index="block_index", columns="other", values="cka")
-    axes.imshow(matrix, vmin=0, vmax=1, cmap="cividis", origin="lower")
+    axes.imshow(matrix, vmin=0, vmax=1, cmap=COLOR_MAP, origin="lower")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("block")
