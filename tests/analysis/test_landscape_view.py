@@ -38,16 +38,21 @@ def frame():
 
 def test_the_table_has_losses_by_distance_and_all_eigenvalues(frame):
     summary = table(frame)
-    assert summary.columns[:4] == ["network", "loss", "at α=±0.5", "at α=±1"]
+    assert summary.columns[:4] == ["network", "loss at α=0", "loss at α=±0.5", "loss at α=±1"]
     # at ±1: four values, one of them 2 higher
     assert summary.rows[0] == ["first", 0.5, 1.0, 3.0, 16.0, -2.0, 8.0, -1.0]
     assert [row[0] for row in summary.rows] == ["first", "second", "third"]
 
 
+def test_losses_are_shown_at_distances_that_were_measured(frame):
+    coarse = frame[frame["alpha"].abs() != 0.5]
+    assert table(coarse).columns[:3] == ["network", "loss at α=0", "loss at α=±1"]
+
+
 def test_the_table_names_eigenvalues_that_have_not_converged(frame):
     assert not any("converged" in note for note in table(frame).notes)
     frame = rows_of("one", "plain-20", 1.0, residual=0.2)
-    assert any("magnitude: smallest of DHD, smallest of H;" in note for note in table(frame).notes)
+    assert any("small): smallest of DHD, smallest of H;" in note for note in table(frame).notes)
 
 
 def test_the_figure_has_a_slice_per_network_and_a_plane_of_its_first_run(frame):

@@ -21,12 +21,13 @@ _CONVERGED = 0.1  # largest residual, as a share of the eigenvalue, that needs n
 def table(frame: pd.DataFrame) -> Summary:
     """One row per network: loss at the weights and away from them, and the eigenvalues."""
     rows: list[list[Cell]] = []
-    limit = _slices(frame)["alpha"].max()
+    slices = _slices(frame)
+    slices = slices.assign(distance=slices["alpha"].abs())
+    measured = slices["distance"].unique()
+    distances = sorted({measured[np.abs(measured - share * measured.max()).argmin()] for share in (0, 0.5, 1)})
     for label, of_label in frame.groupby("label", sort=False):
-        slices = _slices(of_label)
-        losses = slices.groupby(slices["alpha"].abs())["loss"].mean()
-        distances = losses.index.to_numpy(dtype=float)
-        at = [float(losses.iloc[np.abs(distances - share * limit).argmin()]) for share in (0, 0.5, 1)]
+        losses = slices[slices["label"] == label].groupby("distance")["loss"].mean()
+        at = [float(losses[distance]) for distance in distances]
         found = of_label.set_index(["matrix", "end"])["eigenvalue"]
         rows.append([cast(Cell, label), *at, *(float(found[key]) for key in _EIGENVALUES)])
     notes = [
@@ -37,11 +38,9 @@ def table(frame: pd.DataFrame) -> Summary:
     rough = ends[ends["residual"] > _CONVERGED * ends["eigenvalue"].abs()]
     if len(rough):
         names = sorted(f"{end} of {matrix}" for matrix, end in set(zip(rough["matrix"], rough["end"], strict=True)))
-        notes.append(f"not converged, so of too small a magnitude: {', '.join(names)}; use --set lanczos_steps=50")
+        notes.append(f"not converged (the magnitude is too small): {', '.join(names)}; use --set lanczos_steps=50")
     columns = [
-        "loss",
-        f"at α=±{limit / 2:g}",
-        f"at α=±{limit:g}",
+        *(f"loss at α={'±' if distance else ''}{distance:g}" for distance in distances),
         *(f"{end} of {matrix}" for matrix, end in _EIGENVALUES),
     ]
     return Summary(["network", *columns], rows, notes)
