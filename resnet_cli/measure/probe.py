@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _WORTH_A_NOTE_SECONDS = 2.0
+_MAX_SETTING = 1_000_000
 
 
 class NotApplicableError(UsageError):
@@ -152,11 +153,11 @@ class _Measurement:
     def _measure(self, index: int, task: _Task, timer: "_Timer") -> "pd.DataFrame":
         """Measure the units that are not finished, and store the rows."""
         found: dict[str, Unit] = {}
-        if task.files and task.key:
-            if not self._options.again:
-                found = task.files.read_finished_units(task.key)
-            task.files.start(task.key, found.values())
+        if task.files and task.key and not self._options.again:
+            found = task.files.read_finished_units(task.key)
         target = self._open(index, task.subject)
+        if task.files and task.key:
+            task.files.start(task.key, found.values())
         with translate_errors(batch_size=self._options.batch_size, network=task.subject.label):
             for unit in task.units:
                 if unit not in found:
@@ -238,13 +239,19 @@ def parse_settings(name: str, defaults: Settings, given: tuple[str, ...]) -> dic
             raise UsageError(
                 f"--set {text}: {name} has no such setting", hint=f"use {known}" if known else "omit --set"
             )
-        kind = type(defaults[setting])
-        try:
-            settings[setting] = kind(value)
-        except ValueError:
-            expected = "a whole number" if kind is int else "a number"
-            raise UsageError(f"--set {text}: the value must be {expected}") from None
+        settings[setting] = _parse_value(text, value, type(defaults[setting]))
     return settings
+
+
+def _parse_value(text: str, value: str, kind: type) -> int | float | str:
+    try:
+        parsed: int | float | str = kind(value)
+        if isinstance(parsed, str) or 0 <= parsed <= _MAX_SETTING:
+            return parsed
+    except ValueError:
+        pass
+    expected = "a whole number" if kind is int else "a number"
+    raise UsageError(f"--set {text}: the value must be {expected} between 0 and {_MAX_SETTING:,}")
 
 
 class _Timer:

@@ -25,7 +25,7 @@ def test_probing_stored_predictions_prints_a_table_stores_rows_and_imports_no_to
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code, str(runs)], capture_output=True, text=True, check=True)
-    title, header, *rows = done.stdout.splitlines()
+    title, header, _, *rows = done.stdout.splitlines()
     assert title == f"calibration: {TITLES['calibration']}"
     assert header.split()[:2] == ["network", "scaling"]
     assert [row.split()[:2] for row in rows[:4]] == [

@@ -295,8 +295,10 @@ def test_settings_keep_the_type_of_their_default_and_unknown_ones_are_listed():
         "points": 51, "range": 2.0, "kind": "layer",
     }  # fmt: skip
     for text, message in {
-        "points=1.5": "--set points=1.5: the value must be a whole number",
-        "range=wide": "the value must be a number",
+        "points=1.5": "--set points=1.5: the value must be a whole number between 0 and 1,000,000",
+        "range=wide": "the value must be a number between",
+        "range=nan": "the value must be a number between",
+        "points=-1": "the value must be a whole number between",
         "size=3": "x has no such setting; use points=11, range=1.0, kind=filter",
         "points": "--set points: x has no such setting",
     }.items():
