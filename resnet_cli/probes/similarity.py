@@ -174,16 +174,21 @@ def _linear_probe_rows(network: Network) -> list[Row]:
 def _combine(networks: list[Network]) -> list[Row]:
     """CKA between the blocks of every two networks, on the same images in the same batches."""
     positions = [
-        (network.label, position["block_index"]) for network in networks for position in _positions(network.model)
+        (number, position["block_index"])
+        for number, network in enumerate(networks)
+        for position in _positions(network.model)
     ]
     grams = (np.concatenate(of_batch) for of_batch in zip(*map(_grams, networks), strict=True))
     matrix = debiased_cka(grams)
     return [
-        {"label": label, "block_index": index, "other_label": other_label, "other": other, "cka": float(matrix[i, j])}
-        for i, (label, index) in enumerate(positions)
-        for j, (other_label, other) in enumerate(positions)
-        if label < other_label
-    ]
+        {
+            "label": networks[number].label, "block_index": index,
+            "other_label": networks[other_number].label, "other": other, "cka": float(matrix[i, j]),
+        }
+        for i, (number, index) in enumerate(positions)
+        for j, (other_number, other) in enumerate(positions)
+        if number < other_number
+    ]  # fmt: skip
 
 
 def _grams(network: Network) -> Iterator[NDArray[np.float64]]:
