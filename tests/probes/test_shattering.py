@@ -108,6 +108,20 @@ def test_too_few_images_for_the_minibatches_are_an_error(network_of):
         PROBE.measure(network, "cosines")
 
 
+def test_a_line_depends_neither_on_running_statistics_nor_on_which_points_share_a_batch(network_of):
+    settings = {"lines": 1, "points": 64, "minibatches": 3}  # of 40 images, which supply the statistics
+    network = network_of("plain", settings=settings)
+    rows = PROBE.measure(network, "line 1")
+    with torch.no_grad():
+        for buffer in network.model.buffers():
+            buffer.add_(7)
+    correlations, changed = (
+        [row["autocorrelation"] for row in found]
+        for found in (rows, PROBE.measure(network._replace(batch_size=64), "line 1"))
+    )
+    assert changed == pytest.approx(correlations, abs=1e-4)
+
+
 def line_of(network):
     """Input images of the first line, as the network received them in one batch of their number."""
     received = []

@@ -120,6 +120,21 @@ def test_the_probe_measures_every_pair_of_blocks_and_leaves_the_network_unchange
     assert all(0 < row["low_pct"] < row["accuracy_pct"] < row["high_pct"] < 100 for row in probes)
 
 
+def test_running_statistics_count_except_at_initialisation(network_of):
+    def last_cka(which):
+        network = network_of("plain", settings=PROBE.settings, which=which)
+        yield PROBE.measure(network, "cka")[3]["cka"]
+        with torch.no_grad():
+            for buffer in network.model.buffers():
+                buffer.mul_(2)
+        yield PROBE.measure(network, "cka")[3]["cka"]
+
+    before, after = last_cka("init")
+    assert after == before
+    before, after = last_cka("last")
+    assert abs(after - before) > 0.01
+
+
 def test_networks_are_compared_on_the_same_images(network_of):
     network = network_of("resnet", settings=PROBE.settings, images=40)
     rows = PROBE.combine([network, network._replace(label="twin"), network_of(
