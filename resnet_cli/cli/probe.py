@@ -1,6 +1,7 @@
 """`resnet probe`: one measurement on any networks, or all of them."""
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,11 +41,13 @@ Examples:
 
   resnet probe shattering --arch plain --depth 56 --seed 1 --json
 
-  resnet probe responses resnet56.th --dataset cifar10 --images 1000 --format csv
+  resnet probe responses resnet56.th --dataset cifar10 --format csv
 """
 
 Which = Literal["init", "last", "best"]
 Format = Literal["table", "csv", "json"]
+_MAX_SEED = 2**31 - 1
+_MAX_IMAGES = 10_000_000
 
 
 @config_options(
@@ -77,16 +80,22 @@ def command(
     ] = None,
     given: dict[str, Any],
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the probe's random draws and, for a new network, of its weights.")
+        int,
+        typer.Option(
+            min=0, max=_MAX_SEED, help="Seed of the probe's random draws and, for a new network, of its weights."
+        ),
     ] = 0,
     data_dir: DataDir = None,
     images: Annotated[
         int | None,
         typer.Option(
-            min=10, show_default=False, help="Number of images per split to measure on (default: chosen by the probe)."
+            min=10,
+            max=_MAX_IMAGES,
+            show_default=False,
+            help="Number of images per split to measure on (default: chosen by the probe).",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Number of images per batch.")] = 250,
+    batch_size: Annotated[int, typer.Option(min=2, max=_MAX_IMAGES, help="Number of images per batch.")] = 250,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -154,7 +163,7 @@ def _subjects(
 ) -> "list[Subject]":
     from resnet_cli.measure import fresh_subjects, saved_subjects
 
-    files = [path for path in paths if path.is_file()]
+    files = [path for path in paths if os.path.isfile(path)]
     if not paths:
         if which not in (None, "init"):
             raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")

@@ -16,7 +16,7 @@ from resnet_cli.rundir.probe_files import ProbeFiles, ProbeKey, Unit, rows_from_
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.resources import translate_errors
 from resnet_cli.util.signals import StopFlag
-from resnet_cli.util.text import duration
+from resnet_cli.util.text import duration, shorten
 from resnet_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def parse_settings(name: str, defaults: Settings, given: tuple[str, ...]) -> dic
         if not equals or setting not in defaults:
             known = ", ".join(f"{key}={default}" for key, default in defaults.items())
             raise UsageError(
-                f"--set {text}: {name} has no such setting", hint=f"use {known}" if known else "omit --set"
+                f"--set {shorten(text)}: {name} has no such setting", hint=f"use {known}" if known else "omit --set"
             )
         settings[setting] = _parse_value(text, value, type(defaults[setting]))
     return settings
@@ -251,7 +251,7 @@ def _parse_value(text: str, value: str, kind: type) -> int | float | str:
     except ValueError:
         pass
     expected = "a whole number" if kind is int else "a number"
-    raise UsageError(f"--set {text}: the value must be {expected} between 0 and {_MAX_SETTING:,}")
+    raise UsageError(f"--set {shorten(text)}: the value must be {expected} between 0 and {_MAX_SETTING:,}")
 
 
 class _Timer:

@@ -1,5 +1,6 @@
 """The networks to measure: of runs, of weight files, or newly initialised."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,8 +86,8 @@ def saved_subjects(
         UsageError: an option contradicts a path, or a necessary one is missing.
     """
     paths = list(dict.fromkeys(paths))
-    files = [path for path in paths if path.is_file()]
-    folders = [path for path in paths if not path.is_file()]
+    files = [path for path in paths if os.path.isfile(path)]
+    folders = [path for path in paths if not os.path.isfile(path)]
     subjects, where = [], []
     if folders:
         from resnet_cli.analysis.frames import load_study

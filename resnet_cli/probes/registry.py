@@ -4,6 +4,7 @@ import importlib
 
 from resnet_cli.errors import UsageError
 from resnet_cli.probes.base import Probe
+from resnet_cli.util.text import shorten
 
 ALL = "all"
 
@@ -24,7 +25,9 @@ TITLES = {
 def check_name(name: str) -> None:
     """Raise `UsageError` unless `name` is a probe or `all`."""
     if name != ALL and name not in TITLES:
-        raise UsageError(f"unknown probe {name!r}", hint=f"choose {', '.join(TITLES)} or {ALL}")
+        raise UsageError(
+            f"NAME must be a probe (got {shorten(repr(name))})", hint=f"choose {', '.join(TITLES)} or {ALL}"
+        )
 
 
 def load_probe(name: str) -> Probe:

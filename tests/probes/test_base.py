@@ -31,7 +31,7 @@ def test_every_name_is_that_of_a_probe_and_others_are_refused_with_the_list():
     for name in ("bn", "calibration", "capacity"):
         assert load_probe(name).reference
     check_name("all")
-    with pytest.raises(UsageError, match=r"unknown probe 'magic'; choose bn, responses, .* or all"):
+    with pytest.raises(UsageError, match=r"NAME must be a probe \(got 'magic'\); choose bn, responses, .* or all"):
         load_probe("magic")
 
 
