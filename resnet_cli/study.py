@@ -105,5 +105,5 @@ def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) 
     table = folder / "table1.md"
     write_output(table, tables.render(document, "markdown").encode())
     drawn, skipped = figures.draw(study)
-    paths = write_figures(drawn, folder / "figures", ".png", study.groups(), warn=warn)
+    paths = write_figures(drawn, folder / "figures", ".png", figures.figure_groups(study), warn=warn)
     return StudyResults(document, table, paths, skipped)
