@@ -101,6 +101,7 @@ def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) 
     from resnet_cli.util.files import write_output
 
     study = load_study([folder / "runs"], with_metrics=True)
+    study.require_runs()
     document = tables.study_document(study)
     table = folder / "table1.md"
     write_output(table, tables.render(document, "markdown").encode())

@@ -149,7 +149,7 @@ def test_a_tree_of_only_hostile_runs_is_refused_in_one_line(tmp_path, monkeypatc
     for number, mutation in enumerate(refused):
         run = make_run(Path("runs") / str(number), arch="plain", seed=number, **SMALL)
         mutation.apply(run.path.absolute(), random.Random(0))  # noqa: S311
-    for command in (["compare", "runs"], ["compare", "runs", "--json"], ["plot", "runs"]):
+    for command in (["compare", "runs"], ["compare", "runs", "--json"], ["plot", "runs", "--kind", "fig1"]):
         said = watched(capfd, command)
         assert said.code == 2
         assert f"found 1 incomplete, {len(refused) - 1} unreadable" in said.errors[0]

@@ -33,8 +33,7 @@ _LARGE_LOSS = 10.0
 
 def curves(data: FigureData, runs: list[Run]) -> PlotResult:
     """Accuracy, loss, training error and learning rate of all runs, also of unfinished ones."""
-    there = set(data.frame["path"])
-    drawn = [run for run in (*runs, *data.unfinished) if str(run.dir.path) in there]
+    drawn = [run for run in (*runs, *data.unfinished) if str(run.dir.path) in data.paths]
     if not drawn:
         raise NotDrawableError("no run has recorded an epoch")
     return _stack(data, drawn)

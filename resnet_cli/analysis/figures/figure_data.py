@@ -83,18 +83,23 @@ class FigureData:
             RunFileError: a metrics.csv cannot be read.
         """
         frame = epochs_of([*self.runs, *self.unfinished], self._metrics)
-        status: dict[str, str] = {str(run.dir.path): run.status for run in self.unfinished}
+        status = {str(run.dir.path): "complete" for run in self.runs}
+        status |= {str(run.dir.path): run.status for run in self.unfinished}
         x = frame["epoch"].astype(float) if self._config.steps is None else frame["step"] / 1000
-        return frame.assign(x=x, status=[status.get(path, "complete") for path in frame["path"]])
+        return frame.assign(x=x, status=frame["path"].map(status))
+
+    @cached_property
+    def paths(self) -> set[str]:
+        """The paths of the runs that have rows in `frame`."""
+        return set(self.frame["path"].unique())
 
     def rows(self, runs: Sequence[AnyRun]) -> pd.DataFrame:
         """Select the rows of `runs` in `frame`; raise `NotDrawableError` if a run has no rows."""
         paths = [str(run.dir.path) for run in runs]
-        there = set(self.frame["path"])
         for path, run in zip(paths, runs, strict=True):
-            if path not in there:
+            if path not in self.paths:
                 raise NotDrawableError(f"{run.dir.metrics_path} has no rows")
-        return self.frame if len(there) == len(paths) else self.frame[self.frame["path"].isin(paths)]
+        return self.frame if len(self.paths) == len(paths) else self.frame[self.frame["path"].isin(paths)]
 
     def lr_drops(self, frame: pd.DataFrame) -> list[LrDrop]:
         """Find drops of the learning rate in the rows of `frame`, in the unit of `x`."""

@@ -73,7 +73,7 @@ def measured_gradients(frame: pd.DataFrame) -> Figure:
     profiles = gradient_measures(frame.assign(depth=depths, low=np.nan, high=np.nan))
     styles = _line_styles(frame)
     with house_style():
-        columns = {f"{depth} layers": depth for depth in sorted(depths.unique())}
+        columns = {f"{depth} layers": int(depth) for depth in sorted(depths.unique())}
         figure, grid = _grid(_measures(profiles), list(columns), *columns.values())
         for (measure, column), axes in grid.items():
             of_panel = profiles[(profiles["measure"] == measure) & (profiles["depth"] == columns[column])]
@@ -118,7 +118,7 @@ def _grid(
         mark(axes, depth - 0.5, None)
         axes.set_xlim(0.5, depth + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if is_first_row and len(columns) > 1:
+        if is_first_row:
             axes.set_title(column, pad=13)
         if not position % len(columns):
             axes.set_ylabel(_LABELS[measure])
