@@ -161,7 +161,7 @@ def test_up_to_ten_seeds_are_visible_behind_their_mean(make_study, num_seeds, nu
 
 
 def test_a_network_has_one_colour_and_one_width_in_every_figure(make_study):
-    study = make_study(("plain-20", "resnet-20", "plain-56", "resnet-56"), seeds=2)
+    study = make_study(("plain-20", "resnet-20", "plain-56", "resnet-56"))
     seen = {}
     for drawn in figures.draw(study, ["curves", "fig1", "fig2", "fig3", "degradation"])[0]:
         for line in [line for axes in drawn.figure.axes for line in axes.lines]:

@@ -58,7 +58,9 @@ def draw_runs(axes: Axes, frame: pd.DataFrame, measure: str, linestyle: Any, **l
     for _, rows in values[~is_averaged].groupby("path", sort=False):
         end = rows.iloc[-1]
         network, status = str(end["network"]), str(end["status"])
-        _draw_line(axes, network, rows["x"], rows["value"], linestyle, line)
+        # several thick lines of one colour would hide each other
+        width = network_style(network).line_width * (0.6 if num_runs.get(network, 1) > 1 else 1.0)
+        _draw_line(axes, network, rows["x"], rows["value"], linestyle, {"linewidth": width, **line})
         if status in UNFINISHED:
             style = {**_MARKER, **UNFINISHED[status][1], "color": network_style(network).color}
             axes.plot([end["x"]], [end["value"]], **style, clip_on=False, zorder=4, label=f"_{status}")
@@ -71,8 +73,8 @@ def _draw_line(axes: Axes, network: str, x: pd.Series, y: pd.Series, linestyle: 
     few = {"marker": style.marker, "markersize": 3.0} if len(x) == 1 else {}
     crowded = {"markevery": max(1, len(x) // 20)} if "marker" in line else {}
     axes.plot(
-        x.to_numpy(), y.to_numpy(), color=style.color, linewidth=style.line_width, linestyle=linestyle, label=network,
-        **{**few, **crowded, **line},
+        x.to_numpy(), y.to_numpy(), color=style.color, linestyle=linestyle, label=network,
+        **{"linewidth": style.line_width, **few, **crowded, **line},
     )  # fmt: skip
 
 
