@@ -4,8 +4,8 @@
 
 Each time is that of a whole fresh process: the median of several, after one that is not counted. `resnet --help` and
 `--version` alternate with `python -c pass`, which measures Python's own share. The runs are generated
-(`generated_runs.py`): 200 epochs of the report's four networks in turn. Four more runs that are plotted have predictions
-and gradient norms of every layer and epoch, so that every figure is drawn. `compare` reads the configuration and the
+(`generated_runs.py`): 200 epochs of the report's four networks in turn. Four more runs, with predictions
+and gradient norms of every layer and epoch, are plotted in every figure. `compare` reads the configuration and the
 results of a run, `plot` its epochs too. Memory is the peak resident memory of the process.
 """
 
