@@ -5,11 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from resnet_cli.analysis.bands import MIN_SEEDS, seed_bands
+from resnet_cli.analysis.bands import seed_bands
 
-# More colours of a ramp than this cannot be distinguished.
-_MAX_EPOCHS = 6
-_PROFILE_COLUMNS = ["network", "epoch", "line", "measure", "layer_index", "norm", "low", "high"]
+# More thin lines than this cannot be distinguished.
+_MAX_EARLIER = 5
 
 
 class GradientTrend(NamedTuple):
@@ -39,52 +38,47 @@ def gradient_trend(frame: pd.DataFrame) -> GradientTrend:
     return GradientTrend(float(ratio), float(slope))
 
 
-def gradient_measures(rows: pd.DataFrame) -> pd.DataFrame:
-    """Scale-free measures of gradient flow in long form, without missing values.
-
-    The norm of a weight's gradient alone would mislead: batch normalisation makes the loss invariant to ‖W‖, so
-    ‖∂L/∂W‖ is proportional to 1/‖W‖ (Arora, Li & Lyu 2018, arXiv 1812.03981, lemma 2.4).
-
-    Args:
-        rows: one row per layer, with grad_norm, weight_norm and, in rows of the first layer of a block,
-            input_grad_norm; other columns are kept.
-
-    Returns:
-        The other columns, then measure (`layer`: ‖W‖·‖∂L/∂W‖; `block`: ‖∂L/∂x‖ at the input of a block) and norm.
-    """
-    of_layers = rows.assign(measure="layer", norm=rows["weight_norm"] * rows["grad_norm"])
-    parts = [of_layers]
-    if "input_grad_norm" in rows:
-        parts.append(rows.assign(measure="block", norm=rows["input_grad_norm"]))
-    found = pd.concat(parts, ignore_index=True)
-    return found.replace({"norm": [np.inf, 0.0]}, np.nan).dropna(subset="norm")
-
-
 def recorded_profiles(rows: pd.DataFrame) -> pd.DataFrame:
-    """Profiles of recorded gradient norms: of every seed, or from `MIN_SEEDS` on their geometric mean.
+    """Profiles of recorded gradient norms, with the geometric mean over seeds and its t-interval.
+
+    A network with one run also gets a few earlier epochs; several runs get their last epoch only.
 
     Args:
-        rows: rows of gradflow.csv with the columns network and path (of the run).
+        rows: rows of gradflow.csv with the columns network, depth and path (of the run).
 
     Returns:
-        Columns network, epoch, line (one curve), measure, stage, layer_index, norm, low and high. Of many recorded
-        epochs, some are chosen evenly, with the first and the last. Only the last one has an interval.
+        One row per line of the figure and layer: label, network, depth, layer_index, norm, low, high (NaN where there
+        is no interval) and is_earlier (an epoch before the last).
     """
-    epochs = sorted(int(epoch) for epoch in rows["epoch"].unique())
-    chosen = gradient_measures(rows[rows["epoch"].isin(spread(epochs, _MAX_EPOCHS))])
-    stage_of = dict(zip(rows["layer_index"], rows["stage"], strict=True))
     profiles = []
-    keys = ["network", "epoch", "measure"]
-    for _, part in chosen.groupby(keys, sort=False):
-        bands = seed_bands(part, "layer_index", "norm", log=True)
-        lines = part.assign(line=part["path"], low=np.nan, high=np.nan)
-        if len(bands) and bands["n"].max() >= MIN_SEEDS:
-            lines = bands.rename(columns={"mean": "norm"}).assign(line="mean")
-            if part["epoch"].iloc[0] != epochs[-1]:
-                lines = lines.assign(low=np.nan, high=np.nan)
-        profiles.append(lines.assign(**{key: part[key].iloc[0] for key in keys})[_PROFILE_COLUMNS])
-    found = pd.concat(profiles, ignore_index=True) if profiles else pd.DataFrame(columns=_PROFILE_COLUMNS)
-    return found.assign(stage=found["layer_index"].map(stage_of))
+    for network, of_network in rows.groupby("network", sort=False):
+        epochs = sorted(of_network["epoch"].unique())
+        earlier = spread(epochs[:-1], _MAX_EARLIER) if of_network["path"].nunique() == 1 else []
+        for epoch in (*earlier, epochs[-1]):
+            is_earlier = epoch != epochs[-1]
+            bands = seed_bands(of_network[of_network["epoch"] == epoch], "layer_index", "grad_norm", log=True)
+            label = f"{network} epoch {epoch}" if is_earlier else str(network)
+            profiles.append(bands.assign(label=label, depth=of_network["depth"].iloc[0], is_earlier=is_earlier))
+    return pd.concat(profiles, ignore_index=True).rename(columns={"mean": "norm"})
+
+
+def measured_profiles(frame: pd.DataFrame) -> pd.DataFrame:
+    """Profiles of measured gradient norms, with ± one standard deviation over minibatches.
+
+    Args:
+        frame: rows of `resnet_cli.measure.measure` with `measure_gradflow`.
+
+    Returns:
+        As `recorded_profiles`.
+    """
+    norm, deviation = frame["grad_norm"], frame["grad_norm_std"]
+    return frame[["label", "network", "layer_index"]].assign(
+        depth=frame.groupby("label")["layer_index"].transform("max"),
+        norm=norm,
+        low=(norm - deviation).clip(lower=norm * 1e-3),  # the axis is logarithmic
+        high=norm + deviation,
+        is_earlier=False,
+    )
 
 
 def spread(values: list[int], count: int) -> list[int]:

@@ -11,7 +11,7 @@ from scipy import stats
 from resnet_cli.analysis.figures.gradients import measured_gradients
 from resnet_cli.analysis.figures.style import house_style, network_style, ramp
 from resnet_cli.analysis.frames import load_study
-from resnet_cli.analysis.gradients import gradient_measures, recorded_profiles, spread
+from resnet_cli.analysis.gradient_profiles import recorded_profiles, scale_free_norms, spread
 from resnet_cli.errors import InputError
 from resnet_cli.rundir import RunDir
 
@@ -47,14 +47,14 @@ def rules(axes):
 
 
 def test_the_norm_of_a_layer_does_not_depend_on_the_scale_of_its_weights():
-    small, large = (gradient_measures(gradient_rows(20, [1], weight_norm=norm)) for norm in (0.5, 500.0))
+    small, large = (scale_free_norms(gradient_rows(20, [1], weight_norm=norm)) for norm in (0.5, 500.0))
     assert small["norm"].to_numpy() == pytest.approx(large["norm"].to_numpy())
 
 
 def test_zero_infinite_and_missing_norms_are_not_drawn():
     rows = gradient_rows(8, [0])
     rows.loc[:2, "grad_norm"] = [0.0, np.inf, np.nan]
-    layers = gradient_measures(rows).query("measure == 'layer'")
+    layers = scale_free_norms(rows).query("measure == 'layer'")
     assert layers["layer_index"].tolist() == [4, 5, 6, 7, 8]
 
 
@@ -138,7 +138,7 @@ def test_gradients_that_are_all_zero_are_an_error(make_study):
 def test_measured_gradients_have_one_line_per_label_with_dashes_for_runs_of_one_network():
     labels = (("a$1$", "plain-8", 1.0), ("b", "plain-8", 2.0), ("c", "resnet-8", 3.0))
     frame = pd.concat(
-        gradient_rows(8, [0], scale=scale).assign(label=label, network=network, which="last", dataset="digits")
+        gradient_rows(8, [0], scale=scale).assign(label=label, network=network, which="last", dataset="digits", seed=0)
         for label, network, scale in labels
     )
     figure = measured_gradients(frame)
@@ -157,3 +157,16 @@ def test_measured_gradients_have_one_line_per_label_with_dashes_for_runs_of_one_
     assert [(entry.get_text(), entry.get_parse_math()) for entry in entries] == [
         ("a$1$", False), ("b", False), ("c", False),
     ]  # fmt: skip
+
+
+def test_measured_gradients_of_several_seeds_are_their_geometric_mean_with_an_interval():
+    frame = pd.concat(
+        gradient_rows(8, [0], scale=2.0**seed).assign(
+            label="plain-8", network="plain-8", which="init", dataset="digits", seed=seed
+        )
+        for seed in range(5)
+    )
+    layers, _ = measured_gradients(frame).axes
+    (line,) = [line for line in layers.lines if line.get_label() == "plain-8"]
+    assert list(line.get_ydata()) == pytest.approx([8.0, 12.0])
+    assert len(layers.collections) == 5  # bands of the first layer, three stages and the last layer

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -18,7 +17,7 @@ from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError
 from resnet_cli.analysis.figures.lines import mark, write_above
 from resnet_cli.analysis.figures.style import caption, house_style, legend, network_style, new_figure, ramp
 from resnet_cli.analysis.frames import Run
-from resnet_cli.analysis.gradients import gradient_measures, recorded_profiles
+from resnet_cli.analysis.gradient_profiles import recorded_profiles, seed_profiles
 from resnet_cli.util.text import printable, shorten
 
 _NOT_RECORDED = "no run recorded gradient norms; train with --gradflow-every"
@@ -54,36 +53,36 @@ def gradient_flow(data: FigureData, runs: list[Run]) -> PlotResult:
     bar = figure.colorbar(ScalarMappable(norm, colors), ax=list(grid.values()), aspect=40, pad=0.015, label="epoch")
     bar.set_ticks(_spaced(sorted(profiles["epoch"].unique()), 0.06))
     bar.outline.set_visible(False)
-    num_runs = frame.groupby("network")["path"].nunique()
-    several = "one line per seed" if (num_runs > 1).any() else ""
-    if (num_runs >= MIN_SEEDS).any():
-        several = f"geometric mean over {MIN_SEEDS} or more seeds, shaded: 95 % Student-t interval of the last epoch"
+    several = _several_text(frame.groupby("network")["path"].nunique(), " of the last epoch")
     caption(figure, "; ".join(filter(None, [data.title, figure_data.seeds_text(runs), _meaning(profiles), several])))
     return PlotResult(figure, runs, left_out)
 
 
 def measured_gradients(frame: pd.DataFrame) -> Figure:
-    """Draw the gradients that `resnet gradflow` measured, one line per network and one column of panels per depth.
+    """Draw measured gradients, one colour per network and one column of panels per depth.
 
     Args:
-        frame: rows of `resnet_cli.measure.measure` with `measure_gradflow`.
+        frame: rows of gradflow.csv with the columns label, network, which, dataset and seed; rows with the same
+            label are seeds of one network.
     """
     dataset, which = frame[["dataset", "which"]].iloc[0]
     depths = frame.groupby("label")["layer_index"].transform("max")
-    profiles = gradient_measures(frame.assign(depth=depths, low=np.nan, high=np.nan))
+    profiles = seed_profiles(frame.assign(depth=depths, run=frame["seed"]), ["label", "depth"])
     styles = _line_styles(frame)
     with house_style():
         columns = {f"{depth} layers": int(depth) for depth in sorted(depths.unique())}
         figure, grid = _grid(_measures(profiles), list(columns), *columns.values())
         for (measure, column), axes in grid.items():
             of_panel = profiles[(profiles["measure"] == measure) & (profiles["depth"] == columns[column])]
-            for label, line in of_panel.groupby("label", sort=False):
-                _draw(axes, line, {**styles[str(label)], "label": str(label)})
+            for _, line in of_panel.groupby(["label", "line"], sort=False):
+                label = str(line["label"].iloc[0])
+                _draw(axes, line, {**styles[label], "label": label})
         keys = [(shorten(printable(label), _MAX_LABEL_LENGTH), style) for label, style in styles.items()]
         legend(figure, [], keys)
         for entry in figure.legends[0].get_texts():
             entry.set_parse_math(False)  # a label can be the name of a folder
-        caption(figure, f"{dataset}; {_WHICH[which]}; {_meaning(profiles)}; mean over batches")
+        several = _several_text(frame.groupby("label")["seed"].nunique())
+        caption(figure, "; ".join(filter(None, [dataset, _WHICH.get(which, which), _meaning(profiles), several])))
         return figure
 
 
@@ -97,6 +96,13 @@ def _measures(profiles: pd.DataFrame) -> list[str]:
 
 def _meaning(profiles: pd.DataFrame) -> str:
     return "; ".join(["L: loss", *(_MEANING[measure] for measure in _measures(profiles))])
+
+
+def _several_text(num_seeds: pd.Series, where: str = "") -> str:
+    """What a line shows, for the caption; empty if every network has one seed."""
+    if (num_seeds >= MIN_SEEDS).any():
+        return f"geometric mean over {MIN_SEEDS} or more seeds, shaded: 95 % Student-t interval{where}"
+    return "one line per seed" if (num_seeds > 1).any() else ""
 
 
 def _grid(
