@@ -162,7 +162,7 @@ def test_plot_writes_figures_of_two_datasets_of_one_name_to_separate_folders(run
 
 
 def test_a_single_file_for_the_figures_of_two_recipes_is_wrong_usage(runs, make_pair, capsys, tmp_path):
-    make_pair("slow-", lr=0.01)
+    make_pair("fast-", lr=0.07)
     code, out, err = plot(capsys, runs, "--kind", "fig1", "--out", "a.png")
     assert (code, out) == (2, "")
     assert "--out a.png names one file, but there are several figures: digits (16×16), demo and digits (16×16)" in err
