@@ -31,8 +31,8 @@ _KIND_LINES = "\n\n".join(
 HELP = f"""Draw training curves, confusion matrices, the degradation plot and gradients.
 
 Curves show runs in any state; unfinished ones end with a marker. All other figures show complete runs.
-Each dataset and recipe has its own figures. Fewer than four seeds are drawn as one line each, four or more
-as their mean with its 95 % Student-t interval.
+Each dataset and recipe has its own figures.
+Fewer than four seeds are drawn as one line each, four or more as mean with 95 % Student-t interval.
 
 Kinds of figures; fig1 to fig5 are the figures of the report and can be used as names:
 

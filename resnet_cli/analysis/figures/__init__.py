@@ -40,18 +40,20 @@ KINDS: dict[str, FigureSpec] = {
         ("any",), "curves:curves", "accuracy, loss, training error and learning rate of all runs, also unfinished ones"
     ),
     "convergence": FigureSpec(
-        ("small pair",), "curves:convergence", "test accuracy and losses of a plain and a residual network"
+        ("small pair",), "curves:convergence", "accuracy and losses of a plain and a residual network, small depth"
     ),
-    "accuracy": FigureSpec(("large pair",), "curves:accuracy", "test accuracy of a plain and a residual network"),
-    "dynamics": FigureSpec(("large pair",), "curves:dynamics", "the curves of a plain and a residual network"),
+    "accuracy": FigureSpec(
+        ("large pair",), "curves:accuracy", "test accuracy of a plain and a residual network, large depth"
+    ),
+    "dynamics": FigureSpec(("large pair",), "curves:dynamics", "curves of a plain and a residual network, large depth"),
     "confusion": FigureSpec(
-        ("small pair", "large pair"), "confusion:confusion_matrices", "confusion matrices at the small and large depth"
+        ("small pair", "large pair"), "confusion:confusion_matrices", "confusion matrices, small and large depth"
     ),
     "degradation": FigureSpec(
         ("all",), "degradation:degradation", "errors at every depth, after He et al. 2015, figure 6"
     ),
     "gradients": FigureSpec(
-        ("small", "large"), "gradients:gradient_flow", "gradients per layer and block, if the runs recorded them"
+        ("small", "large"), "gradients:gradient_flow", "gradients per layer and block, small and large depth"
     ),
 }
 """Kinds of figures by name."""
