@@ -20,7 +20,7 @@ def table(frame: pd.DataFrame) -> Summary:
         evaluated, trained = (deep[deep["mode"] == mode].iloc[0] for mode in ("eval", "train"))
         tuned = deep[deep["mode"] == "fine-tuned"]
         rows.append([
-            str(label), f"plain-{evaluated["built_depth"]}", str(statistics), float(shallow["error_pct"].iloc[0]),
+            str(label), f"plain-{evaluated['built_depth']}", str(statistics), float(shallow["error_pct"].iloc[0]),
             float(evaluated["error_pct"]), int(evaluated["num_changed"]), float(evaluated["max_logit_difference"]),
             float(trained["error_pct"]), float(trained["max_logit_difference"]),
             float(tuned["error_pct"].iloc[-1]) if len(tuned) else None,
