@@ -6,8 +6,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from resnet_cli.errors import ConfigError
+from resnet_cli.errors import ConfigError, InputError
+from resnet_cli.rundir.records import MAX_CLASSES, MAX_NAME_LENGTH
 from resnet_cli.util.seeding import derive_seed
+from resnet_cli.util.text import shorten
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Labels = np.ndarray[Any, np.dtype[np.int64]]
@@ -73,7 +75,9 @@ def prepare(
 
     Raises:
         ConfigError: a size does not fit the data.
+        InputError: the data have too many classes for the record of a run.
     """
+    source = _with_unicode_names(source)
     train = _limit(source.train, limit_train, "--limit-train", len(source.classes))
     test = _limit(source.test, limit_test, "--limit-test", len(source.classes))
     fingerprint = fingerprint_of(train, test)
@@ -128,6 +132,22 @@ def channel_statistics(images: Images) -> tuple[tuple[float, float, float], tupl
     r, g, b = (round(float(m), 4) for m in mean)
     sr, sg, sb = (round(float(s), 4) for s in std)
     return (r, g, b), (sr, sg, sb)
+
+
+def _with_unicode_names(source: Source) -> Source:
+    """The source with the bytes of its names that are not UTF-8 as escapes, since run files cannot contain them."""
+    if len(source.classes) > MAX_CLASSES:
+        raise InputError(f"{source.location} has {len(source.classes):,} classes; expected at most {MAX_CLASSES:,}")
+
+    def escaped(name: str) -> str:
+        return name.encode(errors="backslashreplace").decode()
+
+    return msgspec.structs.replace(
+        source,
+        display_name=shorten(escaped(source.display_name), MAX_NAME_LENGTH),
+        classes=tuple(shorten(escaped(name), MAX_NAME_LENGTH) for name in source.classes),
+        location=escaped(source.location) if source.location else source.location,
+    )
 
 
 def _limit(images: Images, limit: int | None, option: str, num_classes: int) -> Images:
