@@ -106,6 +106,9 @@ class Session:
         self.run.remove_leftovers()
         if os.path.lexists(self.run.checkpoint_path):  # a folder or broken link is an error, never overwritten
             load_state(self.engine, self.run.checkpoint_path)
+            self._write_weights(self.run.last_weights_path)  # a kill may have left those of the checkpoint before
+        else:
+            self._check_no_checkpoint_was_lost()
         self.run.truncate_to_epoch(self.engine.epochs_done)
         self.epochs = self.run.read_epochs()
         if [row.epoch for row in self.epochs] != list(range(1, self.engine.epochs_done + 1)):
@@ -114,6 +117,16 @@ class Session:
                 hint="use --overwrite to start from scratch",
             )
         self.best = min(self.epochs, key=EpochMetrics.selection_error_pct, default=None)
+
+    def _check_no_checkpoint_was_lost(self) -> None:
+        """Raise `RunFileError` if the missing checkpoint existed, instead of dropping the epochs that it contained."""
+        # the last weights are written after the first checkpoint, and an attempt that resumed had read one
+        if os.path.lexists(self.run.last_weights_path) or any(attempt.step for attempt in self.run.read_attempts()):
+            raise RunFileError(
+                f"{self.run.checkpoint_path} is missing, so the run cannot be resumed",
+                hint="restore it, or use --overwrite to start from scratch",
+            )
+        self.reporter.note(f"no checkpoint was saved in {self.run.path}: training starts from the beginning")
 
     def _train(self, stop: StopFlag) -> None:
         for event in self.engine.run():
@@ -147,12 +160,12 @@ class Session:
         return every.unit == "minutes" and time.monotonic() - self._last_save >= 60 * every.amount
 
     def _save(self) -> None:
-        """Write the last weights, then the checkpoint, unless the state has diverged."""
+        """Write the checkpoint, then the last weights, unless the state has diverged."""
         self.engine.check_finite()
         if not self.engine.is_finite():
             return  # the next loss is not finite and ends the run; the previous checkpoint stays
-        self._write_weights(self.run.last_weights_path)
         self.run.write_bytes(self.run.checkpoint_path, dump_state(self.engine))
+        self._write_weights(self.run.last_weights_path)
         self._last_save = time.monotonic()
 
     def _write_weights(self, path: Path) -> None:
