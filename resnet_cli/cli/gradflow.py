@@ -10,7 +10,7 @@ from resnet_cli.analysis.figures import SUFFIXES
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import UsageError
-from resnet_cli.util.text import printable
+from resnet_cli.util.text import csv_text, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ def command(
         save(measured_gradients(frame), plot)
         output.note(f"wrote {plot}")
     if format_ == "csv" and not json:
-        output.raw(frame.assign(label=frame["label"].map(printable)).to_csv(index=False))
+        output.raw(frame.assign(label=frame["label"].map(csv_text)).to_csv(index=False))
     else:
         output.result(_document(frame), _table(frame))
 

@@ -9,13 +9,10 @@ from typing import Any, Literal
 
 from resnet_cli.analysis.tables.document import NETWORK_COLUMNS
 from resnet_cli.analysis.tables.layout import Table, layout
-from resnet_cli.util.text import json_text, printable
+from resnet_cli.util.text import csv_text, json_text, markdown_text
 
 Format = Literal["markdown", "latex", "csv", "json"]
 
-_MARKDOWN = str.maketrans(
-    {"|": "\\|", "\\": "\\\\", "`": "\\`", "*": "\\*", "_": "\\_", "~": "\\~", "<": "&lt;", "&": "&amp;"}
-)
 _LATEX = str.maketrans({
     "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "$": "\\$", "&": "\\&", "#": "\\#", "%": "\\%", "_": "\\_",
     "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "<": "\\textless{}", ">": "\\textgreater{}",
@@ -42,7 +39,7 @@ def _csv(document: Mapping[str, Any]) -> str:
     writer = csv.DictWriter(text, NETWORK_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in document["networks"]:
-        texts = {name: printable(value) for name, value in row.items() if isinstance(value, str)}
+        texts = {name: csv_text(value) for name, value in row.items() if isinstance(value, str)}
         writer.writerow({**row, **texts, "seeds": " ".join(map(str, row["seeds"]))})
     return text.getvalue()
 
@@ -51,22 +48,18 @@ def _markdown(document: Mapping[str, Any]) -> str:
     report = layout(document)
     parts = [_markdown_table(table) for table in report.tables]
     if report.notes:
-        parts.append("Notes:\n\n" + "\n".join(f"- {_markdown_text(note)}" for note in report.notes))
+        parts.append("Notes:\n\n" + "\n".join(f"- {markdown_text(note)}" for note in report.notes))
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_table(table: Table) -> str:
     def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(map(_markdown_text, cells))} |"
+        return f"| {' | '.join(map(markdown_text, cells))} |"
 
     rule = "|" + "|".join("---:" if column.align == "right" else ":---" for column in table.columns) + "|"
-    head = [f"### {_markdown_text(table.title)}", "", line(column.header for column in table.columns), rule]
-    notes = "\\\n".join(map(_markdown_text, table.footnotes))  # the backslash breaks the line
+    head = [f"### {markdown_text(table.title)}", "", line(column.header for column in table.columns), rule]
+    notes = "\\\n".join(map(markdown_text, table.footnotes))  # the backslash breaks the line
     return "\n".join([*head, *map(line, table.rows), *(["", notes] if notes else [])])
-
-
-def _markdown_text(text: str) -> str:
-    return printable(text).translate(_MARKDOWN).replace("](", "]\\(")
 
 
 def _latex(document: Mapping[str, Any]) -> str:
