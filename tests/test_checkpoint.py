@@ -62,6 +62,18 @@ CHANGES = {
     "another configuration": ({}, {}, {"config": "0" * 64}, "belongs to a different configuration"),
     "NaN": ({"model.fc.bias": torch.full((10,), torch.nan)}, {}, {}, "model.fc.bias is not finite"),
     "shape of momentum": ({"momentum.fc.bias": torch.zeros(1)}, {}, {}, "momentum.fc.bias has shape (1,), not (10,)"),
+    "step beyond the epoch": ({}, {}, {"step": 9}, "step 9, epoch 0, 20 images are not a position"),
+    "epochs beyond the run": ({}, {}, {"epochs_done": 10**9}, "are not a position of this run"),
+    "negative step": ({}, {}, {"step": -1}, "`int` >= 0"),
+    "step of text": ({}, {}, {"step": "1"}, "Expected `int`"),
+    "step of many digits": ({}, {}, {"step": 10**400}, "cannot be resumed from"),
+    "images beyond the step": ({}, {}, {"num_seen": 10**9}, "are not a position of this run"),
+    "negative seconds": ({}, {}, {"train_seconds": -1.0}, "`float` >= 0.0"),
+    "no seconds": ({}, {}, {"train_seconds": 0.0}, "are not a position of this run"),
+    "NaN seconds": ({}, {}, {"train_seconds": float("nan")}, "cannot be resumed from"),
+    "a scaler of text": ({}, {}, {"scaler": {"scale": "1"}}, "Expected `float`"),
+    "more errors than images": ({"sums.num_wrong": torch.tensor(21)}, {}, {}, "sums of loss and errors are impossible"),
+    "a negative loss": ({"sums.loss_sum": torch.tensor(-1.0).double()}, {}, {}, "sums of loss and errors are impos"),
     "no momentum": ({"momentum.fc.bias": None}, {}, {}, "momentum.fc.bias"),
 }
 
