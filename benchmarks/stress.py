@@ -172,7 +172,9 @@ class Stress:
             state = read_weights(subject.straight_run.last_weights_path).state_dict
             torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
             data = path.read_bytes()
-        path.write_bytes(_damaged(data, self.rng))
+        while (damaged := _damaged(data, self.rng)) == data:
+            pass
+        path.write_bytes(damaged)
         with Capture() as capture:
             said = watched(capture, ["eval", path, "--dataset", "digits", "--arch", subject.config.arch,
                                      "--limit-test", "10", "--device", "cpu"])  # fmt: skip

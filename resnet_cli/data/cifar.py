@@ -141,7 +141,7 @@ def _read_archive(spec: Spec, archive: Path) -> Iterator[tuple[str, bytes]]:
     with open(archive, "rb") as file:
         # the same open file is verified and parsed, so that it cannot be replaced in between
         if problem := file_problem(file, size=spec.size, sha256=spec.sha256):
-            hint = f"delete it and run: resnet data fetch {spec.name}"
+            hint = f"delete it and run: resnet data fetch {spec.name} --data-dir {archive.parent}"
             raise InputError(f"{archive} is damaged: {problem}", hint=hint)
         file.seek(0)
         with tarfile.open(fileobj=file, mode="r|gz") as members:

@@ -158,7 +158,9 @@ def test_a_damaged_archive_is_refused_and_never_parsed(archive, published, serve
         damaged = bytearray(published.archive)
         damaged[position] ^= 1
         archive.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"is damaged: SHA-256 is .*; delete it and run: resnet data fetch cifar1"):
+        with pytest.raises(
+            InputError, match=r"is damaged: SHA-256 is .*; delete it and run: resnet data fetch cifar10 --"
+        ):
             load_cifar("cifar10", archive.parent)
     archive.write_bytes(published.archive[:-1])
     with pytest.raises(InputError, match=r"is damaged: size is .* bytes, not "):
