@@ -107,9 +107,9 @@ class Stress:
     def count(self, outcome):
         self.found[outcome] += 1
 
-    def pause(self):
-        """Wait for a part of the time of a run, more often a short one."""
-        time.sleep(self.seconds * self.rng.random() ** 2)
+    def pause(self, most=1.0):
+        """Wait for a share of the time of a run, up to `most`, more often a short one."""
+        time.sleep(most * self.seconds * self.rng.random() ** 2)
 
     def attack_signals(self):
         subject, num_signals = self.rng.choice(self.subjects), 0
@@ -206,7 +206,7 @@ class Stress:
         processes = []
         for number in range(self.rng.randint(2, 5)):
             processes.append(self.launcher.start(*subject.command(run.path)))
-            self.pause()
+            self.pause(most=0.5)
             if is_lock_removed and number == 0:
                 run.lock_path.unlink(missing_ok=True)
         for process in processes:
