@@ -103,10 +103,12 @@ class _Position(msgspec.Struct):
 def _check_position(engine: Engine, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Raise `ValueError` for a position that no run of this configuration is ever in."""
     at = msgspec.convert(state, _Position)
-    first = at.epochs_done * engine.steps_per_epoch
+    # the last epoch may be a part of one
+    first = min(at.epochs_done * engine.steps_per_epoch, engine.total_steps)
     last = min(first + engine.steps_per_epoch, engine.total_steps)
     num_seen = min((at.step - first) * engine.config.batch_size, engine.num_train)
-    if not first <= at.step <= last or at.num_seen != num_seen or (num_seen and not at.train_seconds):
+    is_possible = at.epochs_done <= engine.num_epochs and first <= at.step <= last and at.num_seen == num_seen
+    if not is_possible or (num_seen and not at.train_seconds):
         raise ValueError(f"step {at.step}, epoch {at.epochs_done}, {at.num_seen} images are not a position of this run")
     if not 0 <= int(tensors["sums.num_wrong"]) <= num_seen or not float(tensors["sums.loss_sum"]) >= 0:
         raise ValueError("its sums of loss and errors are impossible")

@@ -56,6 +56,22 @@ def test_a_restored_engine_has_the_whole_state_of_the_saved_one(state, tmp_path)
     assert (engine.step, engine.epochs_done, engine.train_seconds, engine.sums.num_seen) == (1, 0, 1.5, 20)
 
 
+@pytest.mark.parametrize("length", [{"epochs": 2}, {"epochs": None, "steps": 3}])
+@pytest.mark.parametrize("num_train", [40, 30])
+def test_an_engine_can_be_restored_at_every_event_of_a_run(tmp_path, length, num_train):
+    fields = {**length, "limit_train": num_train, "milestones": ()}
+    saved, positions = engine_for(**fields), set()
+    for _ in saved.run():
+        saved.check_finite()  # as before each save; it counts as training time
+        (tmp_path / "checkpoint").write_bytes(dump_state(saved))
+        restored = engine_for(**fields)
+        load_state(restored, tmp_path / "checkpoint")
+        positions.add((restored.step, restored.epochs_done))
+    assert restored.is_finished
+    last = length.get("steps", 4)
+    assert positions == {(1, 0), (2, 0), (2, 1), (3, 1), (last, 1), (last, 2)}
+
+
 CHANGES = {
     "another format": ({}, {"format": "resnet-cli"}, {}, "is not a checkpoint of this version"),
     "another version": ({}, {}, {"version": 1}, "is not a checkpoint of this version"),
