@@ -141,7 +141,7 @@ def command(
         if output.json:
             continue
         if format_ == "csv":
-            output.raw(result.frame.assign(label=result.frame["label"].map(printable)).to_csv(index=False))
+            output.raw(result.frame.assign(label=result.frame["label"].map(csv_text)).to_csv(index=False))
         else:
             if len(documents) > 1:
                 output.raw("")

@@ -123,7 +123,7 @@ def _locked(run: RunDir) -> Iterator[None]:
     try:
         yield
     finally:
-        if is_new and not run.exists():
+        if is_new and not run.exists() and run.has_lock():
             # the run did not start: remove its folder, before the lock is released, so that no process can be using it
             with contextlib.suppress(OSError):
                 for path in (run.holder_path, run.lock_path):
