@@ -64,6 +64,11 @@ def train(
     if earlier and (done := _already_done(run, earlier)):
         return done
     _check_folder(run)
+    if "torch" not in sys.modules:
+        reporter.note("loading PyTorch")
+    # imported late, since complete runs and wrong configurations are recognised without torch
+    from resnet_cli.session.loop import Session
+
     dataset = open_data(
         config,
         data_dir=Path(options.data_dir) if options.data_dir else None,
@@ -81,9 +86,6 @@ def train(
             return done
         if earlier:
             decisions = None if accept_changes else earlier.decisions
-        # imported late, since complete runs and wrong configurations are recognised without torch
-        from resnet_cli.session.loop import Session
-
         return Session(run, config, dataset, options, reporter).run_to_end(earlier, decisions, argv or sys.argv)
 
 
@@ -122,7 +124,7 @@ def _already_done(run: RunDir, record: RunRecord) -> Result | None:
     if isinstance(end, Divergence):
         raise DivergedError(
             f"{run.path} diverged at step {end.step} (epoch {end.epoch}, lr {end.lr:g})",
-            hint="use --overwrite to train it again",
+            hint="choose a smaller --lr or more --warmup-steps, with --overwrite or another --out",
         )
     return None
 

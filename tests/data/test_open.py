@@ -52,7 +52,7 @@ def test_data_dir_wins_over_the_recorded_folder_which_wins_over_the_default(conf
 def test_a_run_whose_recorded_data_folder_is_gone_needs_data_dir(config, tree):
     recorded = record_of(open_data(config, data_dir=tree))
     shutil.rmtree(tree)
-    with pytest.raises(ConfigError, match="--data-dir"):
+    with pytest.raises(ConfigError, match="data_dir"):
         open_data(config, recorded=recorded)
 
 

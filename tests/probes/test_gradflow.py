@@ -73,7 +73,7 @@ def test_a_layer_whose_weights_are_zero_has_no_update_to_weight_ratio(data):
 
 
 def test_too_few_images_for_the_batches_are_an_error_that_names_the_number_of_batches_that_fit(data):
-    with pytest.raises(ConfigError, match=r"200 images.*--batches 2"):
+    with pytest.raises(ConfigError, match=r"200 images.*batches 2"):
         measure_gradflow(build_model("plain", 8), *data, num_batches=3, batch_size=100)
 
 
