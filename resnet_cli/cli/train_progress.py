@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resnet_cli.engine import StepEvent
 
 _SPEED_WINDOW_SECONDS = 10.0
-_MIN_BAR_WIDTH = 10
+_MARGIN = 4  # two blanks next to the bar; and if the terminal's echo of ^C wrapped, the line could not be erased
 _LOG_WIDTH = 80  # of a line in a file or pipe
 
 
@@ -87,10 +87,15 @@ class TrainReporter(Reporter):
         if config.epochs and config.milestones and config.milestones[0] >= config.epochs:
             self._output.note(f"lr stays at {config.lr:g}: the first milestone is epoch {config.milestones[0]}")
         if self._output.is_live:
-            columns = TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[detail]}")
+            bar = BarColumn(bar_width=self._bar_width)
+            columns = TextColumn("{task.description}"), bar, TextColumn("{task.fields[detail]}")
             self._live = Progress(*columns, console=self._output.stderr, transient=True)
             self._task = self._live.add_task("starting", total=1.0, detail="")
             self._live.start()
+
+    @property
+    def _bar_width(self) -> int:
+        return self._output.stderr.width // 8
 
     def _done(self, step: int) -> float:
         """The part of the run, or of the study, that is done after `step` steps of the run."""
@@ -113,7 +118,7 @@ class TrainReporter(Reporter):
             parts = [Part(f"step {tick.step}", 5), *self._running, *self._left]
         else:
             parts = [Part("evaluating", 1), *(part for part in self._left if part.rank < 4)]
-        width = self._output.stderr.width - len(label) - _MIN_BAR_WIDTH - 2
+        width = self._output.stderr.width - len(label) - self._bar_width - _MARGIN
         self._live.update(self._task, description=label, completed=done, detail=fit(parts, width))
 
     def _update_times(self, tick: "StepEvent", done: float) -> None:

@@ -73,7 +73,7 @@ def test_the_error_for_data_other_than_the_recorded_ones_shows_both_fingerprints
     found = open_data(config, data_dir=other, recorded=recorded, allow_other_data=True)
     with pytest.raises(InputError) as caught:
         open_data(config, data_dir=other, recorded=recorded, run=Path("runs/a"), override="--overwrite")
-    message = str(caught.value)
+    message = caught.value.as_options()
     assert message.startswith("runs/a was trained on other data: ")
     assert message.endswith("; pass the original --data-dir, or --overwrite")
     for part in (recorded.fingerprint[:12], found.fingerprint[:12], str(other)):
