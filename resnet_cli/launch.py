@@ -81,7 +81,7 @@ def launch(
     if code == ExitCode.DIVERGED:
         raise DivergedError(f"{job.name} diverged")
     if code in (ExitCode.CTRL_C, -signal.SIGINT):
-        raise InterruptedByUserError(f"stopped by Ctrl-C in {job.name}", hint=RESUME_HINT)
+        raise InterruptedByUserError(f"stopped in {job.name}", hint=RESUME_HINT)
     if code in (ExitCode.STOPPED, -signal.SIGTERM, -signal.SIGUSR1):
         raise StoppedError(f"stopped in {job.name}", hint=RESUME_HINT)
     ending = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"

@@ -81,7 +81,8 @@ def run_study(
                 raise stopped(f"stopped by {signals.signal_name} before {job.name}", hint=RESUME_HINT)
             on_start(job)
             try:
-                launch(job, signals, data_dir=data_dir, quiet=quiet, position=_position(index, jobs))
+                is_silent = quiet or job.state == "done"
+                launch(job, signals, data_dir=data_dir, quiet=is_silent, position=_position(index, jobs))
                 finished.append(job._replace(state="done"))
             except DivergedError:
                 finished.append(job._replace(state="diverged"))

@@ -12,7 +12,7 @@ import pytest
 
 import resnet_cli
 from resnet_cli.errors import DivergedError, ExitCode, InterruptedByUserError, ResnetError, StoppedError
-from resnet_cli.launch import Job, launch
+from resnet_cli.launch import RESUME_HINT, Job, launch
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
 from resnet_cli.util.progress import StudyPosition
@@ -86,6 +86,7 @@ def test_the_child_receives_its_position_in_the_study(job, child, tmp_path):
     assert (tmp_path / "position").read_text() == "2 4 0.25 0.5\n"
 
 
+STOPPED = f"stopped in plain-8, seed 0; {RESUME_HINT}"
 DIE_OF_CTRL_C = "exec python3 -c 'import os, signal as s; s.signal(2, s.SIG_DFL); os.kill(os.getpid(), 2)'"
 
 
@@ -94,26 +95,16 @@ DIE_OF_CTRL_C = "exec python3 -c 'import os, signal as s; s.signal(2, s.SIG_DFL)
     [
         ("exit 4", DivergedError, ExitCode.DIVERGED, "plain-8, seed 0 diverged"),
         *(
-            (
-                ending,
-                InterruptedByUserError,
-                ExitCode.CTRL_C,
-                "stopped by Ctrl-C in plain-8, seed 0; run the same command again to resume",
-            )
+            (ending, InterruptedByUserError, ExitCode.CTRL_C, STOPPED)
             for ending in ("exit 130", f"trap - INT; {DIE_OF_CTRL_C}")
         ),
         *(
-            (ending, StoppedError, ExitCode.STOPPED, "stopped in plain-8, seed 0; run the same command again to resume")
+            (ending, StoppedError, ExitCode.STOPPED, STOPPED)
             for ending in ("exit 75", "kill -TERM $$", "kill -USR1 $$")
         ),
         ("exit 2", ResnetError, ExitCode.USAGE, "plain-8, seed 0 failed with exit code 2"),
         ("exit 1", ResnetError, ExitCode.FAILED, "plain-8, seed 0 failed with exit code 1"),
-        (
-            "kill -KILL $$",
-            ResnetError,
-            ExitCode.FAILED,
-            "plain-8, seed 0 was killed by signal 9; run the same command again to resume",
-        ),
+        ("kill -KILL $$", ResnetError, ExitCode.FAILED, f"plain-8, seed 0 was killed by signal 9; {RESUME_HINT}"),
     ],
 )
 def test_the_exit_code_of_the_child_becomes_a_typed_error(job, child, ending, error, exit_code, message):

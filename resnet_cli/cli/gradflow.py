@@ -76,6 +76,7 @@ def command(
         raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
     if plot and plot.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--plot {plot}: unsupported format", hint="use .png, .svg or .pdf")
+    output.loading_torch()
     from resnet_cli.measure import fresh_subjects, measure, run_subjects
 
     subjects = run_subjects(runs, which or "last") if runs else fresh_subjects(**given)

@@ -98,6 +98,11 @@ class Output:
         if not self.quiet:
             self._message(text)
 
+    def loading_torch(self) -> None:
+        """Print what the command waits for if PyTorch, whose import takes seconds, has to be loaded."""
+        if "torch" not in sys.modules:
+            self.note("loading PyTorch")
+
     def warn(self, text: str) -> None:
         """Print a warning on stderr, even with `--quiet`."""
         self._message(f"warning: {text}", style="yellow")

@@ -75,11 +75,13 @@ def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, ou
     output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} complete, {len(todo)} to train")
 
     def announce(job: Job) -> None:
-        output.note(f"[{jobs.index(job) + 1}/{len(jobs)}] {job.name}")
+        state = {"done": ": complete", "diverged": ": diverged"}.get(job.state, "")
+        output.note(f"[{jobs.index(job) + 1}/{len(jobs)}] {job.name}{state}")
 
     for job in run_study(jobs, data_dir=data_dir, quiet=output.quiet, on_start=announce):
         if job.state == "diverged":
             output.warn(f"{job.name} diverged; it is listed, but excluded from all averages")
+    output.note("writing the table and the figures")
     results = write_results(folder, warn=output.warn)
     for figure in results.skipped_figures:
         output.note(str(figure))
