@@ -12,6 +12,7 @@ from resnet_cli.cli import bench, compare, data, evaluate, gradflow, plot, repro
 from resnet_cli.cli.output import Output, Pipe
 from resnet_cli.errors import ExitCode, ResnetError, StoppedError
 from resnet_cli.util.signals import stop_with_parent
+from resnet_cli.util.text import shorten
 from resnet_cli.version import __version__
 
 HELP = """A laboratory for the degradation problem: train plain and residual CIFAR networks and compare them.
@@ -138,10 +139,10 @@ def _describe_usage_error(error: typer.TyperException) -> str:
     text = " ".join(error.format_message().split()).rstrip(".")
     if not text.startswith("Invalid value for "):
         return text[:1].lower() + text[1:]
-    name, _, problem = text.removeprefix("Invalid value for ").replace("'", "", 2).partition(": ")
-    kind = problem.removeprefix("Input should be ")
+    name, _, problem = text.removeprefix("Invalid value for ").partition(": ")
+    name, kind = name.replace("'", ""), problem.removeprefix("Input should be ")
     if kind == problem:
         return f"{name}: {problem.removeprefix('Value error, ')}"
     # pydantic, with which typer converts values, describes the expected value but omits the given one
     value = error.__cause__.errors()[0]["input"]  # type: ignore[union-attr]
-    return f"{name} must be {kind.partition(',')[0]} (got {value!r})"
+    return f"{name} must be {kind.partition(',')[0]} (got {shorten(repr(value))})"

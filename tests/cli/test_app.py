@@ -13,7 +13,7 @@ import typer
 from resnet_cli import __version__, errors
 from resnet_cli.cli import app as app_module
 from resnet_cli.cli import train
-from resnet_cli.cli.app import app, main, run
+from resnet_cli.cli.app import app, run
 from resnet_cli.errors import ExitCode, ResnetError
 from resnet_cli.rundir import RunDir
 
@@ -163,17 +163,38 @@ class TestUsage:
         assert run(["--version"]) == 0
         assert capsys.readouterr() == (f"resnet {__version__}\n", "")
 
-    def test_main_exits_with_the_code_of_its_command_line(self, monkeypatch, capsys):
-        monkeypatch.setattr(sys, "argv", ["resnet", "train"])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert caught.value.code == 2
-        assert "--arch" in capsys.readouterr().err
-
     def test_python_m_resnet_cli_runs_the_same_program(self):
         ended = python("-m", "resnet_cli", "trian")
         assert (ended.returncode, ended.stdout) == (2, "")
         assert "trian" in ended.stderr
+
+
+END_WITH_TORCH = """
+import atexit, os, sys, types
+
+class Resource:
+    def __del__(self, write=os.write):
+        write(1, b"freed\\n")
+
+sys.modules["torch"] = types.ModuleType("torch")
+resource = Resource()
+atexit.register(print, "handler called")
+from resnet_cli.cli.app import main
+main()
+"""
+
+
+class TestEnd:
+    @pytest.mark.parametrize(("arguments", "exit_code"), [(["--version"], 0), (["trian"], 2)])
+    def test_after_its_result_a_command_does_not_wait_until_the_objects_of_torch_are_freed(self, arguments, exit_code):
+        ended = python("-c", END_WITH_TORCH, *arguments)
+        assert ended.returncode == exit_code
+        assert ended.stdout == ("" if exit_code else f"resnet {__version__}\n") + "handler called\n"
+        assert ("trian" in ended.stderr) == bool(exit_code)
+
+    def test_resnet_debug_1_ends_the_interpreter_in_the_ordinary_way(self, monkeypatch):
+        monkeypatch.setenv("RESNET_DEBUG", "1")
+        assert python("-c", END_WITH_TORCH, "--version").stdout.endswith("handler called\nfreed\n")
 
 
 def commands(command, path=()):
