@@ -344,6 +344,6 @@ def test_a_signal_to_the_process_saves_and_ends_with_one_line_and_its_code(tmp_p
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == code
     assert stdout == ""
-    assert stderr.splitlines()[-1].startswith(f"error: stopped by {number.name} at step")
+    assert stderr.splitlines()[-1].startswith(f"stopped by {number.name} at step")
     assert "Traceback" not in stderr
     assert RunDir(out).checkpoint_path.is_file()
