@@ -106,4 +106,4 @@ def test_a_changed_checkpoint_is_refused_with_the_reason(state, tmp_path, tensor
 
 def test_a_checkpoint_with_another_byte_is_refused_by_its_checksum(state, tmp_path):
     (tmp_path / "checkpoint").write_bytes(state[:-1] + bytes([state[-1] ^ 1]))
-    assert "its checksum does not match; use --overwrite" in refusal(tmp_path / "checkpoint", engine_for())
+    assert "its checksum does not match; use overwrite" in refusal(tmp_path / "checkpoint", engine_for())

@@ -100,6 +100,7 @@ def command(
     if plot and plot.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--plot {plot}: unsupported format", hint="use .png, .svg or .pdf")
     subjects = _subjects(runs or [], which, seeds, given, output)
+    output.loading_torch()
     if identity:
         _check_identity(subjects, data_dir, device, output)
         return

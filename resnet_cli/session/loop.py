@@ -31,7 +31,7 @@ from resnet_cli.rundir import (
     now,
 )
 from resnet_cli.rundir.page import run_page
-from resnet_cli.session.reporter import Reporter, Result
+from resnet_cli.session.reporter import Reporter, Result, Start
 from resnet_cli.util.resources import check_disk_space
 from resnet_cli.util.signals import StopFlag
 from resnet_cli.version import __version__
@@ -84,7 +84,9 @@ class Session:
             self._restore()
             self._report_changes(attempt)
         self.run.append_attempt(msgspec.structs.replace(attempt, step=self.engine.step))
-        self.reporter.started(self.record, self.run.path, self.engine.num_epochs, self.engine.epochs_done)
+        engine = self.engine
+        start = Start(engine.step, engine.total_steps, engine.epochs_done, engine.num_epochs, earlier is not None)
+        self.reporter.started(self.record, self.run.path, start)
         try:
             with StopFlag() as stop:
                 self._train(stop)

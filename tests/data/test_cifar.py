@@ -147,7 +147,7 @@ def test_a_mirror_cannot_serve_another_archive(published, server, tmp_path):
 
 def test_the_error_for_an_unreachable_server_says_how_to_install_the_archive_by_hand(published, monkeypatch, tmp_path):
     monkeypatch.setenv("RESNET_CIFAR10_URL", "http://127.0.0.1:1/x")
-    with pytest.raises(InputError, match=rf"download cifar-10-python\.tar\.gz to {tmp_path}, or point --data-dir"):
+    with pytest.raises(InputError, match=rf"download cifar-10-python\.tar\.gz to {tmp_path}, or point data_dir"):
         load_cifar("cifar10", tmp_path)
 
 
@@ -258,7 +258,7 @@ def test_a_name_in_a_pickle_imports_nothing():
 
 
 def test_a_file_in_place_of_the_data_folder_is_refused(archive):
-    with pytest.raises(InputError, match="is not a folder; point --data-dir at the folder of the archive"):
+    with pytest.raises(InputError, match="is not a folder; point data_dir at the folder of the archive"):
         load_cifar("cifar10", archive)
 
 

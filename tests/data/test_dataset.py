@@ -191,7 +191,7 @@ def test_missing_statistics_are_computed_from_the_kept_training_images_with_vali
 def test_the_error_for_a_subset_larger_than_the_data_names_its_option_and_range(source, sizes, message):
     with pytest.raises(ConfigError) as caught:
         prepare(source, **sizes)
-    assert str(caught.value) == message
+    assert caught.value.as_options() == message
 
 
 @pytest.mark.parametrize("sizes", [{"limit_train": 3}, {"limit_train": 60}, {"val_size": 3}, {"val_size": 57}])

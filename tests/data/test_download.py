@@ -224,13 +224,13 @@ def test_the_error_for_an_unreachable_address_is_one_line_with_an_alternative(ad
 def test_a_full_disk_is_detected_before_the_download(fetch, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 0))
-    with pytest.raises(InputError, match=r"MB are needed, 0\.0 MB are free; use another folder with --data-dir"):
+    with pytest.raises(InputError, match=r"MB are needed, 0\.0 MB are free; use another folder with data_dir"):
         fetch()
 
 
 def test_the_error_for_a_download_folder_that_cannot_be_created_is_one_line(fetch, target):
     target.parent.write_text("a file where the folder should be")
-    with pytest.raises(InputError, match="cannot be written: File exists; use another folder with --data-dir"):
+    with pytest.raises(InputError, match="cannot be written: File exists; use another folder with data_dir"):
         fetch()
 
 

@@ -220,7 +220,7 @@ class TestLock:
     def test_a_locked_run_cannot_be_locked_again_and_the_error_names_the_holder(self, unfinished):
         with unfinished.lock(), pytest.raises(UsageError) as caught:
             unfinished.lock()
-        said = str(caught.value)
+        said = caught.value.as_options()
         assert said.startswith(f"{unfinished.path} is being trained by another process (pid {os.getpid()}, host ")
         assert said.endswith("); wait for it or choose another --out")
 

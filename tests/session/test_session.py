@@ -293,7 +293,7 @@ def test_the_summary_of_another_run_is_not_taken_for_the_result(tmp_path, straig
 
 
 def test_a_directory_of_another_configuration_is_refused_and_the_fields_that_differ_are_named(straight):
-    with pytest.raises(UsageError, match=r"seed: 0 → 5.*--overwrite"):
+    with pytest.raises(UsageError, match=r"seed: 0 → 5.*overwrite"):
         train(config_for(arch="plain", seed=5), straight["plain"].path)
 
 
@@ -418,7 +418,7 @@ def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_is_refused_when_rep
     assert f"at step {where.step} (epoch {where.epoch}, lr 1e+06)" in str(first.value)
     assert (where.epoch, where.lr) == (where.step // 3 + 1, 1e6)
     assert all(np.isfinite(value).all() for value in load_file(run.checkpoint_path).values())
-    with pytest.raises(DivergedError, match="--overwrite"):
+    with pytest.raises(DivergedError, match="overwrite"):
         train(config, tmp_path / "run")
 
 
@@ -536,6 +536,6 @@ def test_a_signal_to_the_process_saves_and_ends_with_one_line_and_its_code(tmp_p
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == code
     assert stdout == ""
-    assert stderr.splitlines()[-1].startswith(f"error: stopped by {number.name} at step")
+    assert stderr.splitlines()[-1].startswith(f"stopped by {number.name} at step")
     assert "Traceback" not in stderr
     assert RunDir(out).checkpoint_path.is_file()
