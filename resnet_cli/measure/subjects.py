@@ -84,6 +84,8 @@ def saved_subjects(
         from resnet_cli.analysis.frames import load_study
 
         study = load_study(folders)
+        if len(study.skipped) == 1 and not study.runs:
+            raise InputError(f"{study.skipped[0].path}: {study.skipped[0].reason}")
         for skipped in study.skipped:
             warn(str(skipped))
         study.require_runs()

@@ -31,7 +31,7 @@ def test_a_preempted_run_saves_its_last_step_long_before_the_scheduler_kills_it(
     asked = time.monotonic()
     assert process.wait(PREEMPTION_SECONDS) == 75
     assert time.monotonic() - asked < PREEMPTION_SECONDS / 3
-    (step,) = re.findall(r"error: stopped by SIGTERM at step (\d+) of 18; checkpoint saved in ", process.output())
+    (step,) = re.findall(r"stopped by SIGTERM at step (\d+) of 18; checkpoint saved in ", process.output())
     assert sameness.step_of(run) == int(step)
     subject.finish(zygote, run)
     assert [attempt.step for attempt in run.read_attempts()] == [0, int(step)]

@@ -165,7 +165,7 @@ def test_a_run_that_lost_its_checkpoint_is_refused_before_its_rows_are_dropped(t
     for name in lost.split():
         shutil.rmtree(tmp_path / "run" / name)
     before = (tmp_path / "run" / "metrics.csv").read_bytes()
-    with pytest.raises(RunFileError, match=r"resume\.safetensors is missing, .*; restore it, or use --overwrite"):
+    with pytest.raises(RunFileError, match=r"resume\.safetensors is missing, .*; restore it, or use overwrite"):
         train(config_for(), tmp_path / "run")
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == before
     train(config_for(), tmp_path / "run", overwrite=True)
