@@ -203,7 +203,7 @@ def fieller(numerator: Contrast, denominator: Contrast) -> RatioSet:
     return RatioSet(value=value, kind="interval" if quadratic > 0 else "two rays", low=low, high=high)
 
 
-def test_set_error_pp(first: "Matrix", second: "Matrix") -> float:
+def image_sampling_error_pp(first: "Matrix", second: "Matrix") -> float:
     """Standard error, in percentage points, of a difference of accuracies that is due to the choice of test images.
 
     It is a paired quantity, since both networks are tested on the same images. With one seed each it is
@@ -215,9 +215,6 @@ def test_set_error_pp(first: "Matrix", second: "Matrix") -> float:
     """
     per_image = first.mean(axis=0) - second.mean(axis=0)
     return 100 * float(per_image.std()) / math.sqrt(len(per_image))
-
-
-test_set_error_pp.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for a test
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

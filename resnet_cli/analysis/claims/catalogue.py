@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from resnet_cli.analysis.claims.decisions import Family, Finding, certain, equivalence, every, test_effect
+from resnet_cli.analysis.claims.decisions import Family, Finding, certain, effect_above, equivalence, every
 from resnet_cli.analysis.claims.evidence import Evidence, have_seeds, per_run
 from resnet_cli.analysis.claims.measures import (
     ConvergenceTimes,
@@ -101,7 +101,7 @@ def _degradation(evidence: Evidence) -> Finding | None:
     if test:
         gap = contrast((sign, sample) for sign, _, sample in test)
         details.append(f"the test error differs by {gap.mean:.2f} pp")
-    return test_effect(
+    return effect_above(
         terms, unit="pp", margin=DEGRADATION_MARGIN_PP, planned=DEGRADATION_MARGIN_PP + PLANNED_GAP_PP,
         no_effect_within=DEGRADATION_MARGIN_PP, details=details,
     )  # fmt: skip
@@ -115,7 +115,7 @@ def _accuracy_gap(evidence: Evidence, plus: str, minus: str) -> Finding | None:
     terms = _gap(evidence, evidence.runs, plus, minus, "test_accuracy_pct", resolution=evidence.test_resolution)
     if terms is None:
         return None
-    return test_effect(
+    return effect_above(
         terms, unit="pp", planned=PLANNED_GAP_PP, no_effect_within=EQUIVALENT_PP,
         details=_divergence_details(evidence, plus, minus),
     )  # fmt: skip
@@ -130,7 +130,7 @@ def _amplification(evidence: Evidence) -> Finding | None:
     if deep is None or shallow is None:
         return None
     gaps = [contrast((sign, sample) for sign, _, sample in terms) for terms in (deep, shallow)]
-    return test_effect(
+    return effect_above(
         [*deep, *((-sign, name, sample) for sign, name, sample in shallow)], unit="pp", planned=PLANNED_GAP_PP,
         no_effect_within=EQUIVALENT_PP,
         details=[_ratio_sentence(*gaps), *_divergence_details(evidence, *(name for _, name, _ in (*deep, *shallow)))],
@@ -211,7 +211,7 @@ def _faster(evidence: Evidence) -> Finding | None:
         return None
     terms, details = found
     ratio = math.exp(contrast((sign, sample) for sign, _, sample in terms).mean)
-    return test_effect(
+    return effect_above(
         terms, unit="log ratio of epochs", planned=PLANNED_LOG_RATIO, no_effect_within=math.log(1.05),
         details=[f"plain networks take {ratio:.2f} times as many epochs", *details],
     )  # fmt: skip
@@ -233,7 +233,7 @@ def _stability(evidence: Evidence) -> Finding | None:
     if terms is None:
         return None
     details = ["the spread depends on the accuracy itself, which differs between the networks"]
-    return test_effect(terms, unit="log ratio of deviations", planned=PLANNED_LOG_RATIO, details=details)
+    return effect_above(terms, unit="log ratio of deviations", planned=PLANNED_LOG_RATIO, details=details)
 
 
 def _at_initialisation(evidence: Evidence) -> pd.DataFrame:
@@ -258,7 +258,7 @@ def _highway(evidence: Evidence) -> Finding | None:
         f"share of the gradient that comes through the shortcut of a block: mean {shares.mean():.2f}, "
         f"smallest {shares.min():.2f}, largest {shares.max():.2f}"
     ]
-    return test_effect(terms, unit="log growth per block", planned=0.05, details=details)
+    return effect_above(terms, unit="log growth per block", planned=0.05, details=details)
 
 
 def _log_smallest_ratio(rows: pd.DataFrame) -> float:
@@ -280,7 +280,7 @@ def _vanishing(evidence: Evidence) -> Finding | None:
         value=result.mean, unit="decades lost over a stage", n=result.n, interval=result.interval,
         p_supported=result.p_above(bound), p_refuted=result.p_below(-math.log10(1 / 3)), margin=bound,
         is_degenerate=result.is_degenerate, seeds={deep: sample.values},
-        details=(f"‖∂L/∂x‖ changes by a factor of {growth:.3g} over the stage in which it shrinks most or grows least",),
+        details=(f"‖∂L/∂x‖ changes by a factor of {growth:.3g} over the stage in which it grows least",),
     )  # fmt: skip
 
 
@@ -298,7 +298,7 @@ def _shattering(evidence: Evidence) -> Finding | None:
     terms = _probe_gap(evidence, "shattering", "init", brownness, networks.resnet_deep, networks.plain_deep)
     if terms is None:
         return None
-    return test_effect(terms, unit="of the way from white to brown noise", margin=0.1, planned=0.3)
+    return effect_above(terms, unit="of the way from white to brown noise", margin=0.1, planned=0.3)
 
 
 def _identity_mapping(evidence: Evidence) -> Finding | None:
@@ -314,7 +314,7 @@ def _identity_mapping(evidence: Evidence) -> Finding | None:
     sample = evidence.sample(per_run(rows[rows["which"] == "last"], shrinkage), deep, "value")
     if not sample.values:
         return None
-    return test_effect([(1.0, deep, sample)], unit="log of the shrinkage", planned=PLANNED_LOG_RATIO,
+    return effect_above([(1.0, deep, sample)], unit="log of the shrinkage", planned=PLANNED_LOG_RATIO,
                        no_effect_within=math.log(1.05))  # fmt: skip
 
 
@@ -326,7 +326,7 @@ def _ensemble(evidence: Evidence) -> Finding | None:
 
     networks = evidence.networks
     terms = _probe_gap(evidence, "lesion", "last", harm, networks.plain_deep, networks.resnet_deep)
-    return None if terms is None else test_effect(terms, unit="pp of error per deleted block", margin=1.0, planned=5.0)
+    return None if terms is None else effect_above(terms, unit="pp of error per deleted block", margin=1.0, planned=5.0)
 
 
 def _landscape(evidence: Evidence) -> Finding | None:
@@ -337,13 +337,13 @@ def _landscape(evidence: Evidence) -> Finding | None:
 
     networks = evidence.networks
     terms = _probe_gap(evidence, "landscape", "last", log_curvature, networks.plain_deep, networks.resnet_deep)
-    return None if terms is None else test_effect(terms, unit="log ratio of curvatures", planned=math.log(2))
+    return None if terms is None else effect_above(terms, unit="log ratio of curvatures", planned=math.log(2))
 
 
 def _information_flow(evidence: Evidence) -> Finding | None:
     networks = evidence.networks
     terms = _probe_gap(evidence, "similarity", "last", information_loss, networks.plain_deep, networks.resnet_deep)
-    return None if terms is None else test_effect(terms, unit="pp of accuracy lost", planned=2.0)
+    return None if terms is None else effect_above(terms, unit="pp of accuracy lost", planned=2.0)
 
 
 def _sharper_diagonal(evidence: Evidence) -> Finding | None:
@@ -361,7 +361,7 @@ def _sharper_diagonal(evidence: Evidence) -> Finding | None:
             values = zip(by_run["seed"].tolist(), (100 * by_run["mean"]).tolist(), strict=True)
             recalls.append((network, Sample.of(values, resolution=resolution)))
         (residual, first), (plain, second) = recalls
-        findings[f"class {label}"] = test_effect(
+        findings[f"class {label}"] = effect_above(
             [(1.0, residual, first), (-1.0, plain, second)], unit="pp of recall", planned=PLANNED_GAP_PP
         )
     return every(findings, unit="pp of recall")
@@ -380,8 +380,8 @@ def _more_confident(evidence: Evidence) -> Finding | None:
         return None
     return every(
         {
-            "mean confidence": test_effect(confidence, unit="pp", planned=PLANNED_GAP_PP),
-            "calibration not worse": test_effect(
+            "mean confidence": effect_above(confidence, unit="pp", planned=PLANNED_GAP_PP),
+            "calibration not worse": effect_above(
                 calibration, unit="pp", margin=-CONFIDENCE_MARGIN_PP, planned=PLANNED_GAP_PP - CONFIDENCE_MARGIN_PP
             ),
         },

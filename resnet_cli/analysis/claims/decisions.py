@@ -33,12 +33,20 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     margin: float = 0.0
     is_degenerate: bool = False
     """No seed differs from another, so that the spread says nothing."""
-    seeds_needed: int | None = None
-    """Seeds per network for a power of 80 % to detect the planned effect; None if unknown."""
+    planned: float = 0.0
+    """Smallest effect of interest, as a distance from the margin; fixed beforehand."""
+    sigma: float | None = None
+    """Upper 80 % limit of the largest standard deviation over seeds; None if unknown."""
     seeds: Mapping[str, tuple[float, ...]] = {}
     """Value of each seed, by network, in the unit of the measure."""
     details: tuple[str, ...] = ()
     """Further results and cautions, one sentence each."""
+
+    def seeds_needed(self, alpha: float = ALPHA) -> int | None:
+        """Seeds per network for a power of 80 % to detect the planned effect; None if unknown."""
+        if self.sigma is None:
+            return None
+        return seeds_needed(self.planned, self.sigma, alpha=alpha, num_means=len(self.seeds))
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,14 +59,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """p-value that decided, adjusted within its family."""
 
 
-def test_effect(
+def effect_above(
     terms: Sequence[tuple[float, str, Sample]],
     *,
     unit: str,
     planned: float,
     margin: float = 0.0,
     no_effect_within: float | None = None,
-    alpha: float = ALPHA,
     details: Sequence[str] = (),
 ) -> Finding:
     """Test whether a weighted sum of means lies above `margin`.
@@ -71,7 +78,6 @@ def test_effect(
         planned: smallest effect of interest, above the margin; the number of seeds needed is computed for it.
         margin: the effect that the claim must exceed.
         no_effect_within: equivalence margin (None: an equivalence test is not made).
-        alpha: level for the number of seeds needed.
         details: sentences to keep with the result.
     """
     result = contrast((weight, sample) for weight, _, sample in terms)
@@ -80,12 +86,9 @@ def test_effect(
         refutations.append(result.p_within(no_effect_within))
     return _finding(
         result, [sample for _, _, sample in terms], unit=unit, p_supported=result.p_above(margin),
-        p_refuted=min(1.0, min(refutations)), margin=margin, planned=planned - margin, alpha=alpha,
+        p_refuted=min(refutations), margin=margin, planned=planned - margin,
         seeds={name: sample.values for _, name, sample in terms}, details=tuple(details),
     )  # fmt: skip
-
-
-test_effect.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for a test
 
 
 def equivalence(
@@ -94,19 +97,18 @@ def equivalence(
     unit: str,
     low: float,
     high: float,
-    alpha: float = ALPHA,
     details: Sequence[str] = (),
 ) -> Finding:
     """Test whether a weighted sum of means lies between `low` and `high`; refuted if it lies outside.
 
-    The arguments are those of `test_effect`.
+    The arguments are those of `effect_above`.
     """
     result = contrast((weight, sample) for weight, _, sample in terms)
     return _finding(
         result, [sample for _, _, sample in terms], unit=unit,
         p_supported=max(result.p_above(low), result.p_below(high)),
         p_refuted=min(1.0, 2 * min(result.p_below(low), result.p_above(high))),
-        margin=low, planned=(high - low) / 2, alpha=alpha,
+        margin=low, planned=(high - low) / 2,
         seeds={name: sample.values for _, name, sample in terms}, details=tuple(details),
     )  # fmt: skip
 
@@ -134,16 +136,15 @@ def certain(holds: bool, *, value: float, unit: str, n: int, details: Sequence[s
 
 def _finding(
     result: Contrast, samples: Sequence[Sample], *, unit: str, p_supported: float, p_refuted: float, margin: float,
-    planned: float, alpha: float, seeds: Mapping[str, tuple[float, ...]], details: tuple[str, ...],
+    planned: float, seeds: Mapping[str, tuple[float, ...]], details: tuple[str, ...],
 ) -> Finding:  # fmt: skip
-    needed = None
+    sigma = None
     if result.n > 1 and not result.is_degenerate:
         sigma = max(upper_sigma(math.sqrt(sample.variance), len(sample.values)) for sample in samples)
-        needed = seeds_needed(planned, sigma, alpha=alpha, num_means=len(samples))
     return Finding(
         value=result.mean, unit=unit, n=result.n, interval=result.interval, p_supported=p_supported,
-        p_refuted=p_refuted, margin=margin, is_degenerate=result.is_degenerate, seeds_needed=needed, seeds=seeds,
-        details=details,
+        p_refuted=p_refuted, margin=margin, is_degenerate=result.is_degenerate, planned=planned, sigma=sigma,
+        seeds=seeds, details=details,
     )  # fmt: skip
 
 
@@ -175,12 +176,11 @@ def judge(finding: Finding, *, p_supported: float, p_refuted: float, alpha: floa
         reason = "all seeds gave the same count, so the spread over seeds is unknown: use more test images"
         return Verdict(status="underpowered", reason=reason)
     if p_supported < alpha:
-        return Verdict(
-            status="supported", reason=f"effect above {finding.margin:g} {finding.unit}".rstrip(), p=p_supported
-        )
+        return Verdict(status="supported", reason=f"the effect is above {finding.margin:.3g}", p=p_supported)
     if p_refuted < alpha:
         return Verdict(status="refuted", reason="the effect is absent or has the opposite sign", p=p_refuted)
     if finding.n < 2:
         return Verdict(status="underpowered", reason="one seed has no spread; train at least three")
-    needed = f"about {finding.seeds_needed} seeds" if finding.seeds_needed else "more seeds"
-    return Verdict(status="underpowered", reason=f"{needed} per network would settle it", p=min(p_supported, p_refuted))
+    needed = finding.seeds_needed(alpha)
+    seeds = f"about {needed} seeds" if needed else "more seeds"
+    return Verdict(status="underpowered", reason=f"{seeds} per network would settle it", p=min(p_supported, p_refuted))
