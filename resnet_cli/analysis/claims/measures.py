@@ -26,7 +26,7 @@ def epochs_to_reach(epochs: Sequence[float], errors: Sequence[float], threshold:
         NaN if the threshold is not reached; measurements after the last one need not stay below it.
     """
     below = np.asarray(errors) <= threshold
-    for index in np.flatnonzero(below):
+    for index in np.flatnonzero(below).tolist():
         if below[index : index + STAYS_FOR_EPOCHS].all():
             before_epoch, before = (0.0, start) if index == 0 else (float(epochs[index - 1]), float(errors[index - 1]))
             share = (before - threshold) / (before - float(errors[index]))

@@ -53,7 +53,7 @@ class NetworkRuns(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True
 
     @cached_property
     def correct(self) -> "np.ndarray[Any, np.dtype[np.bool_]] | None":
-        """Whether each test image was classified correctly, (runs, N), for at most ten runs; None without predictions."""
+        """Whether each test image was classified correctly, (runs ≤ 10, N); None without predictions."""
         import numpy as np
 
         try:
@@ -120,12 +120,12 @@ def amplification_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
             )
             ratio = fieller(above, below)
             low, high = change.interval or (None, None)
-            published_gaps = _published_difference(*deep), _published_difference(*shallow)
+            reported = _published_difference(*deep), _published_difference(*shallow)
             rows.append({
                 "shortcut": shortcut, "deep_depth": deep[0].depth, "shallow_depth": shallow[0].depth,
                 "difference_pp": change.mean, "low_pp": low, "high_pp": high, "n": change.n,
                 "ratio": ratio.value, "ratio_set": ratio.kind, "ratio_low": ratio.low, "ratio_high": ratio.high,
-                "published_ratio": None if None in published_gaps else published_gaps[0] / published_gaps[1],
+                "published_ratio": reported[0] / reported[1] if reported[0] is not None and reported[1] else None,
             })  # fmt: skip
     return rows
 
