@@ -13,6 +13,7 @@ import torch
 
 from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import Dataset, Images, Source, prepare
+from resnet_cli.data.open import PUBLISHED_SIZES
 from resnet_cli.device import DeviceSetup, decide, peak_memory_bytes
 from resnet_cli.engine import Engine, EpochRecord, InitialRecord, StepEvent
 from resnet_cli.engine.graphs import NUM_WARMUP_CALLS
@@ -29,14 +30,8 @@ NUM_WARMUP_STEPS = NUM_WARMUP_CALLS + 1  # the first compiles or chooses kernels
 NUM_EVAL_BATCHES = 3  # timed, after those of the warm-up
 NUM_PRODUCTS = 10  # of matrices, for the peak
 
-# training images (with those held out for validation), test images, height = width, classes
-_CIFAR10 = (50_000, 10_000, 32, 10)
-SHAPES = {
-    "cifar10": _CIFAR10,
-    "cifar100": (50_000, 10_000, 32, 100),
-    "imagefolder": _CIFAR10,  # an assumption: the folder itself is not read
-    "digits": (1_437, 360, 16, 10),
-}
+# the folder itself is not read
+_SIZES = {**PUBLISHED_SIZES, "imagefolder": PUBLISHED_SIZES["cifar10"]}
 
 
 class Timing(NamedTuple):
@@ -107,7 +102,7 @@ def bench(
 
 def random_dataset(config: RunConfig) -> Dataset:
     """Random images, equal in size and number to the dataset of `config`."""
-    num_train, num_test, image_size, num_classes = SHAPES[config.dataset]
+    num_train, num_test, num_classes, image_size = _SIZES[config.dataset]
     rng = np.random.default_rng(0)
 
     def images(count: int) -> Images:

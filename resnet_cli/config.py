@@ -63,7 +63,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ]
 
-    dataset: Annotated[DatasetName, _meta("Dataset to train on (default: from the recipe).")]
+    # arrays: images that a Python program passes to `train`; not available on the command line
+    dataset: Annotated[Literal[DatasetName, "arrays"], _meta("Dataset to train on (default: from the recipe).")]
     limit_train: Annotated[int, _meta("Use a class-balanced subset of N training images.", 1, 10**9)] | None = None
     limit_test: Annotated[int, _meta("Use a class-balanced subset of N test images.", 1, 10**9)] | None = None
     val_size: Annotated[int, _meta("Hold out N training images for validation, balanced by class.", 0, 10**9)] = 0
@@ -119,7 +120,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         for name in FIELDS:
-            _check(name, getattr(self, name))
+            check_field(name, getattr(self, name))
         check_depth(self.depth)
         if (self.arch == "plain") != (self.shortcut == "none"):
             raise ConfigError(
@@ -158,7 +159,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ConfigError(f"a configuration must be an object (got {shorten(repr(values))})")
         for name in FIELDS:
             if name in values:
-                _check(name, values[name])
+                check_field(name, values[name])
         try:
             return msgspec.convert(values, cls)
         except (msgspec.ValidationError, UnicodeEncodeError) as error:
@@ -191,7 +192,7 @@ FIELDS = {name: _field(hint) for name, hint in get_type_hints(RunConfig, include
 """The fields of `RunConfig`, in order."""
 
 
-def _check(name: str, value: Any) -> None:
+def check_field(name: str, value: Any) -> None:
     """Raise `ConfigError` unless `value` has the type of field `name` and is within its choices or bounds."""
     kind, meta, is_optional = FIELDS[name]
     if value is None and is_optional:

@@ -115,6 +115,8 @@ def evaluate_saved(path: Path, options: EvalOptions | None = None, *, progress: 
     saved = _open(path, options.which)
     weights = saved.weights
     architecture = weights.resolve(arch=options.arch, depth=options.depth, shortcut=options.shortcut)
+    config = weights.config or make_config(arch=architecture.arch, depth=architecture.depth)
+    setup = decide(msgspec.structs.replace(config, compile="off", device=options.device, precision=options.precision))
     dataset = _open_dataset(saved, options, progress)
     images = _select_images(saved, dataset, options)
     if architecture.num_classes != len(dataset.classes):
@@ -124,8 +126,6 @@ def evaluate_saved(path: Path, options: EvalOptions | None = None, *, progress: 
             hint="choose another --dataset",
         )
     normalization = _choose_normalization(saved, dataset, options)
-    config = weights.config or make_config(arch=architecture.arch, depth=architecture.depth)
-    setup = decide(msgspec.structs.replace(config, compile="off", device=options.device, precision=options.precision))
     model = weights.build(architecture).to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     statistics = msgspec.structs.replace(
         dataset, mean=normalization.mean or dataset.mean, std=normalization.std or dataset.std

@@ -118,21 +118,60 @@ def make_config(recipe: str = "report2025", *, arch: str, depth: int, **override
                     hint=f"give --milestones in {given} too",
                 )
             values[replaced] = None
-    default_shortcut = "none" if arch == "plain" else "A"
-    return RunConfig.from_dict(
-        {"shortcut": default_shortcut, **values, **overrides, "recipe": recipe, "arch": arch, "depth": depth}
-    )
+    network = {"recipe": recipe, "arch": arch, "depth": depth}
+    return RunConfig.from_dict({"shortcut": _default_shortcut(arch), **values, **overrides, **network})
 
 
-def _overrides(config: RunConfig) -> dict[str, Any]:
-    """The set fields of `config`, in order, that differ from its recipe; all set fields if the recipe is unknown."""
+def change_config(config: RunConfig, **changes: Any) -> RunConfig:
+    """Return `config` with some fields changed.
+
+    The other fields stay, except those that follow from the network: the shortcut of another architecture, and
+    recipe values that depend on the depth. A new recipe replaces every value that was not set explicitly.
+
+    Args:
+        config: the original configuration.
+        changes: any fields of `RunConfig`. `epochs` replaces `steps` and vice versa; `milestones`, which count in the
+            same unit, are then required too.
+
+    Raises:
+        ConfigError: a field or a value is not valid; the message names it.
+    """
+    kept = _differences(config)
+    for given, replaced in (("epochs", "steps"), ("steps", "epochs")):
+        if changes.get(given) is not None and getattr(config, replaced) is not None:
+            if config.milestones and "milestones" not in changes:
+                raise ConfigError(
+                    f"--{given} was given, but the milestones {_text(config.milestones)} count {replaced}",
+                    hint=f"give --milestones in {given} too",
+                )
+            kept.pop(replaced, None)
+    if changes.get("arch", config.arch) != config.arch:
+        kept.pop("shortcut", None)
+    network = {"recipe": config.recipe, "arch": config.arch, "depth": config.depth}
+    values = {**network, **kept, **changes}
+    if values["recipe"] in RECIPES:
+        return make_config(**values)
+    return RunConfig.from_dict({"shortcut": _default_shortcut(values["arch"]), "epochs": None, **values})
+
+
+def _default_shortcut(arch: str) -> str:
+    return "none" if arch == "plain" else "A"
+
+
+def _differences(config: RunConfig) -> dict[str, Any]:
+    """The fields of `config`, in order, that differ from its recipe; all fields if the recipe is unknown."""
     defaults: dict[str, Any] = {}
     if config.recipe in RECIPES:
         defaults = make_config(config.recipe, arch=config.arch, depth=config.depth).to_dict()
         if config.milestones and (defaults["epochs"] is None) != (config.epochs is None):
             del defaults["milestones"]  # equal numbers in a different unit are different milestones
     values = config.to_dict().items()
-    return {name: value for name, value in values if value is not None and value != defaults.get(name)}
+    return {name: value for name, value in values if name not in defaults or value != defaults[name]}
+
+
+def _overrides(config: RunConfig) -> dict[str, Any]:
+    """The set fields of `config`, in order, that differ from its recipe; all set fields if the recipe is unknown."""
+    return {name: value for name, value in _differences(config).items() if value is not None}
 
 
 def train_arguments(config: RunConfig, *, data_dir: str | None = None) -> list[str]:
@@ -154,6 +193,9 @@ _NOT_RECIPE: dict[str, Any] = {
     "deterministic": False, "clean_train_every": 0, "clean_train_images": None, "gradflow_every": 0,
 }  # fmt: skip
 
+RECIPE_FIELDS = tuple(name for name in RunConfig.__struct_fields__ if name not in {*_NOT_RECIPE, "recipe", "dataset"})
+"""Fields in which two runs of a network on the same data must agree to be averaged."""
+
 
 def recipe_label(config: RunConfig) -> str:
     """The recipe's name followed by its overrides: `report2025 epochs=5 lr=0.05`.
@@ -164,7 +206,7 @@ def recipe_label(config: RunConfig) -> str:
     if config.recipe not in RECIPES:
         return f"{config.recipe} ({msgspec.structs.replace(config, **_NOT_RECIPE).fingerprint()[:8]})"
     ignored = {*_NOT_RECIPE, "dataset"}
-    changed = [f"{name}={_text(value)}" for name, value in _overrides(config).items() if name not in ignored]
+    changed = [f"{name}={_text(value) or 'none'}" for name, value in _overrides(config).items() if name not in ignored]
     return " ".join([config.recipe, *changed])
 
 

@@ -4,7 +4,7 @@ from typing import Literal, get_args, get_origin
 
 from hypothesis import strategies as st
 
-from resnet_cli.config import FIELDS
+from resnet_cli.config import FIELDS, DatasetName
 
 # Fields whose values depend on others, so that a test has to choose them.
 _DEPENDENT = {"recipe", "arch", "depth", "shortcut", "epochs", "steps", "milestones"}
@@ -22,4 +22,7 @@ def values_of(name, *, with_none=True):
     return st.none() | values if is_optional and with_none else values
 
 
-INDEPENDENT = {name: values_of(name) for name in FIELDS if name not in _DEPENDENT}
+# `arrays` cannot be named on the command line
+INDEPENDENT = {name: values_of(name) for name in FIELDS if name not in _DEPENDENT} | {
+    "dataset": st.sampled_from(get_args(DatasetName))
+}

@@ -146,7 +146,7 @@ def test_code_in_the_current_folder_is_not_executed_by_the_child(tmp_path):
     (tmp_path / "resnet_cli" / "__init__.py").write_text("raise SystemExit('the resnet_cli of the current folder')")
     study = (
         "from pathlib import Path; from resnet_cli import make_config; from resnet_cli.study import plan, run_study\n"
-        "config = make_config('demo', arch='plain', depth=8, epochs=1, limit_train=20, limit_test=10)\n"
+        "config = make_config('demo', arch='plain', depth=8, epochs=1, limit_train=200, limit_test=10)\n"
         "assert run_study(plan([config], Path('runs')), quiet=True)[0].state == 'done'"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(resnet_cli.__file__).parents[1])}

@@ -9,7 +9,7 @@ from resnet_cli.cli import train
 from resnet_cli.cli.app import run
 from resnet_cli.config import RunConfig
 from resnet_cli.errors import ConfigError
-from resnet_cli.recipes import RECIPES, make_config, recipe_label, train_arguments
+from resnet_cli.recipes import RECIPES, change_config, make_config, recipe_label, train_arguments
 
 
 def make(recipe="report2025", arch="plain", depth=20, **overrides):
@@ -126,6 +126,62 @@ class TestMakingConfigurations:
     def test_the_error_for_unknown_configuration_fields_names_them(self):
         with pytest.raises(ConfigError, match="unknown configuration field learning_rate, nesterov"):
             make(nesterov=True, learning_rate=0.1)
+
+
+class TestChangingConfigurations:
+    @settings(max_examples=100, deadline=None)
+    @given(configs(), OVERRIDES)
+    def test_only_the_given_fields_change(self, config, changes):
+        assert change_config(config) == config
+        changed = change_config(config, **changes)
+        assert changed == RunConfig.from_dict({**config.to_dict(), **changes})
+
+    def test_the_shortcut_follows_the_new_architecture(self):
+        projection = make(arch="resnet", shortcut="B", lr=0.2)
+        assert change_config(projection, arch="plain") == make(lr=0.2)
+        assert change_config(projection, depth=56).shortcut == "B"
+        assert change_config(make(), arch="resnet") == make(arch="resnet")
+
+    def test_the_warm_up_of_a_recipe_follows_the_new_depth(self):
+        assert change_config(make("he2015"), depth=110, seed=3) == make("he2015", depth=110, seed=3)
+
+    def test_a_new_recipe_replaces_all_values_that_were_not_set_explicitly(self):
+        assert change_config(make(seed=3, lr=0.2), recipe="demo") == make("demo", seed=3, lr=0.2)
+
+    def test_another_length_in_the_same_unit_keeps_the_milestones(self):
+        assert change_config(make(), epochs=300) == make(epochs=300)
+        assert change_config(make(), epochs=300).milestones == (80, 120)
+
+    @pytest.mark.parametrize(
+        ("config", "changes"),
+        [
+            (make(), {"steps": 900}),
+            (make("he2015"), {"epochs": 9}),
+            (make(steps=900, milestones=(300,)), {"epochs": 9}),
+        ],
+    )
+    def test_a_length_in_the_other_unit_needs_new_milestones(self, config, changes):
+        (given,) = changes
+        with pytest.raises(ConfigError, match=rf"{given} was given, but .* count .*; give .*milestones in {given} too"):
+            change_config(config, **changes)
+        changed = change_config(config, **changes, milestones=(5,))
+        assert (changed.epochs, changed.steps) == (changes.get("epochs"), changes.get("steps"))
+        assert changed.milestones == (5,)
+
+    def test_a_constant_rate_needs_no_new_milestones(self):
+        assert change_config(make("demo", steps=30), epochs=4) == make("demo", epochs=4)
+
+    def test_a_configuration_of_an_unknown_recipe_can_be_changed(self):
+        old = RunConfig.from_dict({**make().to_dict(), "recipe": "he2026"})
+        changed = change_config(old, arch="resnet", steps=90, milestones=(), lr=0.3)
+        assert old.diff(changed) == [
+            "arch: plain → resnet", "shortcut: none → A", "epochs: 200 → None", "steps: None → 90", "lr: 0.1 → 0.3",
+            "milestones: (80, 120) → ()",
+        ]  # fmt: skip
+
+    def test_an_unknown_field_is_refused(self):
+        with pytest.raises(ConfigError, match="unknown configuration field nesterov"):
+            change_config(make(), nesterov=True)
 
 
 class TestLabels:

@@ -87,7 +87,7 @@ def test_the_results_of_a_study_are_a_table_figures_and_a_comparison(make_run, t
     make_run(tmp_path / "elsewhere", arch="resnet", depth=56, recipe="demo", dataset="digits", predictions=False)
     with pytest.warns(UserWarning, match=r"fig4\.png: the font lacks characters"):
         results = write_results(tmp_path)
-    assert results.table.read_text().startswith("### Table 1: digits (16×16), demo")
+    assert results.table.read_text().startswith("### Results: digits (16×16), demo")
     assert [row["network"] for row in results.document["networks"]] == ["plain-20", "resnet-20"]
     assert results.figures == [
         tmp_path / "figures" / f"{kind}.png" for kind in ("fig1", "fig2", "fig3", "fig4", "degradation")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec.structs import asdict
 
+from resnet_cli.config import FIELDS, Field, RunConfig
 from resnet_cli.errors import InputError, RunFileError
 from resnet_cli.recipes import recipe_label
 from resnet_cli.rundir import METRICS_COLUMNS, Divergence, RunDir, RunRecord, Summary, find_runs
+from resnet_cli.util.text import value_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +27,7 @@ _IDENTITY_TYPES = {
     "run_id": "str", "path": "str", "arch": "str", "depth": "int64", "shortcut": "str", "network": "str",
     "dataset": "str", "fingerprint": "str", "recipe": "str", "seed": "int64",
 }  # fmt: skip
-_RUN_TYPES = {
+_RESULT_TYPES = {
     **_IDENTITY_TYPES, "recipe_name": "str", "dataset_name": "str", "parameters": "int64", "macs": "int64",
     "num_train": "int64", "num_val": "int64", "num_test": "int64", "epochs": "float64", "step": "float64",
     "test_accuracy_pct": "float64", "test_error_pct": "float64", "test_loss": "float64",
@@ -36,6 +38,28 @@ _RUN_TYPES = {
     "device_name": "str", "precision": "str", "compile": "str", "torch": "str", "python": "str", "tool_version": "str",
     "created_at": "str", "finished_at": "str",
 }  # fmt: skip
+
+_RENAMED = {
+    "recipe": "recipe_name", "dataset": "dataset_name", "epochs": "config_epochs", "device": "config_device",
+    "precision": "config_precision", "compile": "config_compile",
+}  # fmt: skip
+
+CONFIG_COLUMNS = {name: _RENAMED.get(name, name) for name in FIELDS}
+"""Column of each field of the configuration, in frames and in rows of a comparison.
+
+The name of the field, unless that column is a result: `config_device` is the setting (`auto`), `device` the device
+that was used.
+"""
+
+
+def _frame_type(field: Field) -> str:
+    if field.is_optional:
+        return "float64"  # which has a value for "not set"
+    return {int: "int64", float: "float64", bool: "bool"}.get(field.kind, "str")
+
+
+_CONFIG_TYPES = {CONFIG_COLUMNS[name]: _frame_type(field) for name, field in FIELDS.items()}
+_RUN_TYPES = _RESULT_TYPES | _CONFIG_TYPES
 
 IDENTITY_COLUMNS = tuple(_IDENTITY_TYPES)
 """Columns that identify a run, in `runs_frame` and `epochs_frame`."""
@@ -159,7 +183,8 @@ def runs_frame(study: Study) -> "pd.DataFrame":
     Errors and accuracies are from the last epoch, in per cent; `best_…` columns are from the epoch
     selected on `best_chosen_on` (val or test). `train_error_pct` is counted during training,
     `train_clean_error_pct` afterwards in eval mode without augmentation. `train_seconds` and
-    `eval_seconds` are totals of the run. Values that were not measured are NaN.
+    `eval_seconds` are totals of the run. Values that were not measured are NaN. Every field of the
+    configuration has the column `CONFIG_COLUMNS` gives it, with NaN for fields that are not set.
     """
     import pandas as pd
 
@@ -177,8 +202,14 @@ def run_row(run: Run) -> dict[str, Any]:
         "best_test_accuracy_pct": summary.best.test_accuracy_pct, "best_epoch": summary.best.epoch,
         **{name: record.environment.get(name) for name in ("device_name", "torch", "python")},
         **{name: record.decisions[name].value for name in _DECISIONS if name in record.decisions},
+        **_config_values(record.config),
     }  # fmt: skip
     return {name: values.get(name) for name in RUN_COLUMNS}
+
+
+def _config_values(config: RunConfig) -> dict[str, Any]:
+    values = {CONFIG_COLUMNS[name]: value for name, value in asdict(config).items()}
+    return {name: value_text(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def epochs_frame(study: Study) -> "pd.DataFrame":
@@ -208,6 +239,11 @@ def load_epochs(paths: Paths) -> "pd.DataFrame":
     return epochs_frame(_load_with_warnings(paths, with_metrics=True))
 
 
+def describe_divergence(end: Divergence) -> str:
+    """Where a run diverged, in words."""
+    return f"the loss was not finite in epoch {end.epoch}, step {end.step}, at lr {end.lr:g}"
+
+
 def _read(folder: RunDir, first_path: Mapping[Any, str]) -> Run | Skipped:
     path, record, status = str(folder.path), folder.read_record(), folder.status()
     if status == "running":
@@ -216,8 +252,7 @@ def _read(folder: RunDir, first_path: Mapping[Any, str]) -> Run | Skipped:
     if end is None:
         return Skipped(path, "incomplete", "no summary.json; run the same resnet train command again to resume")
     if isinstance(end, Divergence):
-        reason = f"the loss was not finite in epoch {end.epoch}, step {end.step}, at lr {end.lr:g}"
-        return Skipped(path, "diverged", reason)
+        return Skipped(path, "diverged", describe_divergence(end))
     run = Run(folder, record, end)
     same = next((first_path[key] for key in _same_run(run) if key in first_path), None)
     return Skipped(path, "duplicate", f"same run as {same}") if same else run

@@ -1,4 +1,4 @@
-"""`resnet compare`: Table 1, gaps and statistics over seeds, next to the published numbers."""
+"""`resnet compare`: results, gaps and statistics over seeds, next to the published numbers."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 OutFormat = Literal["table", "markdown", "latex", "csv", "json"]
 
-HELP = """Compare runs: Table 1 and the gaps between plain and residual networks, over any number of seeds.
+HELP = """Compare runs: results and the gaps between plain and residual networks, over any number of seeds.
 
-Runs of different datasets or recipes are shown in separate tables.
+Runs of different datasets or recipes have separate tables.
+A sweep, such as one recipe with several learning rates, has one table with a column for each setting that differs.
 Incomplete, diverged and unreadable runs are listed, but excluded from all averages.
 If an assertion does not hold, the exit code is 3.
 
@@ -86,12 +87,13 @@ def command(
     """See `HELP`."""
     from resnet_cli.analysis.assertions import parse_assertion
     from resnet_cli.analysis.frames import load_study
-    from resnet_cli.analysis.tables import check_sort_column, layout, render, study_document
+    from resnet_cli.analysis.selection import parse_sort
+    from resnet_cli.analysis.tables import NETWORK_COLUMNS, layout, render, study_document
     from resnet_cli.util.files import write_output
 
     # Errors in options are reported before any run is read.
     shown, written = _formats(format, out, json)
-    check_sort_column(sort)
+    parse_sort(sort, NETWORK_COLUMNS)
     parsed = [parse_assertion(text) for text in assertions or []]
 
     output = Output(json=shown == "json", quiet=quiet)

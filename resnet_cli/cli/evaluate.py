@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import UsageError
@@ -53,7 +54,13 @@ _rgb = functools.partial(typer.Option, show_default=False, metavar="R,G,B", rich
 def command(
     *,
     path: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_WEIGHTS", show_default=False, help="Run directory or weight file.")
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_WEIGHTS",
+            show_default=False,
+            help="Run directory or weight file.",
+            autocompletion=complete_runs,
+        ),
     ],
     which: Annotated[
         Literal["last", "best"] | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnet_cli.analysis.figures import SUFFIXES
+from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import CheckFailedError, UsageError
@@ -61,7 +62,12 @@ def command(
     *,
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Run directories, folders of runs, or weight files.", show_default=False),
+        typer.Argument(
+            metavar="RUN",
+            help="Run directories, folders of runs, or weight files.",
+            show_default=False,
+            autocompletion=complete_runs,
+        ),
     ] = None,
     which: Annotated[
         Which | None, typer.Option(help="Weights of the runs to measure (default: last).", show_default=False)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from resnet_cli.config import FIELDS
+from resnet_cli.cli.completion import complete_recipes, complete_runs
+from resnet_cli.config import FIELDS, DatasetName
 from resnet_cli.errors import UsageError
 from resnet_cli.recipes import RECIPE_NAMES
 
@@ -29,12 +30,21 @@ DataDir = Annotated[
 ]
 RunPaths = Annotated[
     list[Path],
-    typer.Argument(help="Run directories, or folders to search for them.", metavar="RUN", show_default=False),
+    typer.Argument(
+        help="Run directories, or folders to search for them.",
+        metavar="RUN",
+        show_default=False,
+        autocompletion=complete_runs,
+    ),
 ]
 
 Recipe = Annotated[
-    str, typer.Option("--recipe", metavar="RECIPE", help=f"Recipe that supplies the defaults: {RECIPE_NAMES}.")
-]
+    str,
+    typer.Option(
+        "--recipe", metavar="RECIPE", help=f"Recipe that supplies the defaults: {RECIPE_NAMES}.",
+        autocompletion=complete_recipes,
+    ),
+]  # fmt: skip
 
 _PANELS = {
     "Data": ("dataset", "limit_train", "limit_test", "val_size", "augment", "normalization"),
@@ -95,10 +105,12 @@ def _parameter(name: str, help_text: str | None) -> inspect.Parameter:
         metavar={int: "N", float: "X", tuple[int, ...]: "N,N,…"}.get(kind),
         show_default=False,
         rich_help_panel=_PANEL_OF.get(name),
+        autocompletion=complete_recipes if name == "recipe" else None,
     )
     if kind is bool:
         return inspect.Parameter(name, _KEYWORD, default=False, annotation=Annotated[bool, option])
-    value = str if kind == tuple[int, ...] else kind
+    special: dict[str, Any] = {"dataset": DatasetName, "milestones": str}
+    value = special.get(name, kind)
     return inspect.Parameter(name, _KEYWORD, default=None, annotation=Annotated[value | None, option])
 
 

@@ -5,11 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.config import FIELDS, RunConfig, RunOptions, SaveEvery
-from resnet_cli.errors import UsageError
-from resnet_cli.recipes import RECIPE_NAMES, RECIPES, Recipe, make_config
+from resnet_cli.config_file import read_config_file
+from resnet_cli.errors import ConfigError, InputError, UsageError
+from resnet_cli.recipes import RECIPE_NAMES, RECIPES, Recipe, change_config, make_config
 from resnet_cli.rundir import RunDir, RunRecord
 
 
@@ -30,7 +32,8 @@ HELP = "\n\n".join(
         "  resnet train --arch resnet --depth 56 --device cuda",
         "  resnet train --arch plain --depth 20 --dataset imagefolder --data-dir DIR --epochs 5",
         "  resnet train --recipe he2015 --arch resnet --depth 110 --out runs/he-110",
-        "  resnet train --from runs/he-110 --out runs/he-110-again",
+        "  resnet train --from runs/he-110 --seed 1",
+        "  resnet train --config experiment.toml --arch plain --depth 56",
         "Recipes:",
         *map(_recipe_help, RECIPES.values()),
     )
@@ -49,9 +52,13 @@ def command(
     *,
     given: dict[str, Any],
     from_run: Annotated[Path | None, typer.Option(
-        "--from", metavar="RUN", show_default=False,
-        help="Repeat RUN with its recorded configuration; cannot be combined with --arch, --depth or any other "
-        "option that changes the configuration.",
+        "--from", metavar="RUN", show_default=False, autocompletion=complete_runs,
+        help="Start from the recorded configuration of RUN; other options change it.",
+    )] = None,
+    config_file: Annotated[Path | None, typer.Option(
+        "--config", metavar="FILE", show_default=False,
+        help="Start from the configuration in a TOML file, as `resnet show RUN --toml` writes it; other options change "
+        "it.",
     )] = None,
     data_dir: DataDir = None,
     cuda_graph: Annotated[bool, typer.Option(
@@ -60,7 +67,7 @@ def command(
     )] = False,
     out: Annotated[Path | None, typer.Option(
         show_default=False, rich_help_panel=_RUN_PANEL,
-        help="Run directory (default: runs/ and a name derived from the configuration).",
+        help="Run directory (default: runs/ and a name derived from the configuration; with --from, next to RUN).",
     )] = None,
     save_every: Annotated[str, typer.Option(
         rich_help_panel=_RUN_PANEL, metavar="N[epochs|steps|min]", help="Checkpoint interval."
@@ -79,33 +86,64 @@ def command(
     options = RunOptions(
         data_dir=str(data_dir) if data_dir else None, save_every=SaveEvery.parse(save_every), cuda_graph=cuda_graph
     )
+    output = Output(json=json, quiet=quiet, is_saved=True)
     how: dict[str, Any] = {"overwrite": overwrite, "accept_changes": accept_changes}
     if from_run is None:
-        config = _config(given)
+        config = _config(given, config_file)
+    elif config_file:
+        raise UsageError("--from and --config cannot be combined", hint="omit one of them")
     else:
-        record = _record(from_run, given)
-        config = record.config
-        how["decisions"] = None if accept_changes else record.decisions
-        how["recorded_data"] = record.dataset
-        out = out or from_run.parent / f"{from_run.name}-repeat"
-    _run(config, out, options, how=how, output=Output(json=json, quiet=quiet, is_saved=True))
+        record = RunDir(from_run).read_record()
+        config = change_config(record.config, **given)
+        how |= _recorded(record, config, accept_changes=accept_changes)
+        _report_changes(record.config, config, from_run, output)
+        out = out or _out_beside(from_run, record.config, config)
+    _run(config, out, options, how=how, output=output)
 
 
-def _config(given: dict[str, Any]) -> RunConfig:
-    for name in ("arch", "depth"):
-        if name not in given:
+def _config(given: dict[str, Any], path: Path | None) -> RunConfig:
+    """The configuration in the file at `path` (None: of the recipe), changed by the options in `given`."""
+    values = read_config_file(path) if path else given
+    network = {name: values.get(name, given.get(name)) for name in ("arch", "depth")}
+    for name, value in network.items():
+        if value is None:
             raise UsageError(
                 f"missing option --{name}", hint="for example: resnet train --arch resnet --depth 20, or --from RUN"
             )
-    return make_config(**given)
+    if path is None:
+        return make_config(**given)
+    try:
+        is_whole = len(values) == len(FIELDS)  # such a file needs no recipe
+        config = RunConfig.from_dict(values) if is_whole else make_config(**{**values, **network})
+    except ConfigError as error:
+        raise InputError(f"{path}: {error}") from error
+    return change_config(config, **given)
 
 
-def _record(path: Path, given: dict[str, Any]) -> RunRecord:
-    """Read the record of the run at `path`; raise `UsageError` if options of a configuration were given too."""
-    if given:
-        option = f"--{next(iter(given)).replace('_', '-')}"
-        raise UsageError(f"{option} cannot be combined with --from (already set by {path})", hint="omit one of them")
-    return RunDir(path).read_record()
+def _recorded(record: RunRecord, config: RunConfig, *, accept_changes: bool) -> dict[str, Any]:
+    """The decisions and the data of a run as far as they apply to the changed configuration."""
+    machine = ("device", "precision", "compile")
+    is_same_machine = all(getattr(config, name) == getattr(record.config, name) for name in machine)
+    return {
+        "decisions": record.decisions if is_same_machine and not accept_changes else None,
+        "recorded_data": record.dataset if config.dataset == record.config.dataset else None,
+    }
+
+
+def _report_changes(before: RunConfig, after: RunConfig, path: Path, output: Output) -> None:
+    if changes := before.diff(after):
+        output.note(f"changed from {path}: {'; '.join(changes)}")
+    has_other_length = (before.epochs, before.steps) != (after.epochs, after.steps)
+    if has_other_length and after.milestones and after.milestones == before.milestones:
+        listed = ",".join(map(str, after.milestones))
+        output.note(f"the milestones stay at {listed}; --milestones moves them")
+
+
+def _out_beside(path: Path, before: RunConfig, after: RunConfig) -> Path:
+    """Default directory of a run that starts from the one at `path`: next to it."""
+    from resnet_cli.session import default_out
+
+    return path.parent / f"{path.name}-repeat" if before == after else default_out(after, path.parent)
 
 
 def _run(config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[str, Any], output: Output) -> None:

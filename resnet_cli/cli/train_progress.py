@@ -47,6 +47,10 @@ class TrainReporter(Reporter):
         """Print a status line."""
         self._output.note(text)
 
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        self._output.warn(text)
+
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
         """Show the network, the data, the run directory and the automatic decisions."""
         self._data.close()

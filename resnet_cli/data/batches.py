@@ -82,6 +82,12 @@ def crop_and_flip(pixels: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
     return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
+def mean_image(images: Images) -> Tensor:
+    """Mean over all images, of pixels scaled to 0 … 1: (3, H, W) float32."""
+    mean = torch.from_numpy(images.pixels.mean(axis=0, dtype="float64") / 255.0)  # (H, W, 3)
+    return mean.permute(2, 0, 1).float()
+
+
 class Normalizer:
     """Normalisation of bytes to network input: (x / 255 − mean) / std.
 
@@ -99,8 +105,7 @@ class Normalizer:
     def for_dataset(cls, dataset: Dataset, normalization: Normalization, device: torch.device) -> "Normalizer":
         """Use the dataset's constants (`channel`), or the mean image of its training split and std 1 (`pixel-mean`)."""
         if normalization == "pixel-mean":
-            mean_image = torch.from_numpy(dataset.train.pixels.mean(axis=0, dtype="float64") / 255.0)  # (H, W, 3)
-            return cls(mean_image.permute(2, 0, 1).float().to(device), torch.ones(3, 1, 1, device=device))
+            return cls(mean_image(dataset.train).to(device), torch.ones(3, 1, 1, device=device))
         mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (dataset.mean, dataset.std))
         return cls(mean, std)
 

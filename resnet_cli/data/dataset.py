@@ -1,7 +1,7 @@
 """Image data as bytes in memory: subsets, validation split, fingerprint, statistics (no torch)."""
 
 import hashlib
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,8 +22,10 @@ class Images(msgspec.Struct, frozen=True, eq=False):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Labels) -> "Images":
-        """The images at `indices`, in that order."""
+    def take(self, indices: Labels | None) -> "Images":
+        """The images at `indices`, in that order; None: all, without a copy."""
+        if indices is None:
+            return self
         return Images(np.ascontiguousarray(self.pixels[indices]), self.labels[indices])
 
 
@@ -42,6 +44,28 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     mean: tuple[float, float, float] | None = None
     """Published per-channel mean of pixels scaled to 0 … 1; None: computed from the training images."""
     std: tuple[float, float, float] | None = None
+
+
+class Limits(NamedTuple):
+    """Sizes of the parts of a dataset that a run uses."""
+
+    train: int | None = None
+    """Number of training images to keep (None: all)."""
+    test: int | None = None
+    val: int = 0
+    """Number of the kept training images to hold out for validation."""
+
+    def check(self, num_train: int, num_test: int, num_classes: int) -> None:
+        """Raise `ConfigError` if a limit does not fit a dataset of these sizes."""
+        for option, limit, count in (("--limit-train", self.train, num_train), ("--limit-test", self.test, num_test)):
+            if limit not in (None, count) and not num_classes <= limit <= count:
+                raise ConfigError(f"{option} must be between {num_classes} (one per class) and {count} (got {limit})")
+        largest = (num_train if self.train is None else self.train) - num_classes
+        if self.val and not num_classes <= self.val <= largest:
+            raise ConfigError(f"--val-size must be between {num_classes} and {largest} (got {self.val})")
+
+
+ALL = Limits()
 
 
 class Dataset(Source, frozen=True, kw_only=True, eq=False):
@@ -74,15 +98,13 @@ def prepare(
     Raises:
         ConfigError: a size does not fit the data.
     """
-    train = _limit(source.train, limit_train, "--limit-train", len(source.classes))
-    test = _limit(source.test, limit_test, "--limit-test", len(source.classes))
+    Limits(limit_train, limit_test, val_size).check(len(source.train), len(source.test), len(source.classes))
+    train = source.train.take(subset_indices(source.train.labels, limit_train, "train"))
+    test = source.test.take(subset_indices(source.test.labels, limit_test, "test"))
     fingerprint = fingerprint_of(train, test)
     mean, std = (source.mean, source.std) if source.mean and source.std else channel_statistics(train)
     val = None
     if val_size:
-        smallest, largest = len(source.classes), len(train) - len(source.classes)
-        if not smallest <= val_size <= largest:
-            raise ConfigError(f"--val-size must be between {smallest} and {largest} (got {val_size})")
         chosen = stratified_indices(train.labels, val_size, derive_seed(seed, "val-split"))
         rest = np.setdiff1d(np.arange(len(train)), chosen)
         train, val = train.take(rest), train.take(chosen)
@@ -130,10 +152,9 @@ def channel_statistics(images: Images) -> tuple[tuple[float, float, float], tupl
     return (r, g, b), (sr, sg, sb)
 
 
-def _limit(images: Images, limit: int | None, option: str, num_classes: int) -> Images:
-    if limit is None or limit == len(images):
-        return images
-    if not num_classes <= limit <= len(images):
-        raise ConfigError(f"{option} must be between {num_classes} (one per class) and {len(images)} (got {limit})")
+def subset_indices(labels: Labels, limit: int | None, split: Literal["train", "test"]) -> Labels | None:
+    """Sorted indices of the stratified subset of `limit` images of a split; None for all images."""
+    if limit is None or limit == len(labels):
+        return None
     # a fixed seed: the subset belongs to the dataset, not to the run
-    return images.take(stratified_indices(images.labels, limit, derive_seed(0, "subset", option)))
+    return stratified_indices(labels, limit, derive_seed(0, "subset", f"--limit-{split}"))

@@ -1,5 +1,6 @@
 """Image folders: `train/<class>/*` and `test/<class>/*`, decoded once and then read from a cache."""
 
+import errno
 import hashlib
 import io
 import os
@@ -7,13 +8,13 @@ import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import PIL
 from PIL import Image
 
-from resnet_cli.data.dataset import Bytes, Images, Source, fingerprint_of
+from resnet_cli.data.dataset import ALL, Bytes, Images, Limits, Source, fingerprint_of, subset_indices
 from resnet_cli.data.locations import cache_folder, named_data_folder
 from resnet_cli.errors import ConfigError, InputError
 from resnet_cli.util.files import write_atomic
@@ -31,7 +32,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _FORMAT_OF = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}  # names of formats in display names
 _LAYOUT = "an image folder contains train/<class>/* and test/<class>/*"
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _REPORT_EVERY = 256  # images
 
 
@@ -60,6 +61,13 @@ class _Tree(NamedTuple):
         train, test = slice(self.num_train), slice(self.num_train, None)
         return Images(pixels[train], labels[train]), Images(pixels[test], labels[test])
 
+    def subset(self, limits: Limits) -> "_Tree":
+        """The tree with the images that `prepare` keeps with these limits; raises `ConfigError` if they do not fit."""
+        train, test = self.files[: self.num_train], self.files[self.num_train :]
+        limits.check(len(train), len(test), len(self.classes))
+        train, test = _limited(train, limits.train, "train"), _limited(test, limits.test, "test")
+        return self._replace(files=train + test, num_train=len(train))
+
     @property
     def display_name(self) -> str:
         """Name of the folder; for the classes of CIFAR-10, that dataset and the format of its images."""
@@ -69,9 +77,16 @@ class _Tree(NamedTuple):
         return f"CIFAR-10 ({formats.pop() if len(formats) == 1 else 'images'})"
 
 
+def _limited(files: list[_File], limit: int | None, split: Literal["train", "test"]) -> list[_File]:
+    labels = np.array([file.label for file in files], np.int64)
+    indices = subset_indices(labels, limit, split)
+    return files if indices is None else [files[i] for i in indices]
+
+
 def load_imagefolder(
     data_dir: Path | None,
     *,
+    limits: Limits = ALL,
     verify: bool = False,
     progress: Progress = silent,
     warn: Callable[[str], None] | None = None,
@@ -84,10 +99,11 @@ def load_imagefolder(
     The arguments are those of `load_source`; `data_dir` contains `train` and `test`, None: `$RESNET_DATA`.
 
     Raises:
-        ConfigError: no folder is given.
+        ConfigError: no folder is given, or a limit does not fit the data.
         InputError: the folder has another layout, an image cannot be decoded or is not 32×32, or the cache differs.
     """
-    tree = _scan(_folder(data_dir))
+    whole = _scan(_folder(data_dir))
+    tree = whole.subset(limits)
     cache = _cache_path(tree)
     pixels = cached = _read_cache(cache, tree) if cache else None
     if pixels is None or verify:
@@ -98,7 +114,7 @@ def load_imagefolder(
             raise InputError(f"{cache} does not match the images in {tree.root}", hint="delete it; it will be rebuilt")
     train, test = tree.split(pixels)
     return Source(
-        name="imagefolder", display_name=tree.display_name, classes=tree.classes, train=train, test=test,
+        name="imagefolder", display_name=whole.display_name, classes=tree.classes, train=train, test=test,
         location=str(tree.root),
     )  # fmt: skip
 
@@ -212,27 +228,53 @@ def _cache_path(tree: _Tree) -> Path | None:
 
 
 def _read_cache(cache: Path, tree: _Tree) -> Bytes | None:
-    """The decoded images in `cache`; None if it is missing or damaged, since it can be rebuilt."""
+    """The decoded images in `cache`; None if it is missing, damaged or another user's, since it can be rebuilt."""
     try:
-        with np.load(cache, allow_pickle=False) as arrays:
-            pixels, fingerprint = arrays["pixels"], str(arrays["fingerprint"])
+        with _open_own(cache) as file, np.load(file, allow_pickle=False) as arrays:
+            pixels, fingerprint, of_tree = arrays["pixels"], str(arrays["fingerprint"]), str(arrays["tree"])
     except Exception:  # np.load of a damaged archive raises almost anything
         return None
     if pixels.shape != (len(tree.files), IMAGE_SIZE, IMAGE_SIZE, 3) or pixels.dtype != np.uint8:
         return None
-    return pixels if fingerprint_of(*tree.split(pixels)) == fingerprint else None
+    return pixels if (fingerprint_of(*tree.split(pixels)), cache.stem) == (fingerprint, of_tree) else None
+
+
+def _open_own(cache: Path) -> BinaryIO:
+    """Open a regular file that nobody but this user can have written; raises `PermissionError` for any other file."""
+    # without waiting for the writer of a pipe
+    descriptor = os.open(cache, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid() and _is_private(cache.parent):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    raise PermissionError(cache)
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether `folder` is a folder, not a link, that only this user can write to."""
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _write_cache(cache: Path | None, tree: _Tree, pixels: Bytes, warn: Callable[[str], None] | None) -> None:
     problem = "no cache folder (set XDG_CACHE_HOME)"
     if cache:
-        buffer = io.BytesIO()
-        np.savez(buffer, pixels=pixels, fingerprint=fingerprint_of(*tree.split(pixels)))
         try:
-            cache.parent.mkdir(parents=True, exist_ok=True)
+            _make_private(cache.parent)
+            buffer = io.BytesIO()
+            np.savez(buffer, pixels=pixels, fingerprint=fingerprint_of(*tree.split(pixels)), tree=cache.stem)
             write_atomic(cache, buffer.getvalue())
             return
         except OSError as error:
             problem = f"{cache.parent}: {error.strerror}"
     if warn:
         warn(f"{problem}: the images will be decoded again next time")
+
+
+def _make_private(folder: Path) -> None:
+    """Create `folder` for this user alone; raises `OSError` if it belongs to another user or is a link."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not folder.is_symlink() and folder.lstat().st_uid == os.getuid():
+        folder.chmod(0o700)
+    if not _is_private(folder):
+        raise PermissionError(errno.EPERM, "not a private folder of this user", str(folder))

@@ -1,5 +1,6 @@
 """The only reader and writer of run-directory files."""
 
+import contextlib
 import datetime
 import hashlib
 import io
@@ -14,7 +15,15 @@ from typing import TYPE_CHECKING, Literal
 from msgspec.structs import astuple
 
 from resnet_cli.errors import RunFileError, UsageError
-from resnet_cli.rundir.reading import read_arrays, read_json, read_json_lines, read_rows, read_text_bytes, to_frame
+from resnet_cli.rundir.reading import (
+    read_arrays,
+    read_json,
+    read_json_lines,
+    read_last_row,
+    read_rows,
+    read_text_bytes,
+    to_frame,
+)
 from resnet_cli.rundir.records import (
     Attempt,
     Divergence,
@@ -63,6 +72,21 @@ class RunDir:
     def exists(self) -> bool:
         """Whether this is a run directory, that is, whether it has a run.json."""
         return os.path.lexists(self.record_path)
+
+    def file_sizes(self) -> dict[str, int]:
+        """Sizes in bytes of the regular files in this directory, by relative path, in alphabetical order."""
+        sizes: dict[str, int] = {}
+        pending = [""]
+        while pending:  # not recursive: folders may be nested thousands deep
+            folder = pending.pop()
+            with contextlib.suppress(OSError), os.scandir(self.path / folder) as entries:
+                for entry in entries:
+                    name = f"{folder}{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(f"{name}/")
+                    elif entry.is_file(follow_symlinks=False):
+                        sizes[name] = entry.stat(follow_symlinks=False).st_size
+        return dict(sorted(sizes.items()))
 
     def status(self) -> Status:
         """Derive the status: summary.json means complete, diverged.json means diverged, a held lock means running."""
@@ -297,6 +321,10 @@ class RunDir:
     def read_epochs(self) -> list[EpochMetrics]:
         """Read metrics.csv as typed rows; raises `RunFileError` when it is missing or damaged."""
         return read_rows(self.metrics_path, EpochMetrics)
+
+    def read_last_epoch(self) -> EpochMetrics | None:
+        """Read only the last row of metrics.csv; None if it has no row. Raises `RunFileError` as `read_epochs` does."""
+        return read_last_row(self.metrics_path, EpochMetrics)
 
     def read_gradflow(self, depth: int | None = None, summary: Summary | None = None) -> "pd.DataFrame":
         """Read gradflow.csv as a frame with one row per layer and recorded epoch.

@@ -76,20 +76,33 @@ def read_rows(path: Path, row: type[Row]) -> list[Row]:
     Raises:
         RunFileError: the file is missing or damaged, has other columns, or has a value outside its bounds.
     """
-    names = row.__struct_fields__
+    lines = _table_lines(path, row)
+    return [_row(path, number, line, row) for number, line in enumerate(lines, start=2)]
+
+
+def read_last_row(path: Path, row: type[Row]) -> Row | None:
+    """Read only the last whole row of a CSV file, None if it has no rows; raises `RunFileError` as `read_rows` does."""
+    lines = _table_lines(path, row)
+    return _row(path, len(lines) + 1, lines[-1], row) if lines else None
+
+
+def _table_lines(path: Path, row: type[msgspec.Struct]) -> list[bytes]:
+    """The lines below the header of a CSV file, which must be that of `row`."""
     header, *lines = _whole_lines(path, read_text_bytes(path)) or [b""]
-    if header != ",".join(names).encode():
+    if header != ",".join(names := row.__struct_fields__).encode():
         raise RunFileError(f"{path} does not have the columns {', '.join(names)}")
-    rows = []
-    for number, line in enumerate(lines, start=2):
-        if (num_values := line.count(b",") + 1) != len(names):
-            raise RunFileError(f"{path}: line {number} has {num_values} values instead of {len(names)}")
-        try:
-            values = {name: cell or None for name, cell in zip(names, line.decode().split(","), strict=True)}
-            rows.append(msgspec.convert(values, row, strict=False))
-        except ValueError as error:  # msgspec.ValidationError is one
-            raise RunFileError(f"{path}: line {number} cannot be read: {one_line(error)}") from error
-    return rows
+    return lines
+
+
+def _row(path: Path, number: int, line: bytes, row: type[Row]) -> Row:
+    names = row.__struct_fields__
+    if (num_values := line.count(b",") + 1) != len(names):
+        raise RunFileError(f"{path}: line {number} has {num_values} values instead of {len(names)}")
+    try:
+        values = {name: cell or None for name, cell in zip(names, line.decode().split(","), strict=True)}
+        return msgspec.convert(values, row, strict=False)
+    except ValueError as error:  # msgspec.ValidationError is one
+        raise RunFileError(f"{path}: line {number} cannot be read: {one_line(error)}") from error
 
 
 def to_frame(rows: Sequence[msgspec.Struct], row: type[msgspec.Struct]) -> "pd.DataFrame":

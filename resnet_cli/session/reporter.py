@@ -18,6 +18,9 @@ class Reporter:
     def note(self, text: str) -> None:
         """Report one line that the user should read."""
 
+    def warn(self, text: str) -> None:
+        """Report a problem that does not stop the run."""
+
     def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
         """Report that training starts, or resumes after `epochs_done` epochs."""
 

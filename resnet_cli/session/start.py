@@ -1,12 +1,16 @@
 """Start, resume or skip a run, or refuse to touch its directory."""
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from resnet_cli.config import RunConfig, RunOptions
-from resnet_cli.data import open_data
+from resnet_cli.data import arrays, load_source, open_data
 from resnet_cli.errors import DivergedError, UsageError
 from resnet_cli.recipes import RECIPES, make_config
 from resnet_cli.rundir import DatasetRecord, Decision, Divergence, RunDir, RunRecord, Summary
@@ -29,6 +33,7 @@ def train(
     config: RunConfig,
     out: Path | str | None = None,
     *,
+    dataset: tuple[Any, Any] | None = None,
     options: RunOptions | None = None,
     reporter: Reporter | None = None,
     overwrite: bool = False,
@@ -42,6 +47,8 @@ def train(
     Args:
         config: configuration of the run.
         out: run directory (None: `default_out(config)`).
+        dataset: training and test images that replace the dataset of `config`, which becomes `arrays`. Each split is a
+            tuple (images, labels) or a torch `Dataset`; see `resnet_cli.data.arrays.source_of`.
         options: dataset folder, checkpoint interval and use of CUDA graphs.
         reporter: receives progress (None: nothing is reported).
         overwrite: remove the files of an earlier run in `out` and start from scratch.
@@ -51,6 +58,7 @@ def train(
         argv: the command line, for run.json.
 
     Raises:
+        ConfigError: `dataset` has another form.
         UsageError: `out` contains a different configuration or foreign files, another process trains there, or this
             machine cannot reproduce the original settings of the run.
         ResnetError: a batch does not fit into memory, or the disk is full or not writable.
@@ -58,13 +66,13 @@ def train(
         DivergedError: a loss was not finite, now or in an earlier attempt.
         StoppedError: a signal stopped the run after saving; call again to resume.
     """
+    if dataset is not None:
+        config = msgspec.structs.replace(config, dataset=arrays.NAME)
     run = RunDir(out or default_out(config))
     options, reporter = options or RunOptions(), reporter or Reporter()
     earlier = None if overwrite else _earlier(run, config)
-    if earlier and (done := _already_done(run, earlier)):
-        return done
-    _check_folder(run)
-    dataset = open_data(
+    read_data = functools.partial(
+        open_data,
         config,
         data_dir=Path(options.data_dir) if options.data_dir else None,
         recorded=earlier.dataset if earlier else recorded_data,
@@ -72,19 +80,34 @@ def train(
         allow_other_data=earlier is None,
         override="--overwrite",
         progress=reporter.progress,
+        warn=reporter.warn,
+        load=load_source if dataset is None else arrays.loader(dataset),
     )
+    # images in memory are compared with the record of a complete run too
+    data = None if dataset is None else read_data()
+    if earlier and (done := _already_done(run, earlier)):
+        return done
+    _check_folder(run)
+    # imported late, since complete runs and wrong configurations are recognised without torch
+    from resnet_cli.device import decide
+    from resnet_cli.session.loop import Session
+
+    # refuses what this machine does not support before data are read
+    decide(config, recorded=_recorded_decisions(earlier, decisions, accept_changes))
+    data = data or read_data()
+    if not earlier and config.batch_size >= len(data.train):
+        reporter.warn(
+            f"each epoch is a single step: --batch-size {config.batch_size} "
+            f"takes all {len(data.train)} training images at once"
+        )
     memory_hint = f"resume {run.path} on a machine with more memory; a smaller --batch-size is a different experiment"
     with translate_errors(run=run.path, batch_size=config.batch_size, memory_hint=memory_hint), _locked(run):
         # another process may have completed the run while this one read the data
         earlier = None if overwrite else _earlier(run, config)
         if earlier and (done := _already_done(run, earlier)):
             return done
-        if earlier:
-            decisions = None if accept_changes else earlier.decisions
-        # imported late, since complete runs and wrong configurations are recognised without torch
-        from resnet_cli.session.loop import Session
-
-        return Session(run, config, dataset, options, reporter).run_to_end(earlier, decisions, argv or _command_line())
+        decisions = _recorded_decisions(earlier, decisions, accept_changes)
+        return Session(run, config, data, options, reporter).run_to_end(earlier, decisions, argv or _command_line())
 
 
 def _command_line() -> list[str]:
@@ -119,6 +142,15 @@ def _earlier(run: RunDir, config: RunConfig) -> RunRecord | None:
             hint="choose another --out, or use --overwrite to start from scratch",
         )
     return record
+
+
+def _recorded_decisions(
+    earlier: RunRecord | None, repeated: dict[str, Decision] | None, accept_changes: bool
+) -> dict[str, Decision] | None:
+    """The decisions to compute with: those of the run to resume, else of the run to repeat; None: decide."""
+    if earlier is None:
+        return repeated
+    return None if accept_changes else earlier.decisions
 
 
 def _already_done(run: RunDir, record: RunRecord) -> Result | None:

@@ -55,6 +55,15 @@ def one_line(error: BaseException) -> str:
     return shorten(" ".join(str(error).split()) or type(error).__name__)
 
 
+def value_text(value: Any) -> str:
+    """A setting as text: `yes` or `no`, items separated by commas, `none` for no value and for an empty list."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
 def duration(seconds: float) -> str:
     """A duration with two units at most: `9.4 s`, `45 s`, `12 min 05 s`, `3 h 05 min`."""
     if seconds < 9.95:

@@ -8,7 +8,16 @@ import sys
 
 import pytest
 
-from resnet_cli.analysis.frames import RUN_COLUMNS, epochs_frame, load_epochs, load_runs, load_study, runs_frame
+from resnet_cli.analysis.frames import (
+    CONFIG_COLUMNS,
+    RUN_COLUMNS,
+    epochs_frame,
+    load_epochs,
+    load_runs,
+    load_study,
+    runs_frame,
+)
+from resnet_cli.config import FIELDS
 from resnet_cli.errors import RunFileError
 from resnet_cli.rundir import METRICS_COLUMNS
 
@@ -32,6 +41,19 @@ def test_the_runs_frame_has_one_row_per_complete_run_with_last_and_best_results(
     assert (row.epochs, row.best_epoch, row.best_chosen_on) == (4, 3, "test")
     assert (row.device, row.precision, row.torch) == ("cpu", "fp32", "2.10.0")
     assert row.train_seconds == 120.0
+
+
+def test_the_runs_frame_has_every_field_of_the_configuration(make_run, tmp_path):
+    make_run(tmp_path / "a", lr=0.05, milestones=(5, 8), deterministic=True)
+    make_run(tmp_path / "b", recipe="he2015", seed=2**63 - 1)
+    frame = load_runs([tmp_path])
+    assert set(CONFIG_COLUMNS) == set(FIELDS)
+    assert set(CONFIG_COLUMNS.values()) <= set(frame.columns)
+    a, b = (frame.iloc[i] for i in range(2))
+    assert (a.lr, a.batch_size, a.milestones, a.deterministic, a.config_epochs) == (0.05, 128, "5,8", True, 200)
+    assert (b.steps, b.val_size, b.seed) == (64_000, 5000, 2**63 - 1)
+    assert (a.device, a.config_device, a.epochs) == ("cpu", "auto", 3)
+    assert frame[["steps", "config_epochs"]].isna().to_numpy().tolist() == [[True, False], [False, True]]
 
 
 def test_values_that_were_not_recorded_are_missing_in_columns_of_their_type(make_run, tmp_path):

@@ -37,7 +37,7 @@ def test_a_markdown_table_shows_single_runs_with_published_values(make_study, ma
     make_run(tmp_path / "x|y", status="diverged")
     monkeypatch.chdir(tmp_path)
     assert render(study_document(load_study(["."])), "markdown") == snapshot("""\
-### Table 1: CIFAR-10, report2025
+### Results: CIFAR-10, report2025
 
 | network | layers | parameters | n | test accuracy % | best % | published % | diff. pp | clean training error % | training time |
 |:---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
@@ -53,21 +53,21 @@ Best test accuracy of another implementation with another schedule (akamaster/py
 
 ### Differences in percentage points: CIFAR-10, report2025
 
-| difference | test accuracy pp | 95 % interval | n | method | test-set sampling ± | published pp | clean training error pp | error 95 % interval |
-|:---|---:|---:|---:|:---|---:|---:|---:|---:|
-| resnet-20 − plain-20 | +1.11 | — | 1 | single | 0.40 | +1.11 | −4.00 | — |
-| resnet-56 − plain-56 | +6.54 | — | 1 | single | 0.42 | +6.54 | −4.00 | — |
-| plain-56 − plain-20 | −4.13 | — | 1 | single | 0.45 | −4.13 | +1.80 | — |
-| resnet-56 − resnet-20 | +1.30 | — | 1 | single | 0.37 | +1.30 | +1.80 | — |
+| difference | test accuracy pp | n | method | test-set sampling ± | published pp | clean training error pp |
+|:---|---:|---:|:---|---:|---:|---:|
+| resnet-20 − plain-20 | +1.11 | 1 | single | 0.40 | +1.11 | −4.00 |
+| resnet-56 − plain-56 | +6.54 | 1 | single | 0.42 | +6.54 | −4.00 |
+| plain-56 − plain-20 | −4.13 | 1 | single | 0.45 | −4.13 | +1.80 |
+| resnet-56 − resnet-20 | +1.30 | 1 | single | 0.37 | +1.30 | +1.80 |
 
 Test-set sampling: binomial standard error due to the finite number of test images; the errors of the two networks are treated as independent.\\
 No interval with one seed.
 
 ### Amplification of the residual gap: CIFAR-10, report2025
 
-| residual gap at | ratio | 95 % interval | width | n | published |
-|:---|---:|---:|---:|---:|---:|
-| 56 ÷ 20 layers | 5.89 | — | — | 1 | 5.89 |
+| residual gap at | ratio | n | published |
+|:---|---:|---:|---:|
+| 56 ÷ 20 layers | 5.89 | 1 | 5.89 |
 
 No interval with one seed.
 
@@ -90,7 +90,7 @@ def test_latex_tables_use_booktabs_and_escape_names(make_run, tmp_path, monkeypa
 
 \\begin{table}
 \\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}
-\\caption{Table 1: CIFAR-10, report2025}
+\\caption{Results: CIFAR-10, report2025}
 \\begin{tabular}{lrrrrrrrrr}
 \\toprule
 network & layers & parameters & n & \\shortstack[r]{test \\\\ accuracy \\%} & best \\% & published \\% & diff. pp & \\shortstack[r]{clean \\\\ training \\\\ error \\%} & \\shortstack[r]{training \\\\ time} \\\\
@@ -142,12 +142,12 @@ run & status & reason \\\\
     [
         (
             "markdown",
-            "### Table 1: \\|&lt;b>\\`\\*\\_\\~\\\\{}$&amp;#^%\\\\x1b[31m\\\\n, report2025",
+            "### Results: \\|&lt;b>\\`\\*\\_\\~\\\\{}$&amp;#^%\\\\x1b[31m\\\\n, report2025",
             "- \\|&lt;b>\\`\\*\\_\\~\\\\{}$&amp;#^%\\\\x1b[31m\\\\n, report2025: torch version differs between runs: -- [x]\\(y) é 中 \\\\end{tabular} (1 run), 2.10.0 (1 run)",
         ),
         (
             "latex",
-            "\\caption{Table 1: \\textbar{}\\textless{}b\\textgreater{}\\textasciigrave{}*\\_\\textasciitilde{}\\textbackslash{}\\{\\}\\$\\&\\#\\textasciicircum{}\\%\\textbackslash{}x1b{[}31m\\textbackslash{}n, report2025}",
+            "\\caption{Results: \\textbar{}\\textless{}b\\textgreater{}\\textasciigrave{}*\\_\\textasciitilde{}\\textbackslash{}\\{\\}\\$\\&\\#\\textasciicircum{}\\%\\textbackslash{}x1b{[}31m\\textbackslash{}n, report2025}",
             "\\item \\textbar{}\\textless{}b\\textgreater{}\\textasciigrave{}*\\_\\textasciitilde{}\\textbackslash{}\\{\\}\\$\\&\\#\\textasciicircum{}\\%\\textbackslash{}x1b{[}31m\\textbackslash{}n, report2025: torch version differs between runs: -{}- {[}x](y) é \\textbackslash{}u4e2d \\textbackslash{}end\\{tabular\\} (1 run), 2.10.0 (1 run)",
         ),
     ],
@@ -161,7 +161,7 @@ def test_names_from_files_cannot_break_out_of_a_table(make_run, tmp_path, format
     assert load_study([run.path]).runs
     lines = render(study_document(load_study([tmp_path])), format).splitlines()
     assert "\x1b" not in "".join(lines)
-    assert next(line for line in lines if "Table 1" in line) == expected_heading
+    assert next(line for line in lines if "Results" in line) == expected_heading
     assert next(line for line in lines if "torch version" in line) == expected_note
 
 

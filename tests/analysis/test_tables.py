@@ -7,8 +7,9 @@ import pytest
 from inline_snapshot import snapshot
 from scipy import stats as scipy_stats
 
-from resnet_cli.analysis.frames import load_study
+from resnet_cli.analysis.frames import CONFIG_COLUMNS, load_study
 from resnet_cli.analysis.tables import NETWORK_COLUMNS, layout, render, study_document
+from resnet_cli.config import FIELDS
 
 
 def _networks(document):
@@ -125,7 +126,7 @@ def test_amplification_is_unbounded_if_the_interval_of_the_shallow_gap_includes_
     study = load_study([tmp_path])
     assert study_document(study)["amplification"][0]["is_unbounded"]
     text = render(study_document(study), "markdown")
-    assert "| 56 ÷ 20 layers | 46.33 | unbounded | — | 2 | 5.89 |" in text
+    assert "| 56 ÷ 20 layers | 46.33 | unbounded | 2 | 5.89 |" in text
     assert "unbounded: the interval of the shallow gap includes zero" in text
 
 
@@ -135,13 +136,54 @@ def test_runs_of_different_datasets_or_recipes_are_never_averaged(make_study):
     document = study_document(make_study(name="c", lr=0.05))
     assert len(document["networks"]) == 12
     assert {row["n"] for row in document["networks"]} == {1}
-    assert document["notes"] == ["runs of 3 different datasets or recipes have separate tables"]
-    titles = [table.title for table in layout(document).tables if table.title.startswith("Table 1")]
+    assert document["notes"] == ["runs of 3 different datasets or settings are averaged separately"]
+    titles = [table.title for table in layout(document).tables]
     assert titles == [
-        "Table 1: CIFAR-10, report2025",
-        "Table 1: CIFAR-10, report2025 lr=0.05",
-        "Table 1: CIFAR-10 (JPEG), report2025",
+        "Results by lr: CIFAR-10, report2025",
+        "Differences in percentage points by lr: CIFAR-10, report2025",
+        "Amplification of the residual gap by lr: CIFAR-10, report2025",
+        "Results: CIFAR-10 (JPEG), report2025",
+        "Differences in percentage points: CIFAR-10 (JPEG), report2025",
+        "Amplification of the residual gap: CIFAR-10 (JPEG), report2025",
     ]
+
+
+def test_a_sweep_has_one_table_with_a_column_for_each_setting_that_differs(make_run, tmp_path):
+    for number, (lr, momentum) in enumerate(((0.1, 0.9), (0.05, 0.9), (0.02, 0.8), (0.02, 0.8))):
+        for arch in ("plain", "resnet"):
+            make_run(
+                tmp_path / f"{arch}{number}", arch=arch, lr=lr, momentum=momentum, seed=number, weight_decay=0.0,
+                gradflow_every=number, predictions=False,
+            )  # fmt: skip
+    results, differences = layout(study_document(load_study([tmp_path]))).tables
+    assert results.title == "Results by lr, momentum: CIFAR-10, report2025 weight_decay=0.0"
+    assert [column.header for column in results.columns][:4] == ["network", "lr", "momentum", "layers"]
+    settings = [("0.02", "0.8"), ("0.05", "0.9"), ("0.1", "0.9")]
+    assert [row[:3] for row in results.rows] == [(name, *of) for name in ("plain-20", "resnet-20") for of in settings]
+    assert [row[5] for row in results.rows] == ["2", "1", "1"] * 2  # n
+    assert [row[:3] for row in differences.rows] == [("resnet-20 − plain-20", *of) for of in settings]
+
+
+def test_networks_of_a_sweep_are_sorted_together(make_run, tmp_path):
+    for number, (lr, accuracy) in enumerate(((0.1, 91.0), (0.05, 93.0), (0.2, 92.0))):
+        make_run(tmp_path / str(number), lr=lr, accuracy=accuracy, predictions=False)
+    rows = study_document(load_study([tmp_path]), sort="-test_accuracy_pct")["networks"]
+    assert [row["lr"] for row in rows] == [0.05, 0.2, 0.1]
+
+
+def test_a_recipe_with_other_settings_for_deep_networks_is_no_sweep(make_run, tmp_path):
+    for depth in (20, 110):  # he2015 warms up deep networks
+        make_run(tmp_path / str(depth), recipe="he2015", depth=depth, predictions=False)
+    assert layout(study_document(load_study([tmp_path]))).tables[0].title == "Results: CIFAR-10, he2015"
+
+
+def test_a_network_row_has_every_field_of_the_configuration_that_its_runs_share(make_run, tmp_path):
+    for seed in range(2):
+        make_run(tmp_path / str(seed), seed=seed, clean_train_every=seed + 1, milestones=(10, 20), predictions=False)
+    (row,) = study_document(load_study([tmp_path]))["networks"]
+    assert (row["batch_size"], row["milestones"], row["config_device"]) == (128, "10,20", "auto")
+    assert row["clean_train_every"] is None  # it differs
+    assert {CONFIG_COLUMNS[name] for name in FIELDS} - {"seed"} <= set(row)
 
 
 def test_titles_distinguish_two_datasets_of_one_name_by_fingerprint(make_run, tmp_path):
@@ -151,7 +193,7 @@ def test_titles_distinguish_two_datasets_of_one_name_by_fingerprint(make_run, tm
     other.record_path.write_text(other.record_path.read_text().replace(fingerprint, "beef" * 16))
     titles = [table.title for table in layout(study_document(load_study([tmp_path]))).tables]
     assert titles == [
-        f"Table 1: CIFAR-10 (JPEG), report2025 [{start}]" for start in sorted([fingerprint[:8], "beefbeef"])
+        f"Results: CIFAR-10 (JPEG), report2025 [{start}]" for start in sorted([fingerprint[:8], "beefbeef"])
     ]
 
 
@@ -183,17 +225,20 @@ def test_another_implementation_is_quoted_for_residual_networks_only(make_run, t
     assert "README): resnet-20 91.73." in render(study_document(load_study([tmp_path])), "markdown").replace("\\_", "_")
 
 
-def test_the_published_accuracy_is_marked_if_the_recipe_was_modified(make_study):
-    table = layout(study_document(make_study(lr=0.05))).tables[0]
-    assert "published %†" in [column.header for column in table.columns]
-    assert "† published for the unmodified recipe report2025; these runs use lr=0.05." in table.footnotes
+def test_the_published_accuracy_is_marked_if_the_recipe_was_modified(make_run, tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", lr=0.05)
+    table = layout(study_document(load_study([tmp_path]))).tables[0]
+    published = [column.header for column in table.columns].index("published %")
+    assert [(row[1], row[published]) for row in table.rows] == [("0.05", "91.95†"), ("0.1", "91.95")]
+    assert "† published for the unmodified recipe report2025." in table.footnotes
 
 
 def test_the_best_accuracy_is_marked_only_if_it_was_selected_on_the_test_set(make_run, tmp_path):
     make_run(tmp_path / "a", seed=0, accuracy=91.0)
     make_run(tmp_path / "b", recipe="he2015", accuracy=91.0)
     tables = {table.title: table for table in layout(study_document(load_study([tmp_path]))).tables}
-    on_test, on_val = tables["Table 1: CIFAR-10, report2025"], tables["Table 1: CIFAR-10, he2015"]
+    on_test, on_val = tables["Results: CIFAR-10, report2025"], tables["Results: CIFAR-10, he2015"]
     best = [column.header for column in on_test.columns].index("best %")
     assert (on_test.rows[0][best], on_val.rows[0][best]) == ("91.10*", "91.10")
     assert any(note.startswith("*") for note in on_test.footnotes)
@@ -229,7 +274,7 @@ def test_repeated_seeds_and_measures_missing_in_some_runs_are_noted(make_run, tm
     )
 
 
-def test_a_measure_missing_in_all_runs_has_dashes_and_no_gap(make_study, tmp_path):
+def test_a_measure_missing_in_all_runs_has_no_column_and_no_gap(make_study, tmp_path):
     make_study()
     for path in tmp_path.rglob("summary.json"):
         summary = json.loads(path.read_text())
@@ -238,9 +283,8 @@ def test_a_measure_missing_in_all_runs_has_dashes_and_no_gap(make_study, tmp_pat
         path.write_text(json.dumps(summary))
     document = study_document(load_study([tmp_path]))
     assert {row["measure"] for row in document["gaps"]} == {"test_accuracy_pct"}
-    table, gaps, *_ = layout(document).tables
-    assert table.rows[0][8] == "—"
-    assert gaps.rows[0][7:9] == ("—", "—")
+    headers = [column.header for table in layout(document).tables for column in table.columns]
+    assert not [header for header in headers if "error" in header]
 
 
 def test_excluded_runs_are_listed_and_never_averaged(make_study, make_run, tmp_path):

@@ -60,7 +60,7 @@ def test_notes_are_shown_below_the_tables(runs, make_run, tmp_path, capsys):
     make_run(tmp_path / "runs" / "other", depth=56, lr=0.05)
     assert run(["compare", runs]) == ExitCode.DONE
     *_, last = capsys.readouterr().out.splitlines()
-    assert last == "note: runs of 2 different datasets or recipes have separate tables"
+    assert last == "note: runs of 2 different datasets or settings are averaged separately"
 
 
 def test_json_and_format_json_print_the_same_single_document(runs, capsys):
@@ -89,7 +89,7 @@ def test_compare_csv_on_stdout_contains_only_rows(runs, capsys):
     assert f"holds: {HOLDS}" in err
 
 
-@pytest.mark.parametrize(("format", "start"), [("markdown", "### Table 1"), ("latex", "% needs")])
+@pytest.mark.parametrize(("format", "start"), [("markdown", "### Results: CIFAR-10"), ("latex", "% needs")])
 def test_compare_prints_markdown_and_latex(runs, capsys, format, start):
     assert run(["compare", runs, "--format", format]) == ExitCode.DONE
     out, err = capsys.readouterr()
@@ -100,8 +100,8 @@ def test_compare_prints_markdown_and_latex(runs, capsys, format, start):
 @pytest.mark.parametrize(
     ("name", "start"),
     [
-        ("t.md", "### Table 1"), ("t.tex", "% needs"), ("t.csv", "arch,depth,"), ("t.json", "{\n"),
-        ("t.txt", "Table 1: CIFAR-10"), ("T.MD", "### Table 1"),
+        ("t.md", "### Results"), ("t.tex", "% needs"), ("t.csv", "arch,depth,"), ("t.json", "{\n"),
+        ("t.txt", "Results: CIFAR-10"), ("T.MD", "### Results"),
     ],
 )  # fmt: skip
 def test_compare_out_writes_a_file_in_the_format_of_its_suffix(runs, tmp_path, capsys, name, start):
@@ -126,7 +126,7 @@ def test_compare_out_with_json_writes_the_file_and_prints_the_document(runs, tmp
     assert run(["compare", runs, "--json", "--out", str(tmp_path / "table")]) == ExitCode.DONE
     assert run(["compare", runs, "--json", "--out", str(tmp_path / "t.md"), "--quiet"]) == ExitCode.DONE
     assert json.loads((tmp_path / "table").read_text())["networks"]
-    assert (tmp_path / "t.md").read_text().startswith("### Table 1")
+    assert (tmp_path / "t.md").read_text().startswith("### Results")
     decoder = json.JSONDecoder()
     out = capsys.readouterr().out
     _, end = decoder.raw_decode(out)
@@ -229,12 +229,14 @@ def test_a_narrow_terminal_hides_and_lists_the_least_important_columns(runs):
     assert "Columns hidden at this width: layers, parameters, training time." in text
 
 
-def test_a_narrow_terminal_hides_columns_of_dashes_first(make_run, tmp_path):
+@pytest.mark.parametrize("width", [80, 160])
+def test_columns_of_dashes_are_hidden_at_every_width(make_run, tmp_path, width):
     for arch in ("plain", "resnet"):
-        for seed in range(2):
-            make_run(tmp_path / f"{arch}{seed}", arch=arch, seed=seed, dataset="imagefolder")
-    text = " ".join(_shown_at(80, layout(study_document(load_study([tmp_path])))).split())
-    assert "Columns hidden at this width: layers, published %, diff. pp." in text
+        make_run(tmp_path / arch, arch=arch, dataset="imagefolder")
+    text = _shown_at(width, layout(study_document(load_study([tmp_path]))))
+    assert "clean training" in " ".join(text.split())
+    for header in ("published", "diff. pp", "95 % interval"):
+        assert header not in text.partition("Published values")[0]
 
 
 def test_text_columns_wrap_instead_of_being_truncated():

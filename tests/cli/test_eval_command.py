@@ -258,6 +258,12 @@ def test_an_option_of_eval_that_does_not_fit_the_run_is_rejected(trained, reject
     assert all(word in message for word in words)
 
 
+def test_an_unsupported_device_is_refused_before_the_images_are_read(trained, rejection, monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("resnet_cli.evaluation.open_data", None)
+    assert "--device mps is not available on this machine" in rejection(trained, "--device", "mps")
+
+
 @pytest.mark.parametrize("options", [[], ["--which", "best"]])
 def test_a_path_that_does_not_exist_is_rejected(tmp_path, rejection, options):
     message = rejection(tmp_path / "none", *options)

@@ -4,6 +4,7 @@ import io
 import os
 import random
 import re
+import stat
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from resnet_cli.data import imagefolder
-from resnet_cli.data.dataset import fingerprint_of
+from resnet_cli.data.dataset import Images, Limits, fingerprint_of, prepare
 from resnet_cli.data.imagefolder import CIFAR10_CLASSES, load_imagefolder
 from resnet_cli.errors import ConfigError, InputError
 
@@ -182,6 +183,88 @@ def test_a_flipped_bit_in_the_structure_of_a_cache_changes_no_image(load_twice):
 
     for _ in range(100):
         assert load_twice(flip) == (expected, expected)
+
+
+def test_a_limited_image_folder_decodes_only_the_subset_that_is_used(make_tree, decodes):
+    root = make_tree({f"{split}/{cls}/{i}.png": i for split in ("train", "test") for cls in "abc" for i in range(6)})
+    whole = prepare(load_imagefolder(root), limit_train=6, limit_test=3)
+    decodes.clear()
+    source = load_imagefolder(root, limits=Limits(6, 3))
+    assert len(decodes) == 9
+    assert prepare(source, limit_train=6, limit_test=3).fingerprint == whole.fingerprint
+    assert load_imagefolder(root, limits=Limits(6, 3)).train.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(decodes) == 9, "the subset has its own cache"
+    assert len(load_imagefolder(root, limits=Limits(9)).train) == 9
+    assert (len(load_imagefolder(root).train), len(load_imagefolder(root, limits=Limits(None, 18)).test)) == (18, 18)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (Limits(train=2), r"limit.train must be between 3 \(one per class\) and 18 \(got 2\)"),
+        (Limits(train=19), r"limit.train must be between 3 \(one per class\) and 18 \(got 19\)"),
+        (Limits(test=2), r"limit.test must be between 3 \(one per class\) and 18 \(got 2\)"),
+        (Limits(train=12, val=10), r"val.size must be between 3 and 9 \(got 10\)"),
+    ],
+)
+def test_a_limit_that_does_not_fit_an_image_folder_is_refused_before_decoding(limits, message, make_tree, decodes):
+    root = make_tree({f"{split}/{cls}/{i}.png": i for split in ("train", "test") for cls in "abc" for i in range(6)})
+    with pytest.raises(ConfigError, match=message):
+        load_imagefolder(root, limits=limits)
+    assert not decodes
+
+
+def test_the_cache_is_private_to_the_user(tree, tmp_path):
+    before = os.umask(0o002)
+    try:
+        load_imagefolder(tree)
+    finally:
+        os.umask(before)
+    (cache,) = (tmp_path / "user-cache").rglob("*.npz")
+    assert stat.S_IMODE(cache.parent.stat().st_mode) == 0o700
+
+
+def of_another_tree(cache):
+    """Under the name of this cache, the intact cache of other images with equal labels."""
+    with np.load(cache) as before:
+        pixels = before["pixels"] ^ 1
+    fingerprint = fingerprint_of(Images(pixels[:3], np.array([0, 0, 1])), Images(pixels[3:], np.array([0, 1])))
+    np.savez(cache, pixels=pixels, fingerprint=fingerprint, tree="0" * 64)
+
+
+def in_a_folder_that_others_can_write_to(cache):
+    arrays_replaced()(cache)
+    cache.parent.chmod(0o777)
+
+
+def replaced_by_a_link(cache):
+    cache.rename(cache.with_suffix(".moved"))
+    cache.symlink_to(cache.with_suffix(".moved"))
+
+
+def replaced_by_a_pipe(cache):
+    cache.unlink()
+    os.mkfifo(cache)
+
+
+@pytest.mark.parametrize(
+    "damage", [of_another_tree, in_a_folder_that_others_can_write_to, replaced_by_a_link, replaced_by_a_pipe]
+)
+def test_a_cache_that_another_user_can_have_placed_is_ignored_and_rebuilt(damage, load_twice, decodes, tree):
+    first, second = load_twice(damage)
+    assert first == second
+    assert len(decodes) == 10
+    load_imagefolder(tree)
+    assert len(decodes) == 10, "the cache is whole again"
+
+
+def test_a_cache_of_another_user_is_not_trusted(tree, decodes, monkeypatch):
+    warnings = []
+    load_imagefolder(tree)
+    monkeypatch.setattr(imagefolder.os, "getuid", lambda: os.geteuid() + 1)
+    load_imagefolder(tree, warn=warnings.append)
+    assert len(decodes) == 10
+    assert re.fullmatch(r".*: not a private folder of this user: the images will be decoded again.*", warnings[0])
 
 
 def test_a_cache_that_cannot_be_written_gives_a_warning(tree, tmp_path, decodes):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from resnet_cli.data import load_source, open_data
+from resnet_cli.data.open import PUBLISHED_SIZES
 from resnet_cli.errors import ConfigError, InputError
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir.records import DatasetRecord
@@ -78,6 +79,18 @@ def test_the_error_for_data_other_than_the_recorded_ones_shows_both_fingerprints
     assert message.endswith("; pass the original --data-dir, or --overwrite")
     for part in (recorded.fingerprint[:12], found.fingerprint[:12], str(other)):
         assert part in message
+
+
+@pytest.mark.parametrize("fields", [{"limit_train": 50_001}, {"limit_test": 5}, {"val_size": 49_991}])
+def test_a_limit_that_does_not_fit_a_published_dataset_is_refused_before_downloading(fields, published, server):
+    with pytest.raises(ConfigError, match="must be between 10"):
+        open_data(config_for("cifar10", **fields))
+    assert not server.requests
+
+
+def test_the_published_sizes_of_the_digits_are_those_of_the_images():
+    data = open_data(config_for("digits"))
+    assert PUBLISHED_SIZES["digits"] == (len(data.train), len(data.test), len(data.classes), data.image_size)
 
 
 def test_runs_of_one_study_can_share_the_images_that_were_read():

@@ -1,4 +1,4 @@
-"""The scripts in `examples/`, with ready-made runs instead of training."""
+"""The scripts in `examples/`: the one for CI with ready-made runs, the notebook with one epoch per run."""
 
 import os
 import subprocess
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "ci.sh"
 ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "examples" / "ci.sh"
+NOTEBOOK = ROOT / "examples" / "notebook.py"
 
 # `reproduce` only parses its options here: --help is acted on after them, and unknown ones are refused before it.
 RESNET = f"""#!/bin/sh
@@ -52,3 +53,14 @@ def test_the_ci_script_exits_with_3_when_the_plain_network_no_longer_degrades(ci
     done = ci(plain_56_error=2.5)
     assert done.returncode == 3, done.stderr
     assert "plain-56.train_clean_error_pct > plain-20.train_clean_error_pct + 10" in done.stderr
+
+
+def test_the_notebook_trains_compares_and_uses_networks(tmp_path, monkeypatch, capsys, one_thread):
+    source = NOTEBOOK.read_text(encoding="utf-8")
+    assert "EPOCHS = 8" in source
+    monkeypatch.chdir(tmp_path)
+    exec(compile(source.replace("EPOCHS = 8", "EPOCHS = 1"), NOTEBOOK, "exec"), {})  # noqa: S102 (our own file)
+    shown = capsys.readouterr().out
+    for part in ("resnet-8: test accuracy", "predicted: ", "3 classes: test accuracy", "('plain-8, seed 0', 'todo')"):
+        assert part in shown
+    assert sorted(path.name for path in Path("notebook").iterdir()) == ["plain-8", "resnet-8", "three-digits"]

@@ -28,6 +28,15 @@ def test_importing_the_package_imports_no_large_library():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_package_lists_its_public_names_without_importing_them():
+    code = "import sys, resnet_cli; print(*dir(resnet_cli)); print(*sorted({'torch', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names, imported = done.stdout.splitlines()
+    assert names.split() == sorted(resnet_cli.__all__)
+    assert imported == ""
+    assert {"train", "load_model", "plan", "run_study"} < set(names.split())
+
+
 def test_an_unknown_name_in_the_package_raises_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'resnet'"):
         _ = resnet_cli.resnet

@@ -55,7 +55,7 @@ def test_repeating_the_command_of_a_finished_study_trains_nothing(study, capfd):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     captured = capfd.readouterr()
     assert "4 complete, 0 to train" in captured.err
-    assert "Table 1" in captured.out
+    assert "Results: digits" in captured.out
 
 
 def test_repeating_a_study_with_other_settings_is_wrong_usage(study, capfd):

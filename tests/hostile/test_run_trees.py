@@ -14,7 +14,7 @@ from mutations import all_mutations
 from watch import watched
 
 import resnet_cli
-from resnet_cli.rundir import RunDir
+from resnet_cli.rundir import RunDir, find_runs
 from resnet_cli.util.text import printable
 
 NUM_TREES = 12
@@ -113,6 +113,14 @@ def test_compare_and_plot_name_hostile_runs_and_show_good_runs_unchanged(tree, m
         assert skipped["reason"]
         assert len(skipped["reason"]) < 700
         assert "".join(printable(skipped["path"]).split())[:40] in "".join(table.out.split())
+
+    listed = watched(capfd, ["ls", "runs", "--json"])
+    assert listed.code == 0, listed.err
+    unreadable = [row for row in json.loads(listed.out)["runs"] if row["status"] == "unreadable"]
+    assert all(row["reason"] for row in unreadable)
+    codes = [watched(capfd, ["show", run.path, "--json"]).code for run in find_runs(["runs"])]
+    assert sorted(set(codes)) == [0, 2]
+    assert (len(codes), codes.count(2)) == (len(mutations) + 4, len(unreadable))
 
     plotted = plot(capfd)
     assert plotted.code == 0, plotted.err

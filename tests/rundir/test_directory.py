@@ -39,6 +39,18 @@ def files_of(run):
     }
 
 
+def test_the_sizes_of_all_files_are_listed_without_following_links(unfinished, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "big").write_bytes(b"x" * 1000)
+    (unfinished.path / "weights" / "last.safetensors").write_bytes(b"12345")
+    for name in ("link", "weights/link"):
+        (unfinished.path / name).symlink_to(tmp_path / "elsewhere")
+    sizes = unfinished.file_sizes()
+    assert list(sizes) == ["gradflow.csv", "metrics.csv", "run.json", "weights/last.safetensors"]
+    assert sizes["weights/last.safetensors"] == 5
+    assert RunDir(tmp_path / "missing").file_sizes() == {}
+
+
 class TestRoundTrip:
     def test_run_json_is_read_as_it_was_written(self, run, tmp_path):
         record = run.read_record()

@@ -317,3 +317,14 @@ class TestPredictions:
         np.savez(run.predictions_path, labels=np.array([Payload()]), logits=np.zeros((1, 2)))
         assert "allow_pickle=False" in refusal(run.read_predictions)
         assert not (tmp_path / "executed").exists()
+
+
+def test_the_last_epoch_is_read_without_checking_the_others(run):
+    lines = run.metrics_path.read_text().splitlines(keepends=True)
+    last = run.read_epochs()[-1]
+    run.metrics_path.write_text("".join([lines[0], "nonsense\n", *lines[1:], lines[-1][:20]]))
+    assert run.read_last_epoch() == last  # and a partial last line is ignored
+    run.metrics_path.write_text(lines[0])
+    assert run.read_last_epoch() is None
+    run.metrics_path.write_text(lines[0] + "nonsense\n")
+    assert "line 2 has 1 values" in refusal(run.read_last_epoch)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 from resnet_cli.config import RunOptions, SaveEvery
@@ -235,6 +236,56 @@ def test_unreadable_data_leave_no_run_folder_behind(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_an_unsupported_device_is_refused_before_any_data_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("resnet_cli.session.start.open_data", power_cut)
+    with pytest.raises(UsageError, match="device mps is not available"):
+        train(config_for(device="mps"), tmp_path / "run")
+
+
+def test_a_run_whose_settings_cannot_be_reproduced_is_refused_before_any_data_are_read(tmp_path, monkeypatch):
+    config = config_for()
+    stop(config, tmp_path / "run", 2)
+    run = RunDir(tmp_path / "run")
+    record = json.loads(run.record_path.read_text())
+    record["decisions"]["device"]["value"] = "mps"
+    run.record_path.write_text(json.dumps(record))
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with monkeypatch.context() as patch:
+        patch.setattr("resnet_cli.session.start.open_data", power_cut)
+        with pytest.raises(UsageError, match=r"numbers would change.*mps.*accept.changes"):
+            train(config, run.path)
+    assert train(config, run.path, accept_changes=True).run.status() == "complete"
+
+
+@pytest.mark.parametrize(("batch_size", "num_warnings"), [(199, 0), (200, 1), (500, 1)])
+def test_a_batch_of_all_training_images_gives_a_warning(tmp_path, batch_size, num_warnings):
+    warnings = []
+    config = config_for(epochs=1, limit_train=200, gradflow_every=0, batch_size=batch_size)
+    train(config, tmp_path / "run", reporter=reporting(warn=warnings.append))
+    assert warnings == num_warnings * [
+        f"each epoch is a single step: --batch-size {batch_size} takes all 200 training images at once"
+    ]
+
+
+def test_an_image_folder_that_cannot_be_cached_gives_a_warning(tmp_path, monkeypatch):
+    for split in ("train", "test"):
+        for i, cls in enumerate(("cat", "dog")):
+            path = tmp_path / "images" / split / cls / "a.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(np.full((32, 32, 3), 100 * i, np.uint8)).save(path)
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    warnings = []
+    train(
+        config_for(dataset="imagefolder", epochs=1, limit_train=None, limit_test=None, gradflow_every=0, batch_size=2),
+        tmp_path / "run",
+        options=RunOptions(data_dir=str(tmp_path / "images")),
+        reporter=reporting(warn=warnings.append),
+    )
+    assert "the images will be decoded again next time" in warnings[0]
+
+
 def test_a_run_is_resumed_only_with_the_data_it_began_with(tmp_path, monkeypatch):
     config = config_for()
     stop(config, tmp_path / "run", 2)
@@ -243,6 +294,34 @@ def test_a_run_is_resumed_only_with_the_data_it_began_with(tmp_path, monkeypatch
     monkeypatch.setattr("resnet_cli.data.digits.load_digits", lambda: other)
     with pytest.raises(InputError, match="fingerprint"):
         train(config, tmp_path / "run")
+
+
+def digits_in_memory():
+    source = load_source("digits", None)
+    return ((source.train.pixels, source.train.labels), (source.test.pixels, source.test.labels))
+
+
+def test_images_in_memory_give_the_same_run_as_the_dataset_that_they_are_from(tmp_path, straight):
+    result = train(config_for(), tmp_path / "run", dataset=digits_in_memory())
+    assert (result.record.config.dataset, result.record.dataset.name) == ("arrays", "arrays")
+    assert result.record.dataset.fingerprint == straight["resnet"].read_record().dataset.fingerprint
+    assert_same_numbers(result.run, straight["resnet"])
+
+
+def test_a_run_on_images_in_memory_is_resumed_and_repeated_only_with_the_same_images(tmp_path):
+    config, images, out = config_for(epochs=1), digits_in_memory(), tmp_path / "run"
+    with pytest.raises(StoppedError):
+        train(config, out, dataset=images, reporter=StopAt(2))
+    (pixels, labels), test = images
+    other = ((255 - pixels, labels), test)
+    with pytest.raises(InputError, match=r"was trained on other data.*pass the original images"):
+        train(config, out, dataset=other)
+    assert not train(config, out, dataset=images).was_complete
+    assert train(config, out, dataset=images).was_complete
+    with pytest.raises(InputError, match="was trained on other data"):
+        train(config, out, dataset=other)
+    with pytest.raises(ConfigError, match=r"passed from Python and are not stored.*dataset=\(train, test\)"):
+        train(RunDir(out).read_record().config, tmp_path / "another")
 
 
 def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_is_refused_when_repeated(tmp_path):

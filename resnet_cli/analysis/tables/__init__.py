@@ -1,9 +1,9 @@
 """Comparison of runs as one document, with conversion to Markdown, LaTeX, CSV or JSON."""
 
-from resnet_cli.analysis.tables.document import NETWORK_COLUMNS, check_sort_column, study_document
+from resnet_cli.analysis.tables.document import NETWORK_COLUMNS, study_document
 from resnet_cli.analysis.tables.layout import Column, Report, Table, layout
-from resnet_cli.analysis.tables.render import Format, render
+from resnet_cli.analysis.tables.render import Format, csv_table, render
 
 __all__ = [
-    "NETWORK_COLUMNS", "Column", "Format", "Report", "Table", "check_sort_column", "layout", "render", "study_document",
+    "NETWORK_COLUMNS", "Column", "Format", "Report", "Table", "csv_table", "layout", "render", "study_document",
 ]  # fmt: skip

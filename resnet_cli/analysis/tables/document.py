@@ -1,18 +1,18 @@
 """The comparison of runs as plain data: one row per network, the gaps between networks, and notes."""
 
-import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from resnet_cli.analysis.frames import Group, Run, Study, run_row
+from resnet_cli.analysis.frames import CONFIG_COLUMNS, Group, Run, Study, run_row
 from resnet_cli.analysis.paper import published
+from resnet_cli.analysis.selection import parse_sort, sort_rows
 from resnet_cli.analysis.stats import estimate
 from resnet_cli.analysis.tables.gaps import NetworkRuns, amplification_rows, depth_gap_rows, gap_rows
 from resnet_cli.analysis.tables.provenance import provenance_notes
-from resnet_cli.errors import UsageError
+from resnet_cli.recipes import RECIPE_FIELDS
 
 SCHEMA_VERSION = 1
 
@@ -25,6 +25,8 @@ _MEASURES = (
 )  # fmt: skip
 _WITH_INTERVAL = ("test_accuracy_pct", "best_test_accuracy_pct", "train_clean_error_pct")
 
+_SETTINGS = tuple(column for name, column in CONFIG_COLUMNS.items() if name != "seed")
+
 NETWORK_COLUMNS = tuple(dict.fromkeys((
     "arch", "depth", "shortcut", "dataset", "recipe", "n", "parameters",
     "test_accuracy_pct", "test_accuracy_pct_std", "best_test_accuracy_pct", "train_clean_error_pct",
@@ -34,6 +36,7 @@ NETWORK_COLUMNS = tuple(dict.fromkeys((
     *_MEASURES,
     *(f"{measure}_std" for measure in _MEASURES),
     *(f"{measure}_{end}" for measure in _WITH_INTERVAL for end in ("low", "high")),
+    *_SETTINGS,
 )))  # fmt: skip
 """Keys of a row of `networks`, in order: the names in `--sort` and `--assert` and the columns of the CSV format."""
 
@@ -44,12 +47,14 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
     Args:
         study: complete and skipped runs.
         sort: a name of `NETWORK_COLUMNS`, preceded by `-` for descending order; rows without
-            a value come last. None: by depth, then plain before residual. Each group is sorted separately.
+            a value come last. None: by depth, then plain before residual. Runs of different datasets or recipes
+            are sorted separately, overrides of one recipe together.
 
     Returns:
         `schema_version`; `networks`, one row per network with the keys `NETWORK_COLUMNS`: means
         over `n` runs, their sample standard deviation (`_std`) and 95 % Student-t interval (`_low`
-        and `_high`), None for n = 1, and the largest `epochs` and `peak_memory_bytes`;
+        and `_high`), None for n = 1, the largest `epochs` and `peak_memory_bytes`, and the fields of the
+        configuration (names: `CONFIG_COLUMNS`), None where the runs differ;
         `gaps`, `depth_gaps` and `amplification` (see `resnet_cli.analysis.tables.gaps`);
         `skipped`, the excluded runs; `notes`, one line each; `assertions`, an empty list for the
         results of `resnet_cli.analysis.assertions`.
@@ -57,35 +62,28 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
     Raises:
         UsageError: `sort` is not a column.
     """
-    key = check_sort_column(sort)
+    column, is_descending = parse_sort(sort, NETWORK_COLUMNS)
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "networks": [], "gaps": [], "depth_gaps": [], "amplification": [],
         "skipped": msgspec.to_builtins(study.skipped), "notes": [], "assertions": [],
     }  # fmt: skip
+    ordered: list[Mapping[str, Any]] = []
     groups = study.groups()
     names = group_names(list(groups))
     if len(groups) > 1:
-        document["notes"].append(f"runs of {len(groups)} different datasets or recipes have separate tables")
+        document["notes"].append(f"runs of {len(groups)} different datasets or settings are averaged separately")
     for group, runs in groups.items():
         networks = _networks(runs)
-        document["networks"] += _sorted([_network_row(network) for network in networks], *key)
+        document["networks"] += map(_network_row, networks)
         place = {"dataset": group.dataset, "recipe": group.recipe, "fingerprint": group.fingerprint}
         document["gaps"] += [{**place, **row} for row in gap_rows(networks)]
         document["depth_gaps"] += [{**place, **row} for row in depth_gap_rows(networks)]
         document["amplification"] += [{**place, **row} for row in amplification_rows(networks)]
         document["notes"] += [f"{names[group]}: {note}" for note in (*provenance_notes(runs), *_notes(networks))]
+    for rows in by_recipe(document["networks"]).values():
+        ordered += sort_rows(sorted(rows, key=_order), column, is_descending)
+    document["networks"] = ordered
     return document
-
-
-def check_sort_column(sort: str | None) -> tuple[str | None, bool]:
-    """Parse `sort` into a column and whether the order is descending; raise `UsageError` for an unknown column."""
-    if sort is None:
-        return None, False
-    column = sort.removeprefix("-")
-    if column not in NETWORK_COLUMNS:
-        nearest = ", ".join(difflib.get_close_matches(column, NETWORK_COLUMNS, cutoff=0))
-        raise UsageError(f"unknown column --sort={sort}", hint=f"the closest columns are {nearest}")
-    return column, sort.startswith("-")
 
 
 def group_names(groups: Sequence[Group]) -> dict[Group, str]:
@@ -95,6 +93,24 @@ def group_names(groups: Sequence[Group]) -> dict[Group, str]:
         group: group.label if count[group.label] == 1 else f"{group.label} [{group.fingerprint[:8]}]"
         for group in groups
     }  # fmt: skip
+
+
+def by_recipe(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
+    """Group rows that differ in overrides of one recipe at most: rows of one sweep, on the same data."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["dataset"], row["fingerprint"], row["recipe_name"]), []).append(row)
+    return found
+
+
+def settings_order(row: Mapping[str, Any]) -> list[Any]:
+    """A key that sorts rows by their settings, numbers as numbers."""
+    values = (row[CONFIG_COLUMNS[name]] for name in RECIPE_FIELDS)
+    return [(value is not None, value) for value in values]
+
+
+def _order(row: Mapping[str, Any]) -> list[Any]:
+    return [row["depth"], row["arch"], row["shortcut"], *settings_order(row)]
 
 
 def _networks(runs: Sequence[Run]) -> list[NetworkRuns]:
@@ -111,6 +127,8 @@ def _network_row(network: NetworkRuns) -> Row:
     row = {**rows[0], "n": len(rows), "seeds": sorted(r["seed"] for r in rows)}
     for name in ("epochs", "peak_memory_bytes"):
         row[name] = max((r[name] for r in rows if r[name] is not None), default=None)
+    for name in _SETTINGS:
+        row[name] = rows[0][name] if all(r[name] == rows[0][name] for r in rows) else None
     for measure in _MEASURES:
         values = network.sample(measure).values
         value = estimate(values) if values else None
@@ -121,14 +139,6 @@ def _network_row(network: NetworkRuns) -> Row:
     row["published_source"] = reference and reference.source
     row["difference_from_published_pp"] = reference and row["test_accuracy_pct"] - reference.accuracy_pct
     return {name: row[name] for name in NETWORK_COLUMNS}
-
-
-def _sorted(rows: list[Row], column: str | None, is_descending: bool) -> list[Row]:
-    if column is None:
-        return rows
-    present = [row for row in rows if row[column] is not None]
-    missing = [row for row in rows if row[column] is None]
-    return sorted(present, key=lambda row: row[column], reverse=is_descending) + missing
 
 
 def _notes(networks: Sequence[NetworkRuns]) -> list[str]:

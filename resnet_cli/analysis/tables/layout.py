@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from resnet_cli.analysis.frames import Group
+from resnet_cli.analysis.frames import CONFIG_COLUMNS, Group
 from resnet_cli.analysis.paper import BEST_ON_TEST_PCT, BEST_ON_TEST_SOURCE
-from resnet_cli.analysis.tables.document import group_names
+from resnet_cli.analysis.tables.document import by_recipe, group_names, settings_order
+from resnet_cli.recipes import RECIPE_FIELDS
 from resnet_cli.util.text import duration
 
 Row = Mapping[str, Any]
@@ -38,6 +39,12 @@ class Table(msgspec.Struct, frozen=True):
     """One cell per column."""
     footnotes: tuple[str, ...] = ()
 
+    def without_empty_columns(self) -> "Table":
+        """This table without the columns in which every cell is a dash."""
+        kept = [i for i in range(len(self.columns)) if not self.rows or any(row[i] != MISSING for row in self.rows)]
+        columns = tuple(self.columns[i] for i in kept)
+        return Table(self.title, columns, tuple(tuple(row[i] for i in kept) for row in self.rows), self.footnotes)
+
 
 class Report(msgspec.Struct, frozen=True):
     """Tables of a comparison, in reading order, and notes on the whole."""
@@ -46,55 +53,112 @@ class Report(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
+class Sweep(msgspec.Struct, frozen=True):
+    """The groups that share a dataset and a recipe, and the settings in which they differ; usually one group."""
+
+    name: str
+    settings: tuple[str, ...]
+    """Fields of the configuration; empty for one group."""
+    rows: Sequence[Row]
+    """Rows of `networks`."""
+    row_of: Mapping[Group, Row]
+    """The first row of each group."""
+
+    @property
+    def by(self) -> str:
+        """The settings in titles: ` by lr`."""
+        return f" by {', '.join(map(_words, self.settings))}" if self.settings else ""
+
+    def columns(self) -> tuple[Column, ...]:
+        """One column per setting."""
+        return tuple(Column(_words(name)) for name in self.settings)
+
+    def cells(self, row: Row) -> tuple[str, ...]:
+        """The settings of a row of `networks`, `gaps` or `amplification`."""
+        source = row if "network" in row else self.row_of[_group(row)]
+        values = (source[CONFIG_COLUMNS[name]] for name in self.settings)
+        return tuple(MISSING if value is None else str(value) for value in values)
+
+    def select(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows that belong to this sweep, ordered by their settings."""
+        found = [row for row in rows if _group(row) in self.row_of]
+        return sorted(found, key=lambda row: settings_order(self.row_of[_group(row)]))
+
+
 def layout(document: Mapping[str, Any]) -> Report:
     """Lay out a document of `study_document`.
 
-    Each group has Table 1, the differences between its networks and their amplification with
-    depth, if there are any; the excluded runs follow.
+    Each dataset and recipe has a table of results, the differences between its networks and their amplification with
+    depth, if there are any; settings in which runs of a recipe differ have a column. The excluded runs follow.
     """
-    grouped: dict[Group, list[Row]] = {}
-    for row in document["networks"]:
-        grouped.setdefault(_group(row), []).append(row)
     tables = []
-    for group, name in group_names(list(grouped)).items():
-        gaps, depth_gaps, amplified = (
-            [row for row in document[part] if _group(row) == group] for part in ("gaps", "depth_gaps", "amplification")
-        )
-        tables.append(_table_1(name, grouped[group]))
-        if gaps or depth_gaps:
-            tables.append(_differences(name, [*gaps, *depth_gaps]))
-        if amplified:
-            tables.append(_amplification(name, amplified))
+    for sweep in _sweeps(document["networks"]):
+        tables.append(_results(sweep))
+        if gaps := sweep.select([*document["gaps"], *document["depth_gaps"]]):
+            tables.append(_differences(sweep, gaps))
+        if amplified := sweep.select(document["amplification"]):
+            tables.append(_amplification(sweep, amplified))
     if document["skipped"]:
         tables.append(_excluded(document["skipped"]))
-    return Report(tuple(tables), tuple(document["notes"]))
+    return Report(tuple(table.without_empty_columns() for table in tables), tuple(document["notes"]))
+
+
+def _sweeps(networks: Sequence[Row]) -> list[Sweep]:
+    found = [(_shared_group(rows), rows) for rows in by_recipe(networks).values()]
+    names = group_names([group for group, _ in found])
+    return [
+        Sweep(names[group], _differing_settings(rows), rows, {_group(row): row for row in reversed(rows)})
+        for group, rows in found
+    ]
+
+
+def _shared_group(rows: Sequence[Row]) -> Group:
+    """The group of `rows`, without the overrides that only some of them have."""
+    first, *others = dict.fromkeys(row["recipe"] for row in rows)
+    words = [word for word in first.split(" ") if all(word in other.split(" ") for other in others)]
+    return Group(rows[0]["dataset"], rows[0]["fingerprint"], " ".join(words))
+
+
+def _differing_settings(rows: Sequence[Row]) -> tuple[str, ...]:
+    if len({row["recipe"] for row in rows}) == 1:
+        return ()  # a recipe may have different values for networks of different depths
+    return tuple(name for name in RECIPE_FIELDS if len({row[CONFIG_COLUMNS[name]] for row in rows}) > 1)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _group(row: Row) -> Group:
     return Group(row["dataset"], row["fingerprint"], row["recipe"])
 
 
-def _table_1(name: str, rows: Sequence[Row]) -> Table:
-    is_changed = " " in rows[0]["recipe"] and any(row["published_accuracy_pct"] is not None for row in rows)
+def _results(sweep: Sweep) -> Table:
     columns = (
-        Column("network", "left"), Column("layers", rank=6), Column("parameters", rank=3), Column("n"),
-        Column("test accuracy %"), Column("best %", rank=2), Column("published %" + RECIPE_CHANGED * is_changed),
+        Column("network", "left"), *sweep.columns(), Column("layers", rank=6), Column("parameters", rank=3),
+        Column("n"), Column("test accuracy %"), Column("best %", rank=2), Column("published %"),
         Column("diff. pp", rank=1), Column("clean training error %", rank=1), Column("training time", rank=5),
     )  # fmt: skip
     cells = tuple(
         (
-            row["network"], str(row["depth"]), f"{row['parameters'] / 1e6:.2f}M", str(row["n"]),
+            row["network"], *sweep.cells(row), str(row["depth"]), f"{row['parameters'] / 1e6:.2f}M", str(row["n"]),
             plus_minus(row, "test_accuracy_pct"),
             plus_minus(row, "best_test_accuracy_pct") + CHOSEN_ON_TEST * (row["best_chosen_on"] == "test"),
-            plus_minus(row, "published_accuracy_pct"), signed(row["difference_from_published_pp"]),
+            plus_minus(row, "published_accuracy_pct") + RECIPE_CHANGED * _is_changed(row),
+            signed(row["difference_from_published_pp"]),
             plus_minus(row, "train_clean_error_pct"), duration(row["train_seconds"]),
         )
-        for row in rows
+        for row in sweep.rows
     )  # fmt: skip
-    return Table(f"Table 1: {name}", columns, cells, _table_1_footnotes(rows, is_changed))
+    return Table(f"Results{sweep.by}: {sweep.name}", columns, cells, _results_footnotes(sweep.rows))
 
 
-def _table_1_footnotes(rows: Sequence[Row], is_changed: bool) -> tuple[str, ...]:
+def _is_changed(row: Row) -> bool:
+    """Whether the published accuracy of this network was reached with other settings."""
+    return " " in row["recipe"] and row["published_accuracy_pct"] is not None
+
+
+def _results_footnotes(rows: Sequence[Row]) -> tuple[str, ...]:
     recipe, _, overrides = rows[0]["recipe"].partition(" ")
     sources = "; ".join(dict.fromkeys(row["published_source"] for row in rows if row["published_source"]))
     if sources:
@@ -105,7 +169,7 @@ def _table_1_footnotes(rows: Sequence[Row], is_changed: bool) -> tuple[str, ...]
         published = "Published values are for all of CIFAR-10 and are not comparable with a subset of it."
     else:
         published = f"No values have been published for these networks with recipe {recipe}."
-    networks = [row["network"] for row in rows if sources and row["network"] in BEST_ON_TEST_PCT]
+    networks = dict.fromkeys(row["network"] for row in rows if sources and row["network"] in BEST_ON_TEST_PCT)
     others = ", ".join(f"{network} {BEST_ON_TEST_PCT[network]:.2f}" for network in networks)
     has_seeds = any(row["n"] > 1 for row in rows)
     return _applicable({
@@ -114,29 +178,33 @@ def _table_1_footnotes(rows: Sequence[Row], is_changed: bool) -> tuple[str, ...]
         f"{CHOSEN_ON_TEST} best epoch selected on the test set, so optimistically biased.":
             any(row["best_chosen_on"] == "test" for row in rows),
         published: True,
-        f"{RECIPE_CHANGED} published for the unmodified recipe {recipe}; these runs use {overrides}.": is_changed,
+        f"{RECIPE_CHANGED} published for the unmodified recipe {recipe}.": any(map(_is_changed, rows)),
         f"Best test accuracy of another implementation with another schedule ({BEST_ON_TEST_SOURCE}): {others}.":
             bool(others),
     })  # fmt: skip
 
 
-def _differences(name: str, rows: Sequence[Row]) -> Table:
-    pairs: dict[tuple[str, str], dict[str, Row]] = {}
+def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
+    pairs: dict[tuple[str, str], dict[Group, dict[str, Row]]] = {}
     for row in rows:
-        pairs.setdefault((row["first"], row["second"]), {})[row["measure"]] = row
+        of_pair = pairs.setdefault((row["first"], row["second"]), {})
+        of_pair.setdefault(_group(row), {})[row["measure"]] = row
     columns = (
-        Column("difference", "left"), Column("test accuracy pp"), Column("95 % interval"), Column("n"),
-        Column("method", "left", rank=5), Column("test-set sampling ±", rank=3), Column("published pp", rank=2),
-        Column("clean training error pp", rank=1), Column("error 95 % interval", rank=4),
+        Column("difference", "left"), *sweep.columns(), Column("test accuracy pp"), Column("95 % interval"),
+        Column("n"), Column("method", "left", rank=5), Column("test-set sampling ±", rank=3),
+        Column("published pp", rank=2), Column("clean training error pp", rank=1),
+        Column("error 95 % interval", rank=4),
     )  # fmt: skip
     cells = []
-    for (first, second), measures in pairs.items():
-        accuracy, error = measures["test_accuracy_pct"], measures.get("train_clean_error_pct", {})
-        cells.append((
-            f"{first} − {second}", signed(accuracy["difference_pp"]), _gap_interval(accuracy), str(accuracy["n"]),
-            accuracy["method"], _number(accuracy["sampling_standard_error_pp"]),
-            signed(accuracy["published_difference_pp"]), signed(error.get("difference_pp")), _gap_interval(error),
-        ))  # fmt: skip
+    for (first, second), by_group in pairs.items():
+        for measures in by_group.values():
+            accuracy, error = measures["test_accuracy_pct"], measures.get("train_clean_error_pct", {})
+            cells.append((
+                f"{first} − {second}", *sweep.cells(accuracy), signed(accuracy["difference_pp"]),
+                _gap_interval(accuracy), str(accuracy["n"]), accuracy["method"],
+                _number(accuracy["sampling_standard_error_pp"]), signed(accuracy["published_difference_pp"]),
+                signed(error.get("difference_pp")), _gap_interval(error),
+            ))  # fmt: skip
     notes = _applicable({
         "Intervals: Student's t on differences paired by seed, or Welch's t where seeds differ.":
             any(row["low_pp"] is not None for row in rows),
@@ -144,21 +212,21 @@ def _differences(name: str, rows: Sequence[Row]) -> Table:
         "the errors of the two networks are treated as independent.": True,
         NO_INTERVAL: any(row["method"] == "single" for row in rows),
     })  # fmt: skip
-    return Table(f"Differences in percentage points: {name}", columns, tuple(cells), notes)
+    return Table(f"Differences in percentage points{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
 
 
-def _amplification(name: str, rows: Sequence[Row]) -> Table:
+def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
     columns = (
-        Column("residual gap at", "left"), Column("ratio"), Column("95 % interval"), Column("width"), Column("n"),
-        Column("published", rank=1),
+        Column("residual gap at", "left"), *sweep.columns(), Column("ratio"), Column("95 % interval"),
+        Column("width"), Column("n"), Column("published", rank=1),
     )  # fmt: skip
     cells = []
     for row in rows:
         of = "" if row["shortcut"] == "A" else f", shortcut {row['shortcut']}"
         interval = "unbounded" if row["is_unbounded"] else _interval(row["low"], row["high"], _number)
         cells.append((
-            f"{row['deep_depth']} ÷ {row['shallow_depth']} layers{of}", _number(row["ratio"]), interval,
-            _number(row["width"]), str(row["n"]), _number(row["published_ratio"]),
+            f"{row['deep_depth']} ÷ {row['shallow_depth']} layers{of}", *sweep.cells(row), _number(row["ratio"]),
+            interval, _number(row["width"]), str(row["n"]), _number(row["published_ratio"]),
         ))  # fmt: skip
     notes = _applicable({
         "Intervals: percentile bootstrap over seeds, which is too narrow with few seeds.":
@@ -167,7 +235,7 @@ def _amplification(name: str, rows: Sequence[Row]) -> Table:
             any(row["is_unbounded"] for row in rows),
         NO_INTERVAL: any(row["n"] == 1 for row in rows),
     })  # fmt: skip
-    return Table(f"Amplification of the residual gap: {name}", columns, tuple(cells), notes)
+    return Table(f"Amplification of the residual gap{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
 
 
 def _excluded(skipped: Sequence[Row]) -> Table:

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from resnet_cli.analysis.tables.document import NETWORK_COLUMNS
@@ -13,6 +13,7 @@ from resnet_cli.util.text import json_text, printable
 
 Format = Literal["markdown", "latex", "csv", "json"]
 
+_FORMULA_STARTS = ("=", "+", "-", "@")
 _MARKDOWN = str.maketrans(
     {"|": "\\|", "\\": "\\\\", "`": "\\`", "*": "\\*", "_": "\\_", "~": "\\~", "<": "&lt;", "&": "&amp;"}
 )
@@ -38,13 +39,27 @@ def render(document: Mapping[str, Any], format: Format) -> str:
 
 
 def _csv(document: Mapping[str, Any]) -> str:
+    return csv_table(NETWORK_COLUMNS, document["networks"])
+
+
+def csv_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write rows as CSV with a header; None becomes an empty cell, and items of a list are separated by blanks.
+
+    Text is printable, and text that a spreadsheet would take for a formula is preceded by an apostrophe.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, NETWORK_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in document["networks"]:
-        texts = {name: printable(value) for name, value in row.items() if isinstance(value, str)}
-        writer.writerow({**row, **texts, "seeds": " ".join(map(str, row["seeds"]))})
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_csv_cell(row[name]) for name in columns] for row in rows)
     return text.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    if isinstance(value, str):
+        return printable(f"'{value}" if value.startswith(_FORMULA_STARTS) else value)
+    return value
 
 
 def _markdown(document: Mapping[str, Any]) -> str:
