@@ -150,7 +150,7 @@ def contrast(terms: Iterable[tuple[float, Sample]]) -> Contrast:
     parts = [(weight**2 * sample.variance / len(sample.values), len(sample.values) - 1) for weight, sample in terms]
     total = math.fsum(part for part, _ in parts)
     resolution = max(sample.resolution for _, sample in terms)
-    freedom = min(freedom for _, freedom in parts)
+    freedom = float(min(freedom for _, freedom in parts))
     if total > 0:
         freedom = 1 / math.fsum((part / total) ** 2 / freedom for part, freedom in parts)
     return Contrast(

@@ -124,7 +124,7 @@ def _networks(runs: Sequence[Run]) -> list[NetworkRuns]:
 
 def _network_row(network: NetworkRuns) -> Row:
     rows, reference = network.rows, network.published
-    row = {**rows[0], "n": len(rows), "seeds": sorted(r["seed"] for r in rows)}
+    row = {**rows[0], "n": len({r["seed"] for r in rows}), "seeds": sorted({r["seed"] for r in rows})}
     for name in ("epochs", "peak_memory_bytes"):
         row[name] = max((r[name] for r in rows if r[name] is not None), default=None)
     for name in _SETTINGS:
@@ -147,9 +147,9 @@ def _notes(networks: Sequence[NetworkRuns]) -> list[str]:
         n, name = len(network.rows), network.name
         seeds = sorted(Counter(row["seed"] for row in network.rows).items())
         if repeated := ", ".join(str(seed) for seed, count in seeds if count > 1):
-            notes.append(f"several runs of {name} have seed {repeated}; all are averaged, but not paired by seed")
+            notes.append(f"several runs of {name} have seed {repeated}; they count as one")
         for measure in _MEASURES:
-            measured = len(network.sample(measure).values)
+            measured = sum(row[measure] is not None for row in network.rows)
             if 0 < measured < n:
                 notes.append(f"only {measured} of {n} runs of {name} recorded {measure}; averaged over these")
     return notes

@@ -191,7 +191,7 @@ def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
         of_pair.setdefault(_group(row), {})[row["measure"]] = row
     columns = (
         Column("difference", "left"), *sweep.columns(), Column("test accuracy pp"), Column("95 % interval"),
-        Column("n"), Column("method", "left", rank=5), Column("test-set sampling ±", rank=3),
+        Column("n"), Column("SE of test images", rank=3),
         Column("published pp", rank=2), Column("clean training error pp", rank=1),
         Column("error 95 % interval", rank=4),
     )  # fmt: skip
@@ -201,41 +201,51 @@ def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
             accuracy, error = measures["test_accuracy_pct"], measures.get("train_clean_error_pct", {})
             cells.append((
                 f"{first} − {second}", *sweep.cells(accuracy), signed(accuracy["difference_pp"]),
-                _gap_interval(accuracy), str(accuracy["n"]), accuracy["method"],
+                _gap_interval(accuracy), str(accuracy["n"]),
                 _number(accuracy["sampling_standard_error_pp"]), signed(accuracy["published_difference_pp"]),
                 signed(error.get("difference_pp")), _gap_interval(error),
             ))  # fmt: skip
     notes = _applicable({
-        "Intervals: Student's t on differences paired by seed, or Welch's t where seeds differ.":
+        "n counts seeds. Intervals: Welch's t, not narrower than half a test image.":
             any(row["low_pp"] is not None for row in rows),
-        "Test-set sampling: binomial standard error due to the finite number of test images; "
-        "the errors of the two networks are treated as independent.": True,
-        NO_INTERVAL: any(row["method"] == "single" for row in rows),
+        "SE of test images: standard error, not an interval, due to the choice of test images, "
+        "which both networks share.": any(row["sampling_standard_error_pp"] is not None for row in rows),
+        NO_INTERVAL: any(row["low_pp"] is None for row in rows),
     })  # fmt: skip
     return Table(f"Differences in percentage points{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
 
 
 def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
     columns = (
-        Column("residual gap at", "left"), *sweep.columns(), Column("ratio"), Column("95 % interval"),
-        Column("width"), Column("n"), Column("published", rank=1),
+        Column("change of the residual gap", "left"), *sweep.columns(), Column("pp"), Column("95 % interval"),
+        Column("n"), Column("ratio", rank=2), Column("95 % Fieller set", rank=3), Column("published ratio", rank=1),
     )  # fmt: skip
     cells = []
     for row in rows:
         of = "" if row["shortcut"] == "A" else f", shortcut {row['shortcut']}"
-        interval = "unbounded" if row["is_unbounded"] else _interval(row["low"], row["high"], _number)
         cells.append((
-            f"{row['deep_depth']} ÷ {row['shallow_depth']} layers{of}", *sweep.cells(row), _number(row["ratio"]),
-            interval, _number(row["width"]), str(row["n"]), _number(row["published_ratio"]),
+            f"{row['shallow_depth']} → {row['deep_depth']} layers{of}", *sweep.cells(row),
+            signed(row["difference_pp"]), _gap_interval(row), str(row["n"]), _number(row["ratio"]), _ratio_set(row),
+            _number(row["published_ratio"]),
         ))  # fmt: skip
     notes = _applicable({
-        "Intervals: percentile bootstrap over seeds, which is too narrow with few seeds.":
-            any(row["low"] is not None for row in rows),
-        "unbounded: the interval of the shallow gap includes zero, so the ratio can take any value.":
-            any(row["is_unbounded"] for row in rows),
+        "Amplification means that the difference of the two gaps is above 0; Welch's t over four networks.":
+            any(row["low_pp"] is not None for row in rows),
+        "The ratio divides the gap of the deep networks by that of the shallow ones; it is unstable if the latter is "
+        "small.": any(row["ratio_set"] in ("two rays", "everything") for row in rows),
         NO_INTERVAL: any(row["n"] == 1 for row in rows),
     })  # fmt: skip
     return Table(f"Amplification of the residual gap{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
+
+
+def _ratio_set(row: Row) -> str:
+    low, high = row["ratio_low"], row["ratio_high"]
+    return {
+        "interval": _interval(low, high, _number),
+        "two rays": f"below {_number(low)} or above {_number(high)}",
+        "everything": "all numbers",
+        "none": MISSING,
+    }[row["ratio_set"]]
 
 
 def _excluded(skipped: Sequence[Row]) -> Table:
