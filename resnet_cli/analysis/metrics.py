@@ -141,10 +141,14 @@ def expected_calibration_error_pct(confidence: Floats, correct: Flags, num_bins:
 
     Source: Guo et al. 2017 (arXiv 1706.04599), section 2, equation 3.
     """
-    inner_edges = np.arange(1, num_bins) / num_bins
-    bins = np.searchsorted(inner_edges, confidence, side="left")
+    bins = confidence_bins(confidence, num_bins)
     surplus = np.bincount(bins, weights=confidence - correct, minlength=num_bins)
     return 100 * float(np.abs(surplus).sum()) / len(confidence)
+
+
+def confidence_bins(confidence: Floats, num_bins: int = NUM_ECE_BINS) -> Labels:
+    """Indices from 0, (N,), of the bins of `expected_calibration_error_pct`."""
+    return np.searchsorted(np.arange(1, num_bins) / num_bins, confidence, side="left")
 
 
 def log_softmax(logits: Logits) -> Floats:

@@ -1,17 +1,16 @@
 """`resnet probe`: one measurement on any networks, or all of them."""
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from resnet_cli.analysis.figures import SUFFIXES
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
+from resnet_cli.cli.views import ReportView
 from resnet_cli.errors import UsageError
 from resnet_cli.probes.registry import ALL, TITLES, check_name
 from resnet_cli.util.text import printable
@@ -42,12 +41,13 @@ Examples:
 
   resnet probe shattering --arch plain --depth 56 --seed 1 --json
 
-  resnet probe responses resnet56.th --dataset cifar10 --images 1000 --format csv
+  resnet probe responses resnet56.th --dataset cifar10 --format csv
 """
 
 Which = Literal["init", "last", "best"]
 Format = Literal["table", "csv", "json"]
-_ARCHITECTURE = ("arch", "depth", "shortcut", "dataset")
+_MAX_SEED = 2**31 - 1
+_MAX_IMAGES = 10_000_000
 
 
 @config_options(
@@ -80,16 +80,22 @@ def command(
     ] = None,
     given: dict[str, Any],
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the probe's random draws and, for a new network, of its weights.")
+        int,
+        typer.Option(
+            min=0, max=_MAX_SEED, help="Seed of the probe's random draws and, for a new network, of its weights."
+        ),
     ] = 0,
     data_dir: DataDir = None,
     images: Annotated[
         int | None,
         typer.Option(
-            min=10, show_default=False, help="Number of images per split to measure on (default: chosen by the probe)."
+            min=10,
+            max=_MAX_IMAGES,
+            show_default=False,
+            help="Number of images per split to measure on (default: chosen by the probe).",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Number of images per batch.")] = 250,
+    batch_size: Annotated[int, typer.Option(min=2, max=_MAX_IMAGES, help="Number of images per batch.")] = 250,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -109,43 +115,49 @@ def command(
 ) -> None:
     """See `HELP`."""
     check_name(name)
-    names = [*TITLES] if name == ALL else [name]
-    if plot and plot.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--plot {plot}: unsupported format", hint="use .png, .svg or .pdf")
-    for option, value in (("--plot", plot), ("--format csv", format_ == "csv"), ("--set", settings)):
-        if value and name == ALL:
-            raise UsageError(f"{option} needs one probe, not {ALL}", hint="name the probe")
-    from resnet_cli.measure import ProbeOptions, run_probe
+    _check_options(name, plot, format_, settings)
+    from resnet_cli.measure import NotApplicableError, ProbeOptions, run_probe
 
     output = Output(json=json or format_ == "json", quiet=quiet)
     device = given.pop("device", "auto")
     networks = _subjects(subjects or [], which, seed, given, output)
     options = ProbeOptions(which, images, batch_size, seed, tuple(settings or ()), device, data_dir, again)
-    results = {}
-    for one in names:
+    documents = []
+    for one in TITLES if name == ALL else [name]:
         with output.progress() as progress:
             try:
-                results[one] = run_probe(one, networks, options, progress=progress, note=output.note)
-            except UsageError as error:
+                result = run_probe(one, networks, options, progress=progress, note=output.note)
+            except NotApplicableError as error:
                 if name != ALL:
                     raise
-                output.note(f"skipped {error}")
+                output.note(f"skipped: {error}")
                 continue
-        for reason in results[one].refused:
+        for reason in result.refused:
             output.note(f"skipped {one} of {reason}")
-    if plot:
-        _draw(name, results[name].frame, plot)
-        output.note(f"wrote {plot}")
-    if format_ == "csv" and not json:
-        frame = results[name].frame
-        output.raw(frame.assign(label=frame["label"].map(printable)).to_csv(index=False))
-    else:
-        document = {"probes": [_document(one, result) for one, result in results.items()]}
-        parts: list[RenderableType] = []
-        if not output.json:
-            for one, result in results.items():
-                parts += _page(one, result)
-        output.result(document, Group(*parts))
+        documents.append(_document(one, result))
+        if plot:
+            _draw(one, result.frame, plot)
+            output.note(f"wrote {plot}")
+        if output.json:
+            continue
+        if format_ == "csv":
+            output.raw(result.frame.assign(label=result.frame["label"].map(printable)).to_csv(index=False))
+        else:
+            if len(documents) > 1:
+                output.raw("")
+            output.result({}, _page(one, result.frame))  # long work shows each table as soon as it is known
+        if len(result.combined):
+            output.note(f"{one}: --json also compares the networks with each other")
+    if output.json:
+        output.result({"probes": documents}, None)
+
+
+def _check_options(name: str, plot: Path | None, format_: Format, settings: list[str] | None) -> None:
+    if plot and plot.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--plot {plot}: unsupported format", hint="use .png, .svg or .pdf")
+    for option, value in (("--plot", plot), ("--format csv", format_ == "csv"), ("--set", settings)):
+        if value and name == ALL:
+            raise UsageError(f"{option} needs one probe, not {ALL}", hint="name the probe")
 
 
 def _subjects(
@@ -153,7 +165,7 @@ def _subjects(
 ) -> "list[Subject]":
     from resnet_cli.measure import fresh_subjects, saved_subjects
 
-    files = [path for path in paths if path.is_file()]
+    files = [path for path in paths if os.path.isfile(path)]
     if not paths:
         if which not in (None, "init"):
             raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
@@ -196,20 +208,24 @@ def _document(name: str, result: "ProbeResult") -> dict[str, Any]:
     }
 
 
-def _page(name: str, result: "ProbeResult") -> list[RenderableType]:
-    summary = _view(name).table(result.frame)
-    table = Table(box=None, pad_edge=False)
-    for index, column in enumerate(summary.columns):
-        table.add_column(column, justify="right" if index else "left", no_wrap=index == 0)
-    for row in summary.rows:
-        table.add_row(*map(_cell, row))
-    title = Text(f"{name}: {TITLES[name]}", style="bold")
-    return [title, table, *(Text(printable(note), style="dim") for note in summary.notes)]
+def _page(name: str, frame: "pd.DataFrame") -> ReportView:
+    from resnet_cli.analysis.tables.layout import Column, Report, Table
+
+    summary = _view(name).table(frame)
+    is_text = [any(isinstance(row[index], str) for row in summary.rows) for index in range(len(summary.columns))]
+    columns = tuple(
+        Column(header, "left" if text else "right", rank=index)
+        for index, (header, text) in enumerate(zip(summary.columns, is_text, strict=True))
+    )
+    rows = tuple(tuple(map(_cell, row)) for row in summary.rows)
+    return ReportView(Report((Table(f"{name}: {TITLES[name]}", columns, rows, tuple(summary.notes)),), ()))
 
 
 def _cell(value: str | float | None) -> str:
+    from resnet_cli.analysis.tables.layout import MISSING
+
     if isinstance(value, str):
-        return printable(value)
+        return value
     if value is None or math.isnan(value):
-        return "—"
+        return MISSING
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"

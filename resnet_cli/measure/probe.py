@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from resnet_cli.errors import InterruptedByUserError, StoppedError, UsageError
 from resnet_cli.measure.opening import Opener
@@ -16,13 +16,18 @@ from resnet_cli.rundir.probe_files import ProbeFiles, ProbeKey, Unit, rows_from_
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.resources import translate_errors
 from resnet_cli.util.signals import StopFlag
-from resnet_cli.util.text import duration
+from resnet_cli.util.text import duration, shorten
 from resnet_cli.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _WORTH_A_NOTE_SECONDS = 2.0
+_MAX_SETTING = 1_000_000
+
+
+class NotApplicableError(UsageError):
+    """A probe that applies to none of the networks."""
 
 
 class ProbeOptions(NamedTuple):
@@ -86,7 +91,8 @@ def run_probe(
 
     Raises:
         InputError: data, weights or predictions cannot be read, or are not those of the run.
-        UsageError: an option is wrong, or the probe applies to none of the networks.
+        UsageError: an option is wrong.
+        NotApplicableError: the probe applies to none of the networks.
         StoppedError: a signal stopped the measurement; finished units are saved.
         ResnetError: the batch does not fit into memory.
     """
@@ -111,7 +117,7 @@ class _Measurement:
         refused = [f"{subject.label}: {reason}" for subject, reason in zip(subjects, reasons, strict=True) if reason]
         accepted = [subject for subject, reason in zip(subjects, reasons, strict=True) if not reason]
         if not accepted:
-            raise UsageError(f"{self._name} applies to none of the networks: {refused[0]}")
+            raise NotApplicableError(f"{self._name} applies to none of the networks: {refused[0]}")
         tasks = [self._plan(subject) for subject in accepted]
         timer = _Timer(self._name, tasks, self._progress, self._note)
         frames = []
@@ -130,10 +136,11 @@ class _Measurement:
             return _Task(subject, None, None, None, units)
         files = ProbeFiles(subject.run, self._name, subject.which)
         record, options = subject.run.read_record(), self._options
+        source: Literal["weights", "predictions"] = "predictions" if self._reads_predictions(subject) else "weights"
         key = ProbeKey(
             probe=self._name, which=subject.which, run_id=record.run_id,
             dataset_fingerprint=record.dataset.fingerprint,
-            source_sha256=files.source_sha256("predictions" if self._reads_predictions(subject) else "weights"),
+            source=source, source_sha256=files.source_sha256(source),
             images=self._images, batch_size=options.batch_size, seed=options.seed, settings=dict(self._settings),
             tool_version=__version__,
         )  # fmt: skip
@@ -146,12 +153,11 @@ class _Measurement:
     def _measure(self, index: int, task: _Task, timer: "_Timer") -> "pd.DataFrame":
         """Measure the units that are not finished, and store the rows."""
         found: dict[str, Unit] = {}
-        if task.files and task.key:
-            if not self._options.again:
-                found = task.files.read_finished_units(task.key)
-            if not found:
-                task.files.start(task.key)
+        if task.files and task.key and not self._options.again:
+            found = task.files.read_finished_units(task.key)
         target = self._open(index, task.subject)
+        if task.files and task.key:
+            task.files.start(task.key, found.values())
         with translate_errors(batch_size=self._options.batch_size, network=task.subject.label):
             for unit in task.units:
                 if unit not in found:
@@ -161,14 +167,11 @@ class _Measurement:
                     if task.files:
                         task.files.append_unit(found[unit])
                 timer.count(task, found[unit].seconds)
-        data = rows_to_csv([row for unit in task.units for row in found[unit].rows])
+        units = [found[name] for name in task.units]
+        data = rows_to_csv([row for unit in units for row in unit.rows])
         if task.files and task.key:
-            seconds = sum(found[unit].seconds for unit in task.units)
-            device = (
-                "stored predictions"
-                if isinstance(target, StoredPredictions) and self._reads_predictions(task.subject)
-                else str(self._opener.device(task.subject))
-            )
+            device = None if task.key.source == "predictions" else self._opener.device(task.subject).type
+            seconds = sum(unit.seconds for unit in units)
             task.files.write(task.key, data, device=device, seconds=seconds, measured_at=now())
         return rows_from_csv(data)
 
@@ -234,15 +237,21 @@ def parse_settings(name: str, defaults: Settings, given: tuple[str, ...]) -> dic
         if not equals or setting not in defaults:
             known = ", ".join(f"{key}={default}" for key, default in defaults.items())
             raise UsageError(
-                f"--set {text}: {name} has no such setting", hint=f"use {known}" if known else "omit --set"
+                f"--set {shorten(text)}: {name} has no such setting", hint=f"use {known}" if known else "omit --set"
             )
-        kind = type(defaults[setting])
-        try:
-            settings[setting] = kind(value)
-        except ValueError:
-            expected = "a whole number" if kind is int else "a number"
-            raise UsageError(f"--set {text}: the value must be {expected}") from None
+        settings[setting] = _parse_value(text, value, type(defaults[setting]))
     return settings
+
+
+def _parse_value(text: str, value: str, kind: type) -> int | float | str:
+    try:
+        parsed: int | float | str = kind(value)
+        if isinstance(parsed, str) or 0 <= parsed <= _MAX_SETTING:
+            return parsed
+    except ValueError:
+        pass
+    expected = "a whole number" if kind is int else "a number"
+    raise UsageError(f"--set {shorten(text)}: the value must be {expected} between 0 and {_MAX_SETTING:,}")
 
 
 class _Timer:

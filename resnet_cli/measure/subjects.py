@@ -1,5 +1,6 @@
 """The networks to measure: of runs, of weight files, or newly initialised."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,26 +56,15 @@ def fresh_subjects(
     return [Subject(config.network, config, "init") for config in configs]
 
 
-def run_subjects(paths: list[Path], which: Which) -> list[Subject]:
-    """Describe the networks of run directories.
-
-    The label is the name of the network, or of the folder if several runs train the same network.
-
-    Raises:
-        RunFileError: a run cannot be read.
-    """
-    paths = list(dict.fromkeys(paths))
-    runs = [RunDir(path) for path in paths]
-    return _labelled([Subject("", run.read_record().config, which, run) for run in runs], paths)
-
-
 def saved_subjects(
     paths: list[Path], which: Which, *, dataset: str | None = None, warn: Callable[[str], None], **architecture: Any
 ) -> list[Subject]:
     """Describe the networks of runs, of all complete runs in folders, and of weight files.
 
+    The label of a network is its name, or the name of its file or folder if several would have the same.
+
     Args:
-        paths: run directories, folders to search for them, and weight files.
+        paths: run directories in any state, folders to search for complete runs, and weight files.
         which: weights of the runs.
         dataset: data for the weight files of other projects; files of this tool record theirs.
         warn: receives one line for each run that is skipped.
@@ -84,9 +74,12 @@ def saved_subjects(
         InputError: a path does not exist or cannot be read, or there is no complete run.
         UsageError: an option contradicts a path, or a necessary one is missing.
     """
-    files = [path for path in paths if path.is_file()]
-    folders = [path for path in paths if not path.is_file()]
-    subjects, where = [], []
+    paths = list(dict.fromkeys(paths))
+    files = [path for path in paths if os.path.isfile(path)]
+    runs = [run for path in paths if (run := RunDir(path)).exists()]
+    folders = [path for path in paths if path not in files and not RunDir(path).exists()]
+    subjects = [Subject("", run.read_record().config, which, run) for run in runs]
+    where = [run.path for run in runs]
     if folders:
         from resnet_cli.analysis.frames import load_study
 

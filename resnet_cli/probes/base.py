@@ -74,7 +74,8 @@ class Probe(NamedTuple):
     """Rows of one unit of a `Network` or, where `needs` says so, of `StoredPredictions`. All rows of a probe have
     the same columns."""
     combine: Callable[[list[Network]], list[Row]] | None = None
-    """Compare networks that share a dataset; called once with all of them. The rows are printed but not stored."""
+    """Compare networks that share a dataset; called once with all of them. The rows are printed with `--json`, but not
+    stored."""
     needs: Literal["network", "predictions"] = "network"
     which: Which = "last"
     """Default of `--which`."""
@@ -93,7 +94,10 @@ def choose_images(images: "DeviceImages", count: int | None) -> "DeviceImages":
     """
     if count is None or count >= len(images):
         return images
+    import torch
+
     from resnet_cli.data.dataset import stratified_indices
 
     chosen = stratified_indices(images.labels.cpu().numpy(), count, derive_seed(0, "probe", "images"))
-    return type(images)(images.pixels[chosen], images.labels[chosen])
+    indices = torch.from_numpy(chosen).to(images.labels.device)
+    return type(images)(images.pixels[indices], images.labels[indices])

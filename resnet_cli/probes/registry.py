@@ -4,6 +4,7 @@ import importlib
 
 from resnet_cli.errors import UsageError
 from resnet_cli.probes.base import Probe
+from resnet_cli.util.text import shorten
 
 ALL = "all"
 
@@ -16,7 +17,7 @@ TITLES = {
     "landscape": "loss along filter-normalised random directions; largest and smallest curvature",
     "shattering": "correlation of input gradients between nearby inputs, compared with white and brown noise",
     "similarity": "debiased linear CKA between blocks and networks; accuracy of a linear classifier on each block",
-    "capacity": "a deeper plain network built from a shallower one by inserting identity blocks",
+    "capacity": "a deeper plain network built from a shallower one by appending identity blocks",
     "calibration": "confidence minus accuracy, entropy, NLL, Brier score, ECE, reliability diagram and temperature",
 }
 """Title of each probe, in the order in which `all` runs them."""
@@ -25,7 +26,9 @@ TITLES = {
 def check_name(name: str) -> None:
     """Raise `UsageError` unless `name` is a probe or `all`."""
     if name != ALL and name not in TITLES:
-        raise UsageError(f"unknown probe {name!r}", hint=f"choose {', '.join(TITLES)} or {ALL}")
+        raise UsageError(
+            f"NAME must be a probe (got {shorten(repr(name))})", hint=f"choose {', '.join(TITLES)} or {ALL}"
+        )
 
 
 def load_probe(name: str) -> Probe:

@@ -31,7 +31,12 @@ def predict(
 
 def score(forward: Callable[[Tensor], Tensor], images: DeviceImages, normalizer: Normalizer, batch_size: int) -> Score:
     """Evaluate `forward`, a network in eval mode or any other function from normalised images to logits."""
-    logits, labels = predict(forward, images, normalizer, batch_size), images.labels.cpu()
+    return score_logits(predict(forward, images, normalizer, batch_size), images.labels)
+
+
+def score_logits(logits: Tensor, labels: Tensor) -> Score:
+    """Evaluate logits (N, classes) on the CPU; the loss is not finite if a logit is not."""
+    labels = labels.cpu()
     loss_sum = F.cross_entropy(logits, labels, reduction="none").double().sum().item()
     num_wrong = int((logits.argmax(dim=1) != labels).sum())
     return Score(loss_sum / len(labels), 100.0 * num_wrong / len(labels), len(labels))

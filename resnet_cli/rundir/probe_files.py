@@ -4,7 +4,8 @@ import hashlib
 import io
 import json
 import os
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -35,8 +36,10 @@ class ProbeKey(msgspec.Struct, frozen=True, kw_only=True):
     """`init`, `last` or `best` weights."""
     run_id: _Text
     dataset_fingerprint: _Text
+    source: Literal["weights", "predictions"]
+    """What was measured."""
     source_sha256: _Text | None
-    """SHA-256 (hex) of the file that was measured: weights or predictions; None for initial weights."""
+    """SHA-256 (hex) of its file; None for initial weights."""
     images: _Count | None
     """Number of images per split; None: all."""
     batch_size: _Count
@@ -51,7 +54,8 @@ class ProbeRecord(ProbeKey, frozen=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
     rows_sha256: _Text
     """SHA-256 (hex) of the CSV file."""
-    device: _Text
+    device: _Text | None
+    """None if stored predictions were measured."""
     seconds: Annotated[float, Meta(ge=0)]
     measured_at: _Text
     """ISO 8601, UTC."""
@@ -61,7 +65,7 @@ class ProbeRecord(ProbeKey, frozen=True, kw_only=True):
         return all(getattr(self, name) == getattr(key, name) for name in ProbeKey.__struct_fields__)
 
 
-class Unit(NamedTuple):
+class Unit(msgspec.Struct, frozen=True):
     """A finished piece of work."""
 
     name: str
@@ -120,7 +124,7 @@ class ProbeFiles:
         except RunFileError:
             return None
 
-    def write(self, key: ProbeKey, rows: bytes, *, device: str, seconds: float, measured_at: str) -> None:
+    def write(self, key: ProbeKey, rows: bytes, *, device: str | None, seconds: float, measured_at: str) -> None:
         """Write both files, with the result of `rows_to_csv`, and remove the file of unfinished work."""
         self._make_folder()
         record = ProbeRecord(
@@ -143,14 +147,14 @@ class ProbeFiles:
         except (RunFileError, msgspec.MsgspecError, ValueError, RecursionError):
             return {}
 
-    def start(self, key: ProbeKey) -> None:
-        """Start the file of unfinished work, discarding that of an earlier measurement."""
+    def start(self, key: ProbeKey, finished: Iterable[Unit]) -> None:
+        """Replace the file of unfinished work by one with the `finished` units."""
         self._make_folder()
-        write_atomic(self._unfinished_path, msgspec.json.encode(key) + b"\n")
+        write_atomic(self._unfinished_path, b"".join([msgspec.json.encode(key) + b"\n", *map(_line, finished)]))
 
     def append_unit(self, unit: Unit) -> None:
         """Keep the rows of a finished unit."""
-        append_durably(self._unfinished_path, json.dumps(unit._asdict()).encode() + b"\n")
+        append_durably(self._unfinished_path, _line(unit))
 
     def _make_folder(self) -> None:
         folder = self.rows_path.parent
@@ -158,14 +162,18 @@ class ProbeFiles:
         for path in temporary_files(folder):
             path.unlink(missing_ok=True)
 
-    def source_sha256(self, source: str) -> str | None:
-        """SHA-256 (hex) of the `weights` or `predictions` that a probe measures; None without such a file."""
+    def source_sha256(self, source: Literal["weights", "predictions"]) -> str | None:
+        """SHA-256 (hex) of the weights or the predictions of the run; None without such a file."""
         paths = {"last": self.run.last_weights_path, "best": self.run.best_weights_path}
         path = self.run.predictions_path if source == "predictions" else paths.get(self.which)
         if path is None or not path.is_file():
             return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _line(unit: Unit) -> bytes:
+    return json.dumps(asdict(unit)).encode() + b"\n"
 
 
 def rows_to_csv(rows: list[dict[str, Any]]) -> bytes:
@@ -176,9 +184,9 @@ def rows_to_csv(rows: list[dict[str, Any]]) -> bytes:
 
 
 def rows_from_csv(data: bytes) -> "pd.DataFrame":
-    """The inverse of `rows_to_csv`: numbers keep all digits, and empty cells are NaN. Raises `ValueError`."""
+    """The inverse of `rows_to_csv`; empty cells become NaN. Raises `ValueError` for anything but a CSV file."""
     import pandas as pd
 
     if data.count(b"\n") > _MAX_LINES:
         raise ValueError(f"it has more than {_MAX_LINES} lines")
-    return pd.read_csv(io.BytesIO(data), keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return pd.read_csv(io.BytesIO(data), keep_default_na=False, na_values=[""])

@@ -2,12 +2,10 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 
 from resnet_cli.cli.app import run as resnet
-from resnet_cli.errors import InputError
 
 FAST = ["--depth", "14", "--seeds", "2", "--batches", "1", "--batch-size", "16", "--device", "cpu"]
 
@@ -110,18 +108,3 @@ def test_wrong_usage_of_gradflow_is_one_line_and_exit_code_2(arguments, message,
     assert captured.out == ""
     assert captured.err.count("error: ") == 1
     assert message in captured.err
-
-
-def test_gradflow_takes_folders_of_runs(tmp_path, make_run, monkeypatch, capsys):
-    for seed in (0, 1):
-        make_run(tmp_path / "runs" / f"seed{seed}", seed=seed)
-    monkeypatch.chdir(tmp_path)
-    seen = []
-
-    def stop(paths, which):
-        seen.append((paths, which))
-        raise InputError("stopped here")
-
-    monkeypatch.setattr("resnet_cli.measure.run_subjects", stop)
-    assert resnet(["gradflow", "runs", "--which", "best"]) == 2
-    assert seen == [([Path("runs/seed0"), Path("runs/seed1")], "best")]

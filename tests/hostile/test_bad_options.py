@@ -53,6 +53,7 @@ VALID = {
     "diff": ["runs/run", "runs/run"],
     "plot": ["runs"],
     "gradflow": ["--depth", "8", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    "probe": ["calibration", "runs/run"],
     "reproduce": [],
     "data fetch": ["digits"],
     "data verify": ["digits"],
@@ -63,6 +64,7 @@ VALID_WITH = {
     ("train", "--from"): [],
     ("eval", "--which"): ["runs/run", "--device", "cpu"],
     ("gradflow", "--runs"): ["--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    ("probe", "--subjects"): ["bn", "--device", "cpu", "--images", "10"],
     ("gradflow", "--which"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
 }
 PATH_KINDS = ("PATH", "FILE", "RUN")
@@ -165,7 +167,7 @@ def check(capfd, command, parameter, value):
 
 
 # Other exit codes: 3 for a check that does not hold, 1 for a file that cannot be written.
-OTHER_CODES = {("compare", "--assert", 3), ("compare", "--out", 1), ("gradflow", "--plot", 1)}
+OTHER_CODES = {("compare", "--assert", 3), ("compare", "--out", 1), ("gradflow", "--plot", 1), ("probe", "--plot", 1)}
 
 
 def names(line, parameter, value):

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from resnet_cli.analysis.figures.probes.summary import Summary
+from resnet_cli.analysis.figures.probes.summary import Cell, Summary
 from resnet_cli.analysis.figures.style import OPEN_MARKER, caption, house_style, network_style, new_figure
 from resnet_cli.util.text import printable, shorten
 
@@ -13,7 +13,7 @@ _SPLITS = {"train": "clean training error (%)", "test": "test error (%)"}
 
 def table(frame: pd.DataFrame) -> Summary:
     """One row per network: clean training and test error with both kinds of statistics."""
-    rows = [
+    rows: list[list[Cell]] = [
         [str(label), *(float(row[split, kind]) for split in _SPLITS for kind in (_RUNNING, _REESTIMATED))]
         for label, row in _wide(frame).iterrows()
     ]
@@ -26,7 +26,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     wide = _wide(frame)
     networks = frame.drop_duplicates("label").set_index("label")["network"]
     with house_style():
-        figure, panels = new_figure(1, 2, 0.6 + 0.16 * len(wide), sharey=True)
+        figure, panels = new_figure(1, 2, 0.9 + 0.16 * len(wide), sharey=True)
         for axes, (split, title) in zip(panels, _SPLITS.items(), strict=True):
             for y, (label, row) in enumerate(wide.iterrows()):
                 color = network_style(networks[str(label)]).color
