@@ -79,7 +79,8 @@ RECIPES = {
             cost="not measured; `resnet bench --recipe demo` estimates it",
             values={
                 "dataset": "digits", "augment": "none", **_SGD, "lr": 0.01, "warmup_steps": 24, "warmup_lr": 0.001,
-                "epochs": 20, "steps": None, "milestones": (), "clean_train_every": 10, "gradflow_every": 10,
+                "epochs": 20, "steps": None, "milestones": (), "clean_train_every": 1, "clean_train_images": 360,
+                "gradflow_every": 10,
             },
         ),
     )
