@@ -101,9 +101,10 @@ def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) 
     from resnet_cli.util.files import write_output
 
     study = load_study([folder / "runs"], with_metrics=True)
+    study.require_runs()
     document = tables.study_document(study)
     table = folder / "table1.md"
     write_output(table, tables.render(document, "markdown").encode())
     drawn, skipped = figures.draw(study)
-    paths = write_figures(drawn, folder / "figures", ".png", study.groups(), warn=warn)
+    paths = write_figures(drawn, folder / "figures", ".png", figures.figure_groups(study), warn=warn)
     return StudyResults(document, table, paths, skipped)

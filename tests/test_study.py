@@ -85,15 +85,16 @@ def test_the_results_of_a_study_are_a_table_figures_and_a_comparison(make_run, t
         run = make_run(tmp_path / "runs" / arch, arch=arch, recipe="demo", dataset="digits")
         run.record_path.write_text(run.record_path.read_text().replace('"class 3"', '"猫"'))
     make_run(tmp_path / "elsewhere", arch="resnet", depth=56, recipe="demo", dataset="digits", predictions=False)
-    with pytest.warns(UserWarning, match=r"fig4\.png: the font lacks characters"):
+    with pytest.warns(UserWarning, match=r"confusion-20\.png: the font lacks characters"):
         results = write_results(tmp_path)
     assert results.table.read_text().startswith("### Results: digits (16×16), demo")
     assert [row["network"] for row in results.document["networks"]] == ["plain-20", "resnet-20"]
     assert results.figures == [
-        tmp_path / "figures" / f"{kind}.png" for kind in ("fig1", "fig2", "fig3", "fig4", "degradation")
+        tmp_path / "figures" / f"{name}.png"
+        for name in ("curves", "convergence-20", "accuracy-20", "confusion-20", "degradation")
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in results.figures)
-    assert [figure.kind for figure in results.skipped_figures] == ["fig5", "gradflow"]
+    assert [figure.kind for figure in results.skipped_figures] == ["gradients"]
 
 
 def test_results_of_a_study_without_complete_runs_are_unusable_input(make_run, tmp_path):

@@ -8,6 +8,9 @@ import pandas as pd
 
 from resnet_cli.analysis.stats import t_quantile
 
+MIN_SEEDS = 4
+"""Fewest seeds with an interval: at n = 2 a t-interval extends 9 standard deviations to either side, at n = 3 2.5."""
+
 
 def seed_bands(frame: pd.DataFrame, x: str, measure: str, *, log: bool = False) -> pd.DataFrame:
     """Compute the mean and Student-t interval over the runs of each network.
@@ -22,7 +25,7 @@ def seed_bands(frame: pd.DataFrame, x: str, measure: str, *, log: bool = False) 
         log: average logarithms, that is, compute the geometric mean (for norms that span decades).
 
     Returns:
-        Columns network, x, mean, low, high, n, sorted by network and x; low and high are NaN if n = 1.
+        Columns network, x, mean, low, high, n, sorted by network and x; low and high are NaN if n < `MIN_SEEDS`.
     """
     values = frame[["network", "path", x, measure]].replace([np.inf, -np.inf], np.nan).dropna()
     if log:
@@ -30,8 +33,7 @@ def seed_bands(frame: pd.DataFrame, x: str, measure: str, *, log: bool = False) 
     num_runs = values.groupby("network")["path"].nunique()
     bands = values.groupby(["network", x])[measure].agg(mean="mean", std="std", n="count").reset_index()
     bands = bands[bands["n"] == bands["network"].map(num_runs)].reset_index(drop=True)
-    # The deviation of a single value is NaN, so n = 1 has no interval.
-    quantiles = bands["n"].map({n: t_quantile(max(n - 1, 1)) for n in set(bands["n"])})
+    quantiles = bands["n"].map({n: t_quantile(n - 1) if n >= MIN_SEEDS else np.nan for n in set(bands["n"])})
     half_width = quantiles * bands["std"] / np.sqrt(bands["n"])
     bands = bands.assign(low=bands["mean"] - half_width, high=bands["mean"] + half_width)
     if log:

@@ -2,9 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import msgspec
 from msgspec.structs import asdict
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Paths = Iterable[str | os.PathLike[str]]
-SkippedStatus = Literal["incomplete", "running", "diverged", "unreadable", "duplicate"]
+UnfinishedStatus = Literal["incomplete", "running", "diverged"]
+SkippedStatus = UnfinishedStatus | Literal["unreadable", "duplicate"]
 
 _DECISIONS = ("device", "precision", "compile")
 
@@ -84,12 +85,11 @@ class Group(msgspec.Struct, frozen=True, order=True):
         return f"{self.dataset}, {self.recipe}"
 
 
-class Run(msgspec.Struct, frozen=True, dict=True):
-    """Records of one complete run."""
+class AnyRun(msgspec.Struct, frozen=True, dict=True):
+    """Record of one run in any state."""
 
     dir: RunDir
     record: RunRecord
-    summary: Summary
 
     @property
     def network(self) -> str:
@@ -106,6 +106,18 @@ class Run(msgspec.Struct, frozen=True, dict=True):
         """Group of runs with which this run may be averaged and compared."""
         dataset = self.record.dataset
         return Group(dataset.display_name, dataset.fingerprint, recipe_label(self.record.config))
+
+
+class Run(AnyRun, frozen=True, dict=True):
+    """Records of one complete run."""
+
+    summary: Summary
+
+
+class UnfinishedRun(AnyRun, frozen=True, dict=True):
+    """Record of a run that is not complete; only training curves show it."""
+
+    status: UnfinishedStatus
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -128,6 +140,8 @@ class Study(msgspec.Struct, eq=False):
     skipped: list[Skipped]
     metrics: "dict[str, pd.DataFrame]" = {}
     """Contents of metrics.csv by run id, if the study was loaded with metrics."""
+    unfinished: list[UnfinishedRun] = []
+    """Runs in `skipped` that are incomplete, running or diverged, if the study was loaded with metrics."""
 
     def groups(self) -> dict[Group, list[Run]]:
         """Group the runs; groups are in alphabetical order."""
@@ -166,6 +180,8 @@ def load_study(paths: Paths, *, with_metrics: bool = False) -> Study:
             run = _read(folder, first_path)
             if with_metrics and isinstance(run, Run):
                 study.metrics[run.record.run_id] = folder.read_metrics(run.summary)
+            elif with_metrics and isinstance(run, Skipped) and run.status in get_args(UnfinishedStatus):
+                run = _add_unfinished(study, folder, run)
         except (RunFileError, OSError) as error:
             # The path is shown next to the reason.
             run = Skipped(path, "unreadable", str(error).replace(f"{path}{os.sep}", "").replace("\n", " "))
@@ -218,15 +234,22 @@ def epochs_frame(study: Study) -> "pd.DataFrame":
     Raises:
         RunFileError: the study was loaded without metrics and one metrics.csv cannot be read.
     """
+    return epochs_of(study.runs, study.metrics)
+
+
+def epochs_of(runs: Sequence[AnyRun], metrics: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":
+    """Build `epochs_frame` of some runs, complete or not; those that are not in `metrics`, by run id, are read."""
+    import numpy as np
     import pandas as pd
 
-    columns = [*IDENTITY_COLUMNS, *METRICS_COLUMNS]
-    parts = []
-    for run in study.runs:
-        metrics = study.metrics.get(run.record.run_id)
-        part = run.dir.read_metrics() if metrics is None else metrics
-        parts.append(part.assign(**_identity(run))[columns])
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    if not runs:
+        return pd.DataFrame(columns=[*IDENTITY_COLUMNS, *METRICS_COLUMNS])
+    found = (metrics.get(run.record.run_id) for run in runs)
+    parts = [run.dir.read_metrics() if part is None else part for run, part in zip(runs, found, strict=True)]
+    identity = pd.DataFrame([_identity(run) for run in runs]).astype(_IDENTITY_TYPES)
+    row_of_run = np.repeat(np.arange(len(runs)), [len(part) for part in parts])
+    repeated = identity.iloc[row_of_run].reset_index(drop=True)
+    return pd.concat([repeated, pd.concat(parts, ignore_index=True)], axis="columns")
 
 
 def load_runs(paths: Paths) -> "pd.DataFrame":
@@ -258,6 +281,16 @@ def _read(folder: RunDir, first_path: Mapping[Any, str]) -> Run | Skipped:
     return Skipped(path, "duplicate", f"same run as {same}") if same else run
 
 
+def _add_unfinished(study: Study, folder: RunDir, skipped: Skipped) -> Skipped:
+    """Add an unfinished run with its metrics to `study`, unless it is a copy of one; return why it is skipped."""
+    record = folder.read_record()
+    if record.run_id in study.metrics:
+        return Skipped(skipped.path, "duplicate", f"same run id {record.run_id} as another directory")
+    study.metrics[record.run_id] = folder.read_metrics()
+    study.unfinished.append(UnfinishedRun(folder, record, cast("UnfinishedStatus", skipped.status)))
+    return skipped
+
+
 def _same_run(run: Run) -> list[Any]:
     """Keys that two directories share if they contain the same run: a copy or a bit-identical repetition.
 
@@ -270,7 +303,7 @@ def _same_run(run: Run) -> list[Any]:
     return keys
 
 
-def _identity(run: Run) -> dict[str, Any]:
+def _identity(run: AnyRun) -> dict[str, Any]:
     config, group = run.record.config, run.group
     return {
         "run_id": run.record.run_id, "path": str(run.dir.path), "arch": config.arch, "depth": config.depth,

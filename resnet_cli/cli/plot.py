@@ -1,4 +1,4 @@
-"""`resnet plot`: the figures of the report and the degradation plot, from run directories."""
+"""`resnet plot`: training curves of any runs, the figures of the report and others, from run directories."""
 
 import os
 import re
@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from resnet_cli.analysis.figures import ALL, KINDS, SUFFIXES, check_kinds
+from resnet_cli.analysis.figures import ALIASES, ALL, KINDS, SUFFIXES, check_kinds
+from resnet_cli.analysis.frames import Skipped
 from resnet_cli.cli.options import Json, Quiet, RunPaths
 from resnet_cli.cli.output import Output
 from resnet_cli.config import check_depth
@@ -19,24 +20,33 @@ Format = Literal["png", "svg", "pdf"]
 # --out with one of these suffixes names an image file, not a folder.
 _OTHER_PICTURES = (".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".eps", ".ps", ".bmp", ".webp")
 
-_KIND_LINES = "\n\n".join(f"  {name}: {kind.summary}" for name, kind in KINDS.items())
+_REPORT_FIGURES = {
+    kind: ", ".join(alias for alias, (name, _) in ALIASES.items() if name == kind) for kind, _ in ALIASES.values()
+}
+_KIND_LINES = "\n\n".join(
+    f"  {name}{f' ({_REPORT_FIGURES[name]})' if name in _REPORT_FIGURES else ''}: {kind.summary}"
+    for name, kind in KINDS.items()
+)
 
-HELP = f"""Draw Figures 1 to 5 of the report, the degradation plot and gradient norms.
+HELP = f"""Draw training curves, confusion matrices, the degradation plot and gradients.
 
-Only complete runs are drawn; each dataset and recipe has its own figures.
-Several seeds are drawn as one line, their mean, with its 95 % Student-t interval.
+Curves show runs in any state; unfinished ones end with a marker. All other figures show complete runs.
+Each dataset and recipe has its own figures.
+Fewer than four seeds are drawn as one line each, four or more as mean with 95 % Student-t interval.
 
-Kinds of figures:
+Kinds of figures; fig1 to fig5 are the figures of the report and can be used as names:
 
 {_KIND_LINES}
 
 Examples:
 
+  resnet plot runs/plain-56
+
   resnet plot runs/
 
   resnet plot runs/ --kind fig1 --kind degradation --format pdf --out paper/
 
-  resnet plot runs/he-* --depths 20,110 --format svg
+  resnet plot runs/he-* --kind confusion --depths 20,110 --format svg
 
   resnet plot runs/ --kind degradation --out degradation.png
 
@@ -51,7 +61,7 @@ def command(
         typer.Option(
             metavar="NAME",
             help="Figure to draw, or all for every figure that the runs support. Can be given several times.",
-            autocompletion=lambda: [*KINDS, ALL],
+            autocompletion=lambda: [*KINDS, *ALIASES, ALL],
         ),
     ] = [ALL],  # noqa: B006  # typer copies it
     out: Annotated[
@@ -67,7 +77,7 @@ def command(
         str | None,
         typer.Option(
             metavar="SMALL,LARGE",
-            help="Depths shown by fig1 to fig5 (default: 20,56 if available, else the smallest and largest depth).",
+            help="Depths of figures of one depth (default: 20,56 if available, else the smallest and largest depth).",
             show_default=False,
         ),
     ] = None,
@@ -79,35 +89,50 @@ def command(
     chosen_depths = _read_depths(depths)
     suffix = _suffix(out, image_format, kind)
 
-    from resnet_cli.analysis.figures import draw
+    from resnet_cli.analysis.figures import describe_skipped, draw, figure_groups
     from resnet_cli.analysis.figures.files import write_figures
     from resnet_cli.analysis.frames import load_study
 
     output = Output(json=json, quiet=quiet, is_saved=True)
     study = load_study(runs, with_metrics=True)
     for run in study.skipped:
-        output.warn(str(run))
+        if run.status == "unreadable":
+            output.warn(str(run))
     drawn, skipped = draw(study, kind, chosen_depths)
     left_out = list(dict.fromkeys(reason for figure in drawn for reason in figure.left_out))
     for reason in left_out:
         output.warn(f"run missing from a figure: {reason}")
-    for missing in skipped:
-        output.note(str(missing))
+    if excluded := _describe_excluded(study.skipped, any(figure.kind == "curves" for figure in drawn)):
+        output.note(excluded)
+    if skipped:
+        output.note(describe_skipped(skipped))
 
-    paths = write_figures(drawn, out, suffix, study.groups(), warn=output.warn)
+    paths = write_figures(drawn, out, suffix, figure_groups(study), warn=output.warn)
     document = {
         "figures": [
-            {"kind": one.kind, "group": one.group.label, "path": str(path), "networks": one.networks,
-             "n_runs": one.n_runs}
+            {"name": one.name, "kind": one.kind, "report_figure": one.report_figure, "group": one.group.label,
+             "path": str(path), "networks": one.networks, "n_runs": one.n_runs}
             for one, path in zip(drawn, paths, strict=True)
         ],
-        "skipped": [{"kind": one.kind, "group": one.group.label, "reason": one.reason} for one in skipped],
+        "skipped": [
+            {"name": one.name, "kind": one.kind, "group": one.group.label, "reason": one.reason} for one in skipped
+        ],
         "left_out": left_out,
         "skipped_runs": study.skipped,
     }  # fmt: skip
     output.result(document, None)
     if not json:
         output.raw("\n".join(printable(str(path)) for path in paths))
+
+
+def _describe_excluded(skipped: Sequence[Skipped], has_curves: bool) -> str | None:
+    """One line about the readable runs that are not in all figures; None if there is none."""
+    statuses = [run.status for run in skipped if run.status != "unreadable"]
+    parts = [f"{statuses.count(status)} {status}" for status in sorted(set(statuses) - {"duplicate"})]
+    counts = [f"{', '.join(parts)} ({'shown by curves only' if has_curves else 'not shown'})"] if parts else []
+    if "duplicate" in statuses:
+        counts.append(f"{statuses.count('duplicate')} duplicate (not counted twice)")
+    return f"runs that are not complete: {'; '.join(counts)}" if parts else "; ".join(counts) or None
 
 
 def _read_depths(text: str | None) -> list[int] | None:

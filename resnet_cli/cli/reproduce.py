@@ -66,6 +66,7 @@ def command(
 
 
 def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, output: Output) -> None:
+    from resnet_cli.analysis.figures import describe_skipped
     from resnet_cli.analysis.tables import layout
     from resnet_cli.launch import Job
     from resnet_cli.study import plan, run_study, write_results
@@ -81,8 +82,8 @@ def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, ou
         if job.state == "diverged":
             output.warn(f"{job.name} diverged; it is listed, but excluded from all averages")
     results = write_results(folder, warn=output.warn)
-    for figure in results.skipped_figures:
-        output.note(str(figure))
+    if results.skipped_figures:
+        output.note(describe_skipped(results.skipped_figures))
     files = {"table": str(results.table), "figures": [str(path) for path in results.figures]}
     output.result({**results.document, **files}, ReportView(layout(results.document)))
     output.note(f"wrote {results.table} and {len(results.figures)} figures in {folder / 'figures'}")

@@ -21,7 +21,7 @@ and weight decay of the run and a constant learning rate (`--set lr=X`).
 Columns:
 
 - statistics: `initial` or `matched`
-- depth: number of weighted layers; that of the run for the network from which the deeper one was built
+- built_depth: number of weighted layers; that of the run for the network from which the deeper one was built
 - mode: `eval`, `train` (batch statistics, without a training step) or `fine-tuned` (in eval mode afterwards)
 - epoch: epochs of fine-tuning; 0 before
 - split: `train` or `test`; mode `train` is measured on training images only
@@ -148,7 +148,7 @@ def _measure(network: Network, unit: str) -> list[Row]:
             for model, logits in ((network.model, expected), (deeper, found)):
                 if model is deeper or epoch == 0:
                     rows.append({
-                        "statistics": unit, "depth": model.depth, "mode": mode, "epoch": epoch, "split": split,
+                        "statistics": unit, "built_depth": model.depth, "mode": mode, "epoch": epoch, "split": split,
                         **score_logits(logits, images.labels)._asdict(),
                         "max_logit_difference": (logits - expected).abs().max().item(),
                         "num_changed": int((logits.argmax(1) != expected.argmax(1)).sum()),

@@ -73,7 +73,7 @@ def test_panels_of_confusion_matrices_name_network_and_classes_and_share_one_sca
     norms = [axes.collections[0].norm for axes in (left, right)]
     assert [(norm.vmin, norm.vmax, norm.gamma) for norm in norms] == [(0, 100, 0.5)] * 2
     (bar,) = right.child_axes
-    assert bar.get_ylabel() == "predicted as (% of the true class)"
+    assert bar.get_ylabel() == "predicted as (% of the true class; square-root scale)"
 
 
 def test_confusion_counts_of_several_seeds_are_summed(tmp_path, make_run):
@@ -152,19 +152,60 @@ def test_figures_show_the_requested_depths_or_20_and_56_or_the_smallest_and_larg
 def test_the_error_for_a_figure_without_its_networks_names_them(make_run, tmp_path):
     make_run(tmp_path / "a", arch="resnet", depth=56, predictions=False)
     study = load_study([tmp_path])
-    with pytest.raises(InputError, match=r"cannot draw fig2 of CIFAR-10, report2025: no complete run of plain-56"):
+    with pytest.raises(
+        InputError, match=r"cannot draw accuracy-56 of CIFAR-10, report2025: no complete run of plain-56"
+    ):
         figures.draw(study, ["fig2"])
 
 
 def test_all_draws_every_supported_figure_and_explains_the_others(make_run, tmp_path):
     make_run(tmp_path / "a", arch="resnet", depth=56, predictions=False)
     drawn, skipped = figures.draw(load_study([tmp_path]))
-    assert [one.kind for one in drawn] == ["degradation"]
-    assert len(drawn[0].figure.axes) == 1
-    reasons = {one.kind: one.reason for one in skipped}
-    assert reasons["fig4"] == "no complete run of plain-56"
-    assert reasons["fig5"] == "56 is the only depth, already shown by fig4"
-    assert reasons["gradflow"] == "no run recorded gradient norms; train with --gradflow-every"
+    assert [one.name for one in drawn] == ["curves"]
+    reasons = {one.name: one.reason for one in skipped}
+    assert reasons == {
+        **dict.fromkeys(("convergence-56", "accuracy-56", "confusion-56"), "no complete run of plain-56"),
+        "gradients-56": "no run recorded gradient norms; train with --gradflow-every",
+    }
+    assert figures.describe_skipped(skipped) == (
+        "not drawn: convergence-56, accuracy-56, confusion-56 (no complete run of plain-56); "
+        "gradients-56 (no run recorded gradient norms; train with --gradflow-every)"
+    )
+
+
+def test_figures_that_were_not_drawn_are_described_in_one_line_with_the_most_frequent_reasons():
+    group = figures.Group("CIFAR-10", "f", "demo")
+    skipped = [
+        figures.SkippedFigure(f"accuracy-{depth}", "accuracy", group, f"no complete run of plain-{depth}")
+        for depth in (8, 14, 14, 20, 26)
+    ]
+    assert figures.describe_skipped(skipped) == (
+        "not drawn: accuracy-14 (no complete run of plain-14); accuracy-8 (no complete run of plain-8); "
+        "accuracy-20 (no complete run of plain-20); and others; --json lists all 5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "depths", "names"),
+    [
+        (["fig1", "fig2", "fig3"], (20, 56), ["convergence-20", "accuracy-56", "dynamics-56"]),
+        (["fig5"], (20, 56), ["confusion-56"]),
+        (["fig5"], (20,), ["confusion-20"]),
+        (["fig4", "fig5"], (20,), ["confusion-20"]),
+        (["confusion"], (20, 56), ["confusion-20", "confusion-56"]),
+        (["degradation", "curves"], (20, 56), ["curves", "degradation"]),
+        (["all"], (20,), ["curves", "convergence-20", "accuracy-20", "confusion-20", "degradation", "gradients-20"]),
+    ],
+)
+def test_kinds_and_figure_numbers_of_the_report_name_figures_each_once(make_pair, kinds, depths, names):
+    study = load_study([make_pair(*depths, dataset="digits", predictions=True, gradflow=True, epochs=1)])
+    drawn, _ = figures.draw(study, kinds)
+    assert [one.name for one in drawn] == names
+    assert {one.name: one.report_figure for one in drawn if one.kind == "confusion"} == {
+        f"confusion-{depth}": number
+        for depth, number in zip(depths, ("fig4", "fig5"), strict=False)
+        if f"confusion-{depth}" in names
+    } or kinds == ["fig5"]
 
 
 def test_a_requested_figure_is_drawn_for_every_group_that_supports_it(make_pair, make_run, tmp_path):
@@ -182,9 +223,18 @@ def test_the_error_for_drawing_a_run_without_epochs_names_its_file(make_pair):
         figures.draw(study, ["fig1"])
 
 
-def test_gradient_norms_are_drawn_for_the_runs_that_recorded_them(make_pair, make_run):
+def test_gradients_are_drawn_for_the_runs_that_recorded_them(make_pair, make_run):
     folder = make_pair(20, gradflow=True)
-    run = make_run(folder / "without", arch="plain", depth=56, predictions=False)
+    run = make_run(folder / "without", arch="plain", depth=20, seed=1, predictions=False)
     run.gradflow_path.unlink()
-    make_run(folder / "empty", arch="resnet", depth=56, predictions=False)
-    assert draw_one(load_study([folder]), "gradflow").networks == ["plain-20", "resnet-20"]
+    make_run(folder / "empty", arch="resnet", depth=20, seed=1, predictions=False)
+    drawn = draw_one(load_study([folder]), "gradients")
+    assert (drawn.networks, drawn.n_runs) == (["plain-20", "resnet-20"], 2)
+
+
+def test_unfinished_runs_of_another_recipe_have_curves_and_no_other_figure(make_pair, make_run):
+    folder = make_pair(20)
+    make_run(folder / "half", arch="plain", lr=0.05, status="incomplete")
+    drawn, skipped = figures.draw(load_study([folder], with_metrics=True))
+    assert [one.name for one in drawn if one.group.recipe == "report2025 lr=0.05"] == ["curves"]
+    assert {one.group.recipe for one in skipped} == {"report2025"}

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from resnet_cli.analysis import figures
-from resnet_cli.analysis.figures.style import house_style, legend, network_style, new_figure, save
+from resnet_cli.analysis.figures.style import caption, house_style, legend, network_style, new_figure, save
 from resnet_cli.analysis.frames import load_study
 
 DEPTHS = (8, 20, 32, 44, 56, 110, 1202)
@@ -58,7 +58,7 @@ def test_plain_and_residual_networks_have_distinct_colours_for_colour_blind_read
 
 @pytest.mark.parametrize("kind", figures.KINDS)
 def test_text_has_7_points_or_more_inside_the_figure_and_the_legend_covers_no_panel(study, kind):
-    figure = draw_one(study, kind).figure
+    figure = figures.draw(study, [kind])[0][-1].figure
     assert figure.get_figwidth() in (3.35, 6.9)
     with house_style():
         figure.draw_without_rendering()
@@ -106,26 +106,56 @@ def test_a_long_caption_makes_the_figure_taller(tmp_path, make_run):
     for arch in ("plain", "resnet"):
         make_run(tmp_path / "short" / arch, arch=arch, predictions=False)
         make_run(tmp_path / "long" / arch, arch=arch, predictions=False, lr=0.05, momentum=0.8, weight_decay=5e-4)
-    heights = []
+    heights, lines = [], []
     for name in ("short", "long"):
         drawn = draw_one(load_study([tmp_path / name]), "fig2")
         heights.append(drawn.figure.get_figheight())
-        assert " ".join(drawn.figure.get_supxlabel().split()).startswith(f"{drawn.group.label};")
+        lines.append(drawn.figure.get_supxlabel().splitlines())
     assert heights[1] > heights[0]
+    assert lines[0][0].startswith("CIFAR-10, report2025 recipe; 1 seed each")
+    assert "weight decay 0.0005" in " ".join(lines[1])
 
 
-def test_the_caption_names_dataset_recipe_seeds_and_interval(study, tmp_path):
+def test_the_caption_of_four_seeds_explains_line_and_band(tmp_path, make_run):
+    for arch, seed in itertools.product(("plain", "resnet"), range(4)):
+        make_run(tmp_path / f"{arch}{seed}", arch=arch, seed=seed, predictions=False)
+    text = " ".join(draw_one(load_study([tmp_path]), "fig1").figure.get_supxlabel().split())
+    assert text.endswith("4 seeds each; line: mean over seeds, shaded: 95 % Student-t interval")
+    (tmp_path / "plain0" / "summary.json").unlink()
+    text = " ".join(draw_one(load_study([tmp_path]), "fig1").figure.get_supxlabel().split())
+    assert text.endswith("shaded: 95 % Student-t interval, or single seeds if fewer than 4")
+
+
+@pytest.mark.parametrize("width", [3.35, 6.9])
+def test_every_line_of_a_caption_fits_the_width_of_the_figure_and_is_filled(width):
+    with house_style():
+        figure, _ = new_figure(1, 1 if width < 4 else 2, 2.5)
+        caption(figure, " ".join(["Wide words, narrow ill-lit ones and 95 % of MOST"] * 6))
+        assert figure.get_figwidth() == width
+        figure.draw_without_rendering()
+        box = figure._supxlabel.get_window_extent()  # matplotlib offers no other way to it
+    assert 0.9 * width < box.width / figure.dpi <= width
+
+
+def test_networks_of_the_report_differ_in_grey():
+    names = ("plain-20", "plain-56", "resnet-20", "resnet-56")
+    luminance = [np.square(to_rgb(network_style(name).color)) @ [0.2126, 0.7152, 0.0722] for name in names]
+    lightness = np.cbrt(luminance)  # as the eye sees it; CIE 1976 without its linear part
+    assert -np.diff(lightness).max() > 0.05
+
+
+def test_the_caption_names_dataset_recipe_seeds_and_lines(study, tmp_path):
     figure = draw_one(study, "fig2").figure
     text = " ".join(figure.get_supxlabel().split())
-    assert text == "digits (16×16), demo; 2 seeds each; line: mean over seeds, shaded: 95 % Student-t interval"
+    assert text == "digits (16×16), demo recipe; 2 seeds each; one line per seed"
     some = [run.dir.path for run in study.runs if (run.network, run.seed) != ("plain-56", 1)]
     figure = draw_one(load_study(some), "fig2").figure
     assert "1 to 2 seeds each" in " ".join(figure.get_supxlabel().split())
 
 
-def test_the_caption_of_a_single_seed_mentions_no_interval(study):
+def test_the_caption_of_a_single_seed_mentions_no_lines_of_seeds(study):
     figure = draw_one(load_study([run.dir.path for run in study.runs if run.seed == 0]), "fig2").figure
-    assert " ".join(figure.get_supxlabel().split()) == "digits (16×16), demo; 1 seed each"
+    assert " ".join(figure.get_supxlabel().split()) == "digits (16×16), demo recipe; 1 seed each"
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("fig4", "png"), ("fig2", "svg"), ("fig4", "svg"), ("fig2", "pdf")])
@@ -167,7 +197,7 @@ import sys
 from resnet_cli.analysis import figures
 assert not {{"pandas", "matplotlib", "numpy", "scipy"}} & set(sys.modules), "the registry is heavy"
 from resnet_cli.analysis.frames import load_study
-assert len(figures.draw(load_study({paths!r}), ["fig1", "gradflow"])[0]) == 2
+assert len(figures.draw(load_study({paths!r}), ["fig1", "degradation"])[0]) == 2
 assert not {{"torch", "matplotlib.pyplot", "seaborn", "scipy.stats"}} & set(sys.modules), "drawing is heavy"
 assert len(figures.draw(load_study({paths!r}), ["fig4"])[0]) == 1
 assert "torch" not in sys.modules

@@ -1,4 +1,4 @@
-"""Curves, bands and gradient norms, checked on the artists of matplotlib."""
+"""Curves and bands, checked on the artists of matplotlib."""
 
 import itertools
 
@@ -11,10 +11,9 @@ from scipy import stats
 
 from resnet_cli.analysis import figures
 from resnet_cli.analysis.bands import LrDrop, lr_drops, seed_bands
-from resnet_cli.analysis.figures.gradients import measured_gradients
 from resnet_cli.analysis.figures.style import network_style
 from resnet_cli.analysis.frames import epochs_frame, load_study
-from resnet_cli.analysis.gradients import spread
+from resnet_cli.errors import InputError
 from resnet_cli.rundir import METRICS_COLUMNS, EpochMetrics, GradflowRow
 
 RATES = [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
@@ -94,10 +93,18 @@ def test_a_point_missing_for_one_seed_is_excluded_from_the_mean():
     assert bands[["x", "mean", "n"]].to_numpy().tolist() == [[2.0, 3.0, 2.0]]
 
 
+@pytest.mark.parametrize(("num_seeds", "has_interval"), [(1, False), (2, False), (3, False), (4, True)])
+def test_intervals_need_four_seeds(num_seeds, has_interval):
+    frame = pd.DataFrame({"network": "plain-20", "path": list("abcd")[:num_seeds], "x": 1.0, "loss": range(num_seeds)})
+    bands = seed_bands(frame, "x", "loss")
+    assert bands[["low", "high"]].notna().all(axis=None) == has_interval
+
+
 def test_the_geometric_mean_ignores_values_of_zero():
-    frame = pd.DataFrame(
-        {"network": "plain-20", "path": ["a", "b"] * 2, "x": [1.0, 1.0, 2.0, 2.0], "norm": [1e-3, 10.0, 0.0, 0.0]}
-    )
+    frame = pd.DataFrame({
+        "network": "plain-20", "path": list("abcd") * 2, "x": [1.0] * 4 + [2.0] * 4,
+        "norm": [1e-3, 10.0, 1e-3, 10.0, 0.0, 0.0, 0.0, 0.0],
+    })  # fmt: skip
     bands = seed_bands(frame, "x", "norm", log=True)
     assert bands["x"].tolist() == [1.0]
     assert bands["mean"].to_numpy() == pytest.approx([0.1])
@@ -118,13 +125,8 @@ def test_a_learning_rate_drop_is_at_the_milestone_or_the_last_epoch_with_the_old
     assert lr_drops(twice, "x", milestones) == drops
 
 
-def test_earlier_epochs_of_gradient_norms_are_thinned_evenly_from_the_first_one():
-    assert spread(list(range(0, 101, 10)), 5) == [0, 20, 50, 80, 100]
-    assert spread([0, 1], 5) == [0, 1]
-
-
-def test_lines_are_means_over_seeds_solid_for_test_and_dashed_for_training_with_t_intervals(make_study):
-    study = make_study(seeds=3)
+def test_lines_of_four_seeds_are_means_with_t_intervals_solid_for_test_and_dashed_for_training(make_study):
+    study = make_study(seeds=4)
     accuracy, loss = draw_one(study, "fig1").figure.axes
     panels = [(accuracy, "test_accuracy_pct", "-"), (loss, "test_loss", "-"), (loss, "train_loss", "--")]
     for (axes, measure, linestyle), network in itertools.product(panels, ("plain-20", "resnet-20")):
@@ -138,10 +140,30 @@ def test_lines_are_means_over_seeds_solid_for_test_and_dashed_for_training_with_
         assert corners.max().to_numpy() == pytest.approx(high)
 
 
+@pytest.mark.parametrize("num_seeds", [1, 2, 3])
+def test_fewer_than_four_seeds_are_drawn_as_one_line_each_without_intervals(make_study, num_seeds):
+    study = make_study(seeds=num_seeds)
+    accuracy, _ = draw_one(study, "fig1").figure.axes
+    frame = epochs_frame(study)
+    for network in ("plain-20", "resnet-20"):
+        runs = frame[frame["network"] == network].groupby("seed")["test_accuracy_pct"].apply(list)
+        assert [list(line.get_ydata()) for line in curves(accuracy, network, "-")] == runs.tolist()
+    assert not accuracy.collections
+
+
+@pytest.mark.parametrize(("num_seeds", "num_thin"), [(4, 4), (11, 0)])
+def test_up_to_ten_seeds_are_visible_behind_their_mean(make_study, num_seeds, num_thin):
+    study = make_study(("plain-20", "resnet-20"), seeds=num_seeds, rates=[0.1, 0.1])
+    (axes,) = draw_one(study, "fig2").figure.axes
+    thin = [line for line in axes.lines if line.get_label() == "_seed"]
+    assert len(thin) == 2 * num_thin
+    assert len(curves(axes, "plain-20", "-")) == 1
+
+
 def test_a_network_has_one_colour_and_one_width_in_every_figure(make_study):
-    study = make_study(("plain-20", "resnet-20", "plain-56", "resnet-56"), seeds=2, gradflow=True)
+    study = make_study(("plain-20", "resnet-20", "plain-56", "resnet-56"))
     seen = {}
-    for drawn in figures.draw(study, ["fig1", "fig2", "fig3", "degradation", "gradflow"])[0]:
+    for drawn in figures.draw(study, ["curves", "fig1", "fig2", "fig3", "degradation"])[0]:
         for line in [line for axes in drawn.figure.axes for line in axes.lines]:
             if line.get_label() in ("plain-20", "resnet-20", "plain-56", "resnet-56"):
                 seen.setdefault(line.get_label(), set()).add((to_hex(line.get_color()), line.get_linewidth()))
@@ -150,30 +172,42 @@ def test_a_network_has_one_colour_and_one_width_in_every_figure(make_study):
 
 
 def test_axes_of_figures_are_labelled_with_units(make_study):
-    study = make_study(("plain-20", "resnet-20"), gradflow=True)
+    study = make_study(("plain-20", "resnet-20"))
     labels = {
         kind: [(axes.get_xlabel(), axes.get_ylabel()) for axes in draw_one(study, kind).figure.axes]
-        for kind in ("fig1", "fig2", "fig3", "degradation", "gradflow")
+        for kind in ("fig1", "fig2", "fig3", "degradation")
     }
     assert labels == {
-        "fig1": [("epoch", "test accuracy (%)"), ("epoch", "cross-entropy loss (nats)")],
+        "fig1": [("epoch", "test accuracy (%)"), ("epoch", "cross-entropy (nats)")],
         "fig2": [("epoch", "test accuracy (%)")],
         "fig3": [
-            ("", "test accuracy (%)"), ("", "cross-entropy loss (nats)"),
-            ("epoch", "training error (%)"), ("epoch", "learning rate"),
+            ("", "test accuracy (%)"), ("", "cross-entropy (nats)"), ("", "training error (%)"), ("epoch", "lr"),
         ],
         "degradation": [("epoch", "error (%)"), ("epoch", "")],
-        "gradflow": [("layer (1: next to the input)", "gradient norm ‖∂L/∂W‖")],
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "labelled"), [("fig1", 2), ("fig2", 1), ("fig3", 2), ("degradation", 2)])
+@pytest.mark.parametrize(("kind", "labelled"), [("fig1", 2), ("fig2", 1), ("fig3", 1), ("degradation", 2)])
 def test_every_panel_marks_learning_rate_drops_and_the_top_row_labels_them(make_study, kind, labelled):
     figure = draw_one(make_study(), kind).figure
-    assert not any(axes.collections for axes in figure.axes if not axes.containers)  # one seed has no interval
     assert [rules(axes) for axes in figure.axes] == [[2.0, 4.0]] * len(figure.axes)
-    named = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    named = [[text.get_text() for text in axes.texts if "lr" in text.get_text()] for axes in figure.axes]
     assert named == [["lr ÷10", "lr ÷10"]] * labelled + [[]] * (len(figure.axes) - labelled)
+
+
+@pytest.mark.parametrize(("num_epochs", "ticks"), [(1, [1]), (3, [1, 2, 3]), (20, [1, 4, 8, 12, 16, 20])])
+def test_the_x_axis_starts_at_the_first_epoch_and_labels_it(make_study, num_epochs, ticks):
+    (axes,) = draw_one(make_study(rates=[0.1] * num_epochs), "fig2").figure.axes
+    left, right = axes.get_xlim()
+    assert left == 1 - 0.5 * (num_epochs == 1)
+    assert num_epochs < right < 1.1 * num_epochs + 1
+    assert axes.get_xticks().tolist() == ticks
+
+
+def test_panels_are_lettered_if_there_are_several(make_study):
+    study = make_study()
+    letters = {kind: [axes.get_title() for axes in draw_one(study, kind).figure.axes] for kind in ("fig2", "fig3")}
+    assert letters == {"fig2": [""], "fig3": ["a", "b", "c", "d"]}
 
 
 def test_labels_of_learning_rate_drops_do_not_overlap(make_study):
@@ -197,7 +231,7 @@ def test_fig3_shows_running_error_dashed_and_clean_error_at_measured_epochs(make
     study = make_study(
         change=lambda _, __, row: {"train_clean_error_pct": row["epoch"] * 1.5 if row["epoch"] % 3 == 0 else None}
     )
-    _, _, error, _ = draw_one(study, "fig3").figure.axes
+    _, _, error, _ = draw_one(study, "curves").figure.axes
     lines = {line.get_marker(): line for line in error.lines if line.get_label() == "plain-20"}
     running, clean = lines["None"], lines["o"]
     assert running.get_linestyle() == "--"
@@ -208,18 +242,26 @@ def test_fig3_shows_running_error_dashed_and_clean_error_at_measured_epochs(make
 
 def test_the_legend_of_fig3_omits_clean_error_if_it_was_never_measured(make_study):
     figure = draw_one(make_study(change=lambda *_: {"train_clean_error_pct": None}), "fig3").figure
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["plain-20", "resnet-20", "test", "training, running"]
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert labels == {"plain-20", "resnet-20", "test", "training"}
 
 
 def test_fig3_draws_a_shared_learning_rate_schedule_once(make_study):
     *_, rate = draw_one(make_study(), "fig3").figure.axes
     (line,) = [line for line in rate.lines if line.get_label() != "_rule"]
-    assert list(line.get_xdata()) == [0, 1, 2, 3, 4, 5, 6]
-    assert list(line.get_ydata()) == [0.1, *RATES]
+    assert list(line.get_xdata()) == [1, 2, 3, 4, 5, 6]
+    assert list(line.get_ydata()) == RATES
     assert line.get_drawstyle() == "steps-pre"
     assert rate.get_yscale() == "log"
     assert [tick.get_text() for tick in rate.get_yticklabels()] == ["0.001", "0.01", "0.1"]
+
+
+def test_the_learning_rate_is_a_strip_below_the_other_panels(make_study):
+    figure = draw_one(make_study(), "curves").figure
+    figure.draw_without_rendering()
+    accuracy, loss, error, rate = [axes.get_position() for axes in figure.axes]
+    assert accuracy.y0 > loss.y1 > loss.y0 > error.y1 > error.y0 > rate.y1
+    assert rate.height < 0.4 * error.height
 
 
 def test_fig3_draws_different_schedules_in_the_colours_of_their_networks(make_study):
@@ -232,15 +274,6 @@ def test_fig3_draws_different_schedules_in_the_colours_of_their_networks(make_st
 def test_a_learning_rate_of_zero_is_drawn_on_a_linear_axis(make_study):
     *_, rate = draw_one(make_study(rates=[0.0, 0.0]), "fig3").figure.axes
     assert rate.get_yscale() == "linear"
-
-
-def test_a_band_of_two_seeds_does_not_stretch_the_axis(make_study):
-    # With n = 2 the interval extends 12.7 standard errors to either side.
-    study = make_study(seeds=2, change=lambda _, seed, row: {"test_loss": 1.0 + 0.4 * seed})
-    _, loss = draw_one(study, "fig1").figure.axes
-    assert loss.get_ylim()[1] < 2.0
-    _, _, high = expected(study, "plain-20", "test_loss")
-    assert high[0] > 3.0
 
 
 def test_a_run_of_one_epoch_is_drawn_as_a_marker(make_study):
@@ -273,20 +306,24 @@ def test_degradation_shows_plain_and_residual_networks_on_one_scale(make_study):
     assert not curves(plain, "resnet-20", "-")
 
 
-def test_degradation_marks_the_clean_training_error_after_the_last_epoch(make_study):
-    study = make_study(("plain-20", "plain-56"), train_error=3.25)
+def test_degradation_marks_the_clean_training_error_after_the_last_epoch_of_the_curves(make_study):
+    study = make_study(("plain-20", "plain-56"), seeds=2, train_error=3.25)
     (axes,) = draw_one(study, "degradation").figure.axes
     marked = {bars.get_label(): bars.lines[0] for bars in axes.containers}
-    assert set(marked) == {"plain-20 clean", "plain-56 clean"}
-    assert [(list(m.get_xdata()), list(m.get_ydata())) for m in marked.values()] == [([6], [3.25])] * 2
+    assert list(marked) == ["plain-20 clean", "plain-56 clean"]
+    assert [list(markers.get_ydata()) for markers in marked.values()] == [[3.25, 3.25]] * 2
+    places = [markers.get_xdata() for markers in marked.values()]
+    assert 6 < places[0][0] == places[0][1] < places[1][0] == places[1][1] < axes.get_xlim()[1]
+    assert max(axes.get_xticks()) == 6
 
 
-def test_the_clean_error_of_several_seeds_has_an_interval(make_study):
-    study = make_study(("plain-20",), seeds=3, change=lambda _, seed, __: {"train_clean_error_pct": 1.0 + seed})
+def test_the_clean_error_of_four_seeds_has_an_interval(make_study):
+    study = make_study(("plain-20",), seeds=4, change=lambda _, seed, __: {"train_clean_error_pct": 1.0 + seed})
     (axes,) = draw_one(study, "degradation").figure.axes
     (bars,) = axes.containers
-    _, low, high = expected(study, "plain-20", "train_clean_error_pct")
+    mean, low, high = expected(study, "plain-20", "train_clean_error_pct")
     (segment,) = bars.lines[2][0].get_segments()
+    assert list(bars.lines[0].get_ydata()) == pytest.approx(mean[-1:])
     assert segment[:, 1] == pytest.approx([low[-1], high[-1]])
 
 
@@ -296,63 +333,38 @@ def test_degradation_has_no_markers_if_no_clean_error_was_measured(make_study):
     assert "clean training" not in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_gradflow_draws_the_last_epoch_thick_and_earlier_ones_thin(make_study):
-    study = make_study(gradflow=True)
-    (axes,) = draw_one(study, "gradflow").figure.axes
-    assert axes.get_yscale() == "log"
-    rows = study.runs[0].dir.read_gradflow()
-    assert study.runs[0].network == "plain-20"
-    last = rows[rows["epoch"] == 6]
-    (thick,) = curves(axes, "plain-20", "-")
-    assert np.asarray(thick.get_xdata()) == pytest.approx(last["layer_index"])
-    assert np.asarray(thick.get_ydata()) == pytest.approx(last["grad_norm"])
-    thin = [line for line in axes.lines if line.get_label().startswith("plain-20 epoch")]
-    assert [line.get_label() for line in thin] == [f"plain-20 epoch {epoch}" for epoch in spread(list(range(6)), 5)]
-    assert all(line.get_linewidth() < thick.get_linewidth() for line in thin)
+def test_curves_show_unfinished_runs_with_an_end_marker_and_keep_them_out_of_means(make_study, make_run, tmp_path):
+    alone = draw_one(make_study(("plain-20",), seeds=4), "curves")
+    unfinished = [
+        make_run(tmp_path / status, arch="plain", seed=seed, status=status, epochs=4)
+        for seed, status in enumerate(("incomplete", "diverged"), start=10)
+    ]
+    unfinished.append(make_run(tmp_path / "running", arch="plain", seed=12, status="incomplete", epochs=4))
+    with unfinished[-1].lock():
+        drawn = draw_one(load_study([tmp_path], with_metrics=True), "curves")
+    assert (alone.n_runs, drawn.n_runs) == (4, 7)
+    accuracy = drawn.figure.axes[0]
+    mean, *single = curves(accuracy, "plain-20", "-")
+    assert list(mean.get_ydata()) == list(curves(alone.figure.axes[0], "plain-20", "-")[0].get_ydata())
+    assert [list(line.get_xdata()) for line in single] == [[1, 2]] * 3
+    marked = ("_incomplete", "_diverged", "_running")
+    ends = {line.get_label(): line for line in accuracy.lines if line.get_label() in marked}
+    assert len({line.get_marker() for line in ends.values()}) == 3
+    assert {line.get_xdata()[0] for line in ends.values()} == {2}
+    assert {line.get_ydata()[0] for line in ends.values()} == {line.get_ydata()[-1] for line in single}
+    texts = [text.get_text() for text in drawn.figure.legends[0].get_texts() if text.get_text().strip()]
+    assert texts[0] == "plain-20"
+    assert {"still training", "interrupted", "diverged"} < set(texts)
 
 
-def test_gradflow_has_one_panel_per_depth_and_marks_where_stages_begin(make_study):
-    study = make_study(("plain-20", "resnet-20", "plain-32", "resnet-32", "plain-8", "resnet-8"), gradflow=True)
-    first, second, third, unused = draw_one(study, "gradflow").figure.axes
-    networks = [{line.get_label() for line in axes.lines if "epoch" not in line.get_label()} for axes in (first, third)]
-    assert networks == [{"_rule", "plain-8", "resnet-8"}, {"_rule", "plain-32", "resnet-32"}]
-    assert [text.get_text() for text in second.texts] == ["stage 1", "stage 2", "stage 3"]
-    assert rules(third) == [2, 12, 22]
-    assert not unused.get_visible()
+def test_curves_can_be_drawn_of_a_single_unfinished_run(make_run, tmp_path):
+    make_run(tmp_path / "half", status="incomplete")
+    drawn = draw_one(load_study([tmp_path], with_metrics=True), "curves")
+    assert (drawn.name, drawn.networks, drawn.n_runs) == ("curves", ["resnet-20"], 1)
 
 
-def test_gradflow_of_several_seeds_shows_their_geometric_mean_after_the_last_epoch_within_the_axis(make_study):
-    study = make_study(("resnet-20",), seeds=2, gradflow=True)
-    folder = study.runs[1].dir
-    rows = folder.read_gradflow()
-    folder.restore_tables(None)  # the metrics are in memory already
-    steeper = rows.assign(grad_norm=rows["grad_norm"] * 4).to_dict("records")
-    folder.append_gradflow([GradflowRow(**row) for row in steeper])
-    (axes,) = draw_one(study, "gradflow").figure.axes
-    (line,) = curves(axes, "resnet-20", "-")
-    assert np.asarray(line.get_ydata()) == pytest.approx(2 * rows[rows["epoch"] == 6]["grad_norm"].to_numpy())
-    bottom, top = axes.get_ylim()
-    assert bottom < min(line.get_ydata())
-    assert max(line.get_ydata()) < top < 10  # the interval of two seeds would reach 1e7
-
-
-def test_measured_gradients_have_one_line_per_label_with_dashes_for_runs_of_one_network():
-    frame = pd.DataFrame(
-        {"label": label, "network": network, "which": "last", "dataset": "digits", "layer_index": layer,
-         "grad_norm": scale / layer, "grad_norm_std": 0.5 / layer}
-        for label, network, scale in (("a$1$", "plain-8", 1.0), ("b", "plain-8", 2.0), ("c", "resnet-8", 3.0))
-        for layer in range(1, 9)
-    )  # fmt: skip
-    figure = measured_gradients(frame)
-    (axes,) = figure.axes
-    lines = {line.get_label(): line for line in axes.lines if line.get_label() in ["a$1$", "b", "c"]}
-    assert [lines["b"].get_ydata()[1], lines["c"].get_ydata()[7]] == [1.0, 0.375]
-    styles = {name: (to_hex(line.get_color()), line.get_linestyle()) for name, line in lines.items()}
-    plain, residual = network_style("plain-8").color, network_style("resnet-8").color
-    assert styles == {"a$1$": (plain, "-"), "b": (plain, "--"), "c": (residual, "-")}
-    shaded = axes.collections[0].get_paths()[0].vertices
-    assert (shaded[shaded[:, 0] == 1][:, 1].min(), shaded[shaded[:, 0] == 1][:, 1].max()) == (0.5, 1.5)
-    entries = figure.legends[0].get_texts()
-    assert [(entry.get_text(), entry.get_parse_math()) for entry in entries] == [
-        ("a$1$", False), ("b", False), ("c", False),
-    ]  # fmt: skip
+def test_a_run_without_an_epoch_has_no_curves(make_run, tmp_path):
+    metrics = make_run(tmp_path / "new", status="incomplete").metrics_path
+    metrics.write_text(metrics.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(InputError, match="no run has recorded an epoch"):
+        figures.draw(load_study([tmp_path], with_metrics=True), ["curves"])

@@ -78,14 +78,14 @@ def capacity_rows(num_epochs):
     for statistics, trained in (("initial", 30.0), ("matched", 6.0)):
         base = {"statistics": statistics, "epoch": 0, "split": "train", "num_changed": 0, "max_logit_difference": 0.0}
         rows += [
-            base | {"depth": 8, "mode": "eval", "error_pct": 5.0},
-            base | {"depth": 20, "mode": "eval", "error_pct": 5.0, "max_logit_difference": 1e-6},
-            base | {"depth": 8, "mode": "train", "error_pct": 4.0},
-            base | {"depth": 20, "mode": "train", "error_pct": trained, "max_logit_difference": 2.0},
-            base | {"depth": 20, "mode": "eval", "split": "test", "error_pct": 99.0},
+            base | {"built_depth": 8, "mode": "eval", "error_pct": 5.0},
+            base | {"built_depth": 20, "mode": "eval", "error_pct": 5.0, "max_logit_difference": 1e-6},
+            base | {"built_depth": 8, "mode": "train", "error_pct": 4.0},
+            base | {"built_depth": 20, "mode": "train", "error_pct": trained, "max_logit_difference": 2.0},
+            base | {"built_depth": 20, "mode": "eval", "split": "test", "error_pct": 99.0},
         ]
         rows += [
-            base | {"depth": 20, "mode": "fine-tuned", "epoch": epoch, "error_pct": 5.0 - epoch}
+            base | {"built_depth": 20, "mode": "fine-tuned", "epoch": epoch, "error_pct": 5.0 - epoch}
             for epoch in range(1, num_epochs + 1)
         ]
     return identified(rows)

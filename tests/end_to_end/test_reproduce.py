@@ -37,10 +37,13 @@ def test_reproduce_writes_four_runs_a_table_and_figures(study):
     table = (folder / "table1.md").read_text()
     assert all(name in table for name in ("plain-8", "resnet-8", "plain-14", "resnet-14"))
     figures = {path.stem for path in (folder / "figures").iterdir()}
-    assert figures == {"fig1", "fig2", "fig3", "fig4", "fig5", "degradation", "gradflow"}
+    assert figures == {
+        "curves", "convergence-8", "accuracy-14", "dynamics-14", "confusion-8", "confusion-14", "degradation",
+        "gradients-8", "gradients-14",
+    }  # fmt: skip
     document = json.loads(done.stdout)
     assert [row["network"] for row in document["networks"]] == ["plain-8", "resnet-8", "plain-14", "resnet-14"]
-    assert len(document["figures"]) == 7
+    assert len(document["figures"]) == 9
 
 
 def test_reproduce_prints_one_line_per_epoch_if_stderr_is_not_a_terminal(study):

@@ -19,7 +19,7 @@ def plain(network_of):
 
 
 def rows_of(network, unit):
-    return {(row["depth"], row["mode"], row["epoch"], row["split"]): row for row in PROBE.measure(network, unit)}
+    return {(row["built_depth"], row["mode"], row["epoch"], row["split"]): row for row in PROBE.measure(network, unit)}
 
 
 @pytest.mark.parametrize("unit", ["initial", "matched"])

@@ -5,14 +5,14 @@ From Python::
     from resnet_cli.analysis.figures import draw
     from resnet_cli.analysis.frames import load_study
 
-    drawn, skipped = draw(load_study(["runs"], with_metrics=True), ["fig1", "degradation"])
+    drawn, skipped = draw(load_study(["runs"], with_metrics=True), ["curves", "degradation"])
     for one in drawn:
-        one.figure.savefig(f"{one.kind}.png")
+        one.figure.savefig(f"{one.name}.png")
 """
 
 import pkgutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from resnet_cli.analysis.frames import Group, Study
 from resnet_cli.errors import InputError, RunFileError, UsageError
@@ -20,36 +20,60 @@ from resnet_cli.errors import InputError, RunFileError, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from resnet_cli.analysis.figures.figure_data import FigureData, Shown
+
 ALL = "all"
 SUFFIXES = (".png", ".svg", ".pdf")  # of the image files that can be written
+_MAX_REASONS = 3
 
 
 class FigureSpec(NamedTuple):
     """One kind of figure."""
 
-    depth: Literal["small", "large", "all"]  # depth of the runs to draw
+    shows: "tuple[Shown, ...]"  # runs to draw, one figure each
     function: str  # `module:name` in this package; takes `FigureData` and the runs and returns a `PlotResult`
     summary: str  # for the help
 
 
 KINDS: dict[str, FigureSpec] = {
-    "fig1": FigureSpec("small", "curves:accuracy_and_loss", "test accuracy and losses at the small depth"),
-    "fig2": FigureSpec("large", "curves:accuracy", "test accuracy at the large depth"),
-    "fig3": FigureSpec(
-        "large", "curves:dynamics", "accuracy, losses, training error and learning rate at the large depth"
+    "curves": FigureSpec(
+        ("any",), "curves:curves", "accuracy, loss, training error and learning rate of all runs, also unfinished ones"
     ),
-    "fig4": FigureSpec("small", "confusion:confusion_matrices", "confusion matrices at the small depth"),
-    "fig5": FigureSpec("large", "confusion:confusion_matrices", "confusion matrices at the large depth"),
-    "degradation": FigureSpec("all", "curves:degradation", "errors at every depth, after He et al. 2015, figure 6"),
-    "gradflow": FigureSpec("all", "gradients:gradient_flow", "gradient norm of every layer, for runs that recorded it"),
+    "convergence": FigureSpec(
+        ("small pair",), "curves:convergence", "accuracy and losses of a plain and a residual network, small depth"
+    ),
+    "accuracy": FigureSpec(
+        ("large pair",), "curves:accuracy", "test accuracy of a plain and a residual network, large depth"
+    ),
+    "dynamics": FigureSpec(("large pair",), "curves:dynamics", "curves of a plain and a residual network, large depth"),
+    "confusion": FigureSpec(
+        ("small pair", "large pair"), "confusion:confusion_matrices", "confusion matrices, small and large depth"
+    ),
+    "degradation": FigureSpec(
+        ("all",), "degradation:degradation", "errors at every depth, after He et al. 2015, figure 6"
+    ),
+    "gradients": FigureSpec(
+        ("small", "large"), "gradients:gradient_flow", "gradients per layer and block, small and large depth"
+    ),
 }
-"""Kinds of figures by name; fig1 to fig5 are the figures of the report (Shinde 2025)."""
+"""Kinds of figures by name."""
+
+ALIASES: "dict[str, tuple[str, Shown]]" = {
+    "fig1": ("convergence", "small pair"),
+    "fig2": ("accuracy", "large pair"),
+    "fig3": ("dynamics", "large pair"),
+    "fig4": ("confusion", "small pair"),
+    "fig5": ("confusion", "large pair"),
+}
+"""The figures of the report (Shinde 2025) by number."""
 
 
 class DrawnFigure(NamedTuple):
     """A figure of one group of runs."""
 
+    name: str  # `degradation`, or with the depth: `confusion-56`
     kind: str
+    report_figure: str | None  # `fig1` to `fig5`
     group: Group
     figure: "Figure"
     networks: list[str]  # short names of the networks shown
@@ -60,12 +84,10 @@ class DrawnFigure(NamedTuple):
 class SkippedFigure(NamedTuple):
     """A figure that cannot be drawn from one group of runs."""
 
+    name: str
     kind: str
     group: Group
     reason: str  # one line
-
-    def __str__(self) -> str:
-        return f"skipped {self.kind} of {self.group.label}: {self.reason}"
 
 
 def draw(
@@ -75,52 +97,91 @@ def draw(
 
     Args:
         study: the runs; loaded with metrics, or metrics.csv is read again for every group.
-        kinds: names from `KINDS`; `all` draws every figure that the runs support.
-        depths: one or two depths for fig1 to fig5; None: 20 and 56 if available, else the smallest and largest depth.
+        kinds: names from `KINDS` or `ALIASES`; `all` draws every figure that the runs support.
+        depths: one or two depths for figures of a pair of networks and of gradients; None: 20 and 56 if available,
+            else the smallest and largest depth.
 
     Returns:
         Drawn and skipped figures, by group and then in the order of `KINDS`.
 
     Raises:
         UsageError: an unknown kind, or more than two depths.
-        InputError: there is no complete run, no figure can be drawn, or no group supports a kind given by
+        InputError: there is no suitable run, no figure can be drawn, or no group supports a kind given by
             name; the message names what is missing.
     """
-    from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, networks_of
-    from resnet_cli.analysis.figures.style import house_style
+    from resnet_cli.analysis.figures.figure_data import FigureData
 
     check_kinds(kinds)
     if depths is not None and not 1 <= len(set(depths)) <= 2:
         raise UsageError(f"--depths must be one or two (got {len(set(depths))} depths)", hint="use --depths 20,56")
-    study.require_runs()
-    drawn, skipped = [], []
-    for group, runs in study.groups().items():
-        data = FigureData(group, runs, study, depths)
-        for kind in [kind for kind in KINDS if kind in kinds or ALL in kinds]:
-            if kind == "fig5" and ALL in kinds and data.small_depth == data.large_depth:
-                reason = f"{data.large_depth} is the only depth, already shown by fig4"
-                skipped.append(SkippedFigure(kind, group, reason))
+    wanted = _wanted(kinds)
+    if not (study.unfinished and any(shown == "any" for _, shown in wanted)):
+        study.require_runs()
+    drawn: list[DrawnFigure] = []
+    skipped: list[SkippedFigure] = []
+    for group in figure_groups(study):
+        data = FigureData(group, study, depths)
+        # one figure if the small and the large depth are the same
+        distinct = {(kind, data.depth(shown)): (kind, shown) for kind, shown in reversed(wanted)}
+        for kind, shown in reversed(distinct.values()):
+            if (not data.runs and shown != "any") or (ALL in kinds and data.is_shown_by_curves(kind)):
                 continue
-            plot = pkgutil.resolve_name(f"{__name__}.{KINDS[kind].function}")
-            try:
-                with house_style():
-                    figure, drawn_runs, left_out = plot(data, data.select(KINDS[kind].depth))
-            except (NotDrawableError, RunFileError) as error:
-                skipped.append(SkippedFigure(kind, group, str(error)))
+            result = _draw(data, kind, shown)
+            if isinstance(result, DrawnFigure):
+                drawn.append(result)
             else:
-                drawn.append(DrawnFigure(kind, group, figure, networks_of(drawn_runs), len(drawn_runs), left_out))
-    drawn_kinds = {figure.kind for figure in drawn}
-    for figure in skipped:
-        if not drawn or (figure.kind in kinds and figure.kind not in drawn_kinds):
+                skipped.append(result)
+    for missing in skipped:
+        if not drawn or (ALL not in kinds and missing.kind not in {figure.kind for figure in drawn}):
             raise InputError(
-                f"cannot draw {figure.kind} of {figure.group.label}: {figure.reason}",
+                f"cannot draw {missing.name} of {missing.group.label}: {missing.reason}",
                 hint="add the missing runs, or choose other figures with --kind or --depths",
             )
     return drawn, skipped
 
 
+def figure_groups(study: Study) -> list[Group]:
+    """The groups of a study that can have figures: those of complete runs, and of unfinished ones."""
+    return sorted({run.group for run in (*study.runs, *study.unfinished)})
+
+
+def describe_skipped(skipped: Sequence[SkippedFigure]) -> str:
+    """One line about the figures that were not drawn, with the most frequent reasons."""
+    names: dict[str, list[str]] = {}
+    for figure in skipped:
+        names.setdefault(figure.reason, []).append(figure.name)
+    reasons = sorted(names, key=lambda reason: -len(names[reason]))
+    parts = [f"{', '.join(dict.fromkeys(names[reason]))} ({reason})" for reason in reasons[:_MAX_REASONS]]
+    if len(reasons) > _MAX_REASONS:
+        parts.append(f"and others; --json lists all {len(skipped)}")
+    return f"not drawn: {'; '.join(parts)}"
+
+
 def check_kinds(kinds: Sequence[str]) -> None:
-    """Raise `UsageError` for the first of `kinds` that is neither in `KINDS` nor `all`."""
+    """Raise `UsageError` for the first of `kinds` that is none of `KINDS`, `ALIASES` and `all`."""
     for kind in kinds:
-        if kind not in (*KINDS, ALL):
-            raise UsageError(f"unknown figure --kind {kind}", hint=f"use {', '.join(KINDS)} or {ALL}")
+        if kind not in (*KINDS, *ALIASES, ALL):
+            raise UsageError(f"unknown figure --kind {kind}", hint=f"use {', '.join([*KINDS, *ALIASES])} or {ALL}")
+
+
+def _wanted(kinds: Sequence[str]) -> "list[tuple[str, Shown]]":
+    """The figures that `kinds` names, each once, in the order of `KINDS`."""
+    every = [(name, shown) for name, spec in KINDS.items() for shown in spec.shows]
+    named = {ALIASES[kind] for kind in kinds if kind in ALIASES}
+    return [figure for figure in every if figure in named or figure[0] in kinds or ALL in kinds]
+
+
+def _draw(data: "FigureData", kind: str, shown: "Shown") -> DrawnFigure | SkippedFigure:
+    from resnet_cli.analysis.figures.figure_data import NotDrawableError, networks_of
+    from resnet_cli.analysis.figures.style import house_style
+
+    depth = data.depth(shown)
+    name = kind if depth is None else f"{kind}-{depth}"
+    plot = pkgutil.resolve_name(f"{__name__}.{KINDS[kind].function}")
+    try:
+        with house_style():
+            figure, runs, left_out = plot(data, data.select(shown))
+    except (NotDrawableError, RunFileError) as error:
+        return SkippedFigure(name, kind, data.group, str(error))
+    number = next((alias for alias, figure in ALIASES.items() if figure == (kind, shown)), None)
+    return DrawnFigure(name, kind, number, data.group, figure, networks_of(runs), len(runs), left_out)

@@ -1,7 +1,8 @@
-"""Figures 4 and 5 of the report: confusion matrices of a plain network and its residual twin."""
+"""Confusion matrices of a plain network and its residual twin: figures 4 and 5 of the report."""
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import seaborn
@@ -20,6 +21,7 @@ from resnet_cli.util.text import printable, shorten
 _MAX_ANNOTATED = 10
 _MAX_NAMED = 20
 _MAX_NAME_LENGTH = 12
+_MAX_UPRIGHT = 3
 # Number of classes above which a cell is smaller than a pixel.
 _MAX_CLASSES = 1000
 
@@ -50,8 +52,8 @@ def confusion_matrices(data: FigureData, runs: list[Run]) -> PlotResult:
     axes[0].set_ylabel("true class")
     bar = figure.colorbar(image, cax=axes[1].inset_axes((1.03, 0, 0.045, 1)), ticks=[0, 1, 5, 20, 50, 100])
     bar.outline.set_visible(False)
-    bar.set_label("predicted as (% of the true class)")
-    text = f"{data.group.label}; {figure_data.seeds_text(drawn)}; cells: % of the true class"
+    bar.set_label("predicted as (% of the true class; square-root scale)")
+    text = f"{data.title}; {figure_data.seeds_text(drawn)}; cells: % of the true class"
     text += ", blank below 0.1" if len(classes) <= _MAX_ANNOTATED else ""
     caption(figure, text + ("; counts of all seeds summed" if len(drawn) > len(networks) else ""))
     return PlotResult(figure, drawn, left_out)
@@ -69,7 +71,9 @@ def _draw(axes: Axes, counts: Labels, classes: Sequence[str]) -> QuadMesh:
     axes.tick_params(length=0)
     if len(classes) <= _MAX_NAMED:
         places = np.arange(len(classes)) + 0.5
-        axes.set_xticks(places, classes, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        is_short = max(map(len, classes)) <= _MAX_UPRIGHT
+        slant: dict[str, Any] = {} if is_short else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(places, classes, **slant, parse_math=False)
         axes.set_yticks(places, classes, rotation=0, parse_math=False)
     axes.set_xlabel("predicted class")
     mesh: QuadMesh = axes.collections[0]  # type: ignore[assignment]

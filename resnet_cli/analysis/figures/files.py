@@ -21,13 +21,13 @@ def write_figures(
     *,
     warn: Callable[[str], None] = warnings.warn,
 ) -> list[Path]:
-    """Write figures as `<kind><suffix>` in `out`, with one subfolder per group if there are several groups.
+    """Write figures as `<name><suffix>` in `out`, with one subfolder per group if there are several groups.
 
     Args:
         figures: result of `resnet_cli.analysis.figures.draw`.
         out: folder, created if missing; or a file that ends in `suffix`, for a single figure.
         suffix: one of `SUFFIXES`.
-        groups: all groups of the study.
+        groups: all groups of the study, from `figure_groups`.
         warn: called with one line if the font lacks characters in a figure.
 
     Returns:
@@ -57,7 +57,7 @@ def _paths(figures: Sequence[DrawnFigure], out: Path, suffix: str, groups: Seque
             )
         return [out]
     if len(groups) == 1:
-        return [out / f"{drawn.kind}{suffix}" for drawn in figures]
+        return [out / f"{drawn.name}{suffix}" for drawn in figures]
     folders: dict[Group, str] = {}
     for group in groups:
         name = re.sub(r"[^a-z0-9.]+", "-", group.label.lower()).strip("-.")[:80] or "group"
@@ -65,4 +65,4 @@ def _paths(figures: Sequence[DrawnFigure], out: Path, suffix: str, groups: Seque
             # Two datasets may share a name, and two recipes may differ only after the cut.
             name += "-" + hashlib.sha256(f"{group.fingerprint} {group.label}".encode()).hexdigest()[:8]
         folders[group] = name
-    return [out / folders[drawn.group] / f"{drawn.kind}{suffix}" for drawn in figures]
+    return [out / folders[drawn.group] / f"{drawn.name}{suffix}" for drawn in figures]

@@ -3,7 +3,8 @@
 import contextlib
 import io
 import itertools
-import textwrap
+import string
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +12,11 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import Colormap, ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
 
 from resnet_cli.util.files import write_output
 from resnet_cli.util.text import printable
@@ -28,11 +31,12 @@ PNG_DPI = 300
 INK = "#333333"
 RULE = "#8A8A8A"
 
-# Vermillion, blue and bluish green of M. Okabe and K. Ito, Color Universal Design (2008), which
+# Vermillion, blue and bluish green after M. Okabe and K. Ito, Color Universal Design (2008), which
 # remain distinguishable with every kind of colour blindness; each with a lighter and a darker tone for depth.
+# Plain networks are lighter than residual ones, so that they remain distinguishable in grey.
 _FAMILIES = {
-    ("plain", ""): ("#F0935A", "#D55E00", "#6E2C00"),
-    ("resnet", ""): ("#4CA6DE", "#0072B2", "#012C4C"),
+    ("plain", ""): ("#F5A06B", "#DC6A14", "#A84A00"),
+    ("resnet", ""): ("#1F7FC0", "#00558F", "#011C33"),
     ("resnet", "B"): ("#35BF95", "#009E73", "#005E46"),
 }
 # Depth → tone, 0 (light) to 1 (dark). The tones of the depths in He et al. 2015, table 6, differ clearly.
@@ -106,7 +110,8 @@ def house_style() -> Iterator[None]:
 def new_figure(rows: int, columns: int, height_inches: float, **options: Any) -> tuple[Figure, list[Axes]]:
     """Create a figure without a window or global state, and its panels in reading order.
 
-    One column of panels has the width of a page's column, several have that of its text.
+    One column of panels has the width of a page's column, several have that of its text. Several panels are
+    lettered a, b, … in the centre title; the left title is free.
 
     Args:
         rows: number of rows of panels.
@@ -116,16 +121,38 @@ def new_figure(rows: int, columns: int, height_inches: float, **options: Any) ->
     """
     width_inches = _COLUMN_INCHES if columns == 1 else _TEXT_INCHES
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
-    return figure, list(np.ravel(figure.subplots(rows, columns, squeeze=False, **options)))
+    panels: list[Axes] = list(np.ravel(figure.subplots(rows, columns, squeeze=False, **options)))
+    if len(panels) > 1:
+        for letter, axes in zip(string.ascii_lowercase, panels, strict=False):
+            axes.set_title(letter, loc="center", x=-0.02, ha="right", weight="bold")
+    return figure, panels
 
 
 def caption(figure: Figure, text: str) -> None:
     """Write `text` below the figure, wrapped to its width; each line after the first makes the figure taller."""
-    # A character of 7 pt DejaVu Sans is 1/19 inch wide on average; "95 %" stays on one line.
-    # Control characters would make an SVG file invalid.
-    lines = textwrap.wrap(printable(text).replace(" %", "\N{NO-BREAK SPACE}%"), int(figure.get_figwidth() * 18.5))
+    # Control characters would make an SVG file invalid; "95 %" stays on one line.
+    words = printable(text).replace(" %", "\N{NO-BREAK SPACE}%").split(" ")
+    lines = [words[0]]
+    for word in words[1:]:
+        longer = f"{lines[-1]} {word}"
+        fits = text_width_inches(longer) <= 0.98 * figure.get_figwidth()
+        lines[-1:] = [longer] if fits else [lines[-1], word]
     _grow(figure, len(lines))
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", size=SMALL_POINTS, linespacing=1.25, parse_math=False)
+
+
+def text_width_inches(text: str) -> float:
+    """Width of a line of `SMALL_POINTS` in the current font."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about characters missing from the font, reported when the figure is saved
+        font = FontProperties(size=SMALL_POINTS)
+        width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
+
+
+def ramp() -> Colormap:
+    """Colours of an ordered quantity such as the epoch, from light (low) to dark (high), also in grey."""
+    return ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.12, 1, 256)))
 
 
 def legend(
@@ -170,8 +197,8 @@ def _grow(figure: Figure, num_lines: int) -> None:
 
 
 def _width_inches(rows: Sequence[Sequence[Line2D]]) -> float:
-    # A line, gaps and 7 pt text; slightly more than they need.
-    keys = [[0.52 + 0.057 * len(str(line.get_label())) for line in row] for row in rows]
+    # A line and gaps, and the text; slightly more than they need.
+    keys = [[0.52 + 1.02 * text_width_inches(str(line.get_label())) for line in row] for row in rows]
     return sum(max(column) for column in itertools.zip_longest(*keys, fillvalue=0.0))
 
 

@@ -14,11 +14,13 @@ def table(frame: pd.DataFrame) -> Summary:
     train = frame[frame["split"] == "train"]
     rows: list[list[Cell]] = []
     for (label, statistics), group in train.groupby(["label", "statistics"], sort=False):
-        shallow, deep = (group[group["depth"] == depth] for depth in (group["depth"].min(), group["depth"].max()))
+        shallow, deep = (
+            group[group["built_depth"] == depth] for depth in (group["built_depth"].min(), group["built_depth"].max())
+        )
         evaluated, trained = (deep[deep["mode"] == mode].iloc[0] for mode in ("eval", "train"))
         tuned = deep[deep["mode"] == "fine-tuned"]
         rows.append([
-            str(label), f"plain-{evaluated['depth']}", str(statistics), float(shallow["error_pct"].iloc[0]),
+            str(label), f"plain-{evaluated['built_depth']}", str(statistics), float(shallow["error_pct"].iloc[0]),
             float(evaluated["error_pct"]), int(evaluated["num_changed"]), float(evaluated["max_logit_difference"]),
             float(trained["error_pct"]), float(trained["max_logit_difference"]),
             float(tuned["error_pct"].iloc[-1]) if len(tuned) else None,
@@ -45,7 +47,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     with house_style():
         figure, (axes,) = new_figure(1, 1, 2.4)
         for (_, statistics), group in train.groupby(["label", "statistics"], sort=False):
-            is_deep = group["depth"] == group["depth"].max()
+            is_deep = group["built_depth"] == group["built_depth"].max()
             shallow = group[~is_deep & (group["mode"] == "eval")]
             deep = group[is_deep].sort_values("epoch", kind="stable")  # eval, train, fine-tuned
             errors = [*shallow["error_pct"], *deep["error_pct"]]
