@@ -112,7 +112,7 @@ def test_amplification_over_seeds_has_an_interval_for_each_shortcut(make_study, 
         assert row["low_pp"] < row["difference_pp"] < row["high_pp"]
         assert row["ratio_set"] == "interval"
         assert row["ratio_low"] < row["ratio"] < row["ratio_high"]
-    assert rows[0]["difference_pp"] == pytest.approx(6.64 - 1.11)
+    assert rows[0]["difference_pp"] == pytest.approx(6.64 - 1.21)
     assert rows[1]["published_ratio"] is None
     text = render(study_document(load_study([tmp_path])), "markdown")
     assert "20 → 56 layers, shortcut B" in text

@@ -50,7 +50,7 @@ def test_compare_shows_results_published_values_and_excluded_runs(runs, capsys):
         *line.split()[12:15], "1", "min", "30", "s",
     ]  # fmt: skip
     assert "resnet-56 − plain-56" in out
-    assert "56 ÷ 20 layers" in out
+    assert "20 → 56 layers" in out
     assert "plain-110" in out
     assert "the loss was not finite" in out
     assert err == ""

@@ -156,7 +156,7 @@ def _not_capacity(evidence: Evidence) -> Finding | None:
     if rows.empty:
         return None
     shallow = evidence.networks.plain_shallow
-    built = rows[(rows["mode"] == "eval") & (rows["network"] == shallow) & (rows["depth_built"] > rows["depth"])]
+    built = rows[(rows["mode"] == "eval") & (rows["network"] == shallow) & (rows["built_depth"] > rows["depth"])]
     if built.empty:
         return None
     largest = float(built["max_logit_difference"].max())

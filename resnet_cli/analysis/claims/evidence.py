@@ -1,13 +1,19 @@
 """Tidy frames of the runs that a claim is about."""
 
+import functools
 import math
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
 import msgspec
 import pandas as pd
 
+from resnet_cli.analysis.frames import AnyRun, Group, Run, Study, epochs_of
+from resnet_cli.analysis.probe_frames import load_probes
 from resnet_cli.analysis.stats import Sample
+from resnet_cli.config import RunConfig
+from resnet_cli.errors import RunFileError
 
 CORRECT = "correct"
 
@@ -88,3 +94,109 @@ def per_run(frame: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> pd
 def have_seeds(samples: Iterable[Sample]) -> bool:
     """Whether every sample has at least one value."""
     return all(sample.values for sample in samples)
+
+
+def load_evidence(study: Study, *, warn: Callable[[str], None] = warnings.warn) -> dict[Group, Evidence]:
+    """Collect the evidence of every group that has plain and residual networks of a common depth.
+
+    Args:
+        study: loaded with metrics.
+        warn: receives one line for each file of a probe that cannot be used.
+
+    Returns:
+        By group, in alphabetical order. The plain networks of another group that differs in its warm-up alone are
+        the `warmup` arm; a recipe that warms up anyway is its own.
+    """
+    members: dict[Group, list[AnyRun]] = {}
+    for run in (*study.runs, *(run for run in study.unfinished if run.status == "diverged")):
+        members.setdefault(run.group, []).append(run)
+    found = {}
+    for group, runs in sorted(members.items()):
+        networks = _compared_networks(runs)
+        if networks is None:
+            continue
+        evidence = _gather(study, runs, networks, warn)
+        arm: Evidence | None = evidence
+        if not runs[0].record.config.warmup_steps:
+            others = [other for key, other in members.items() if key != group and _is_warmup_arm(other, runs)]
+            arm = _gather(study, max(others, key=len), networks, warn) if others else None
+        found[group] = msgspec.structs.replace(evidence, warmup=arm)
+    return found
+
+
+def _compared_networks(runs: Sequence[AnyRun]) -> Networks | None:
+    """The networks of the smallest and the greatest depth that has both kinds; None if there are none."""
+    depths: dict[str, set[int]] = {}
+    for run in runs:
+        depths.setdefault(run.record.config.shortcut, set()).add(run.record.config.depth)
+    for shortcut in ("A", "B"):
+        if both := depths.get("none", set()) & depths.get(shortcut, set()):
+            suffix = "" if shortcut == "A" else "-B"
+            return Networks(
+                f"plain-{min(both)}", f"plain-{max(both)}",
+                f"resnet-{min(both)}{suffix}", f"resnet-{max(both)}{suffix}",
+            )  # fmt: skip
+    return None
+
+
+def _is_warmup_arm(others: Sequence[AnyRun], runs: Sequence[AnyRun]) -> bool:
+    def without_warmup(run: AnyRun) -> RunConfig:
+        same = {"arch": "plain", "depth": 20, "shortcut": "none", "seed": 0, "warmup_steps": 0, "warmup_lr": 0.0}
+        return msgspec.structs.replace(run.record.config, **same)
+
+    other, run = others[0], runs[0]
+    return (
+        other.record.config.warmup_steps > 0
+        and other.record.dataset.fingerprint == run.record.dataset.fingerprint
+        and without_warmup(other) == without_warmup(run)
+    )
+
+
+def _gather(study: Study, runs: Sequence[AnyRun], networks: Networks, warn: Callable[[str], None]) -> Evidence:
+    complete = [run for run in runs if isinstance(run, Run)]
+    dataset = runs[0].record.dataset
+    chance = 100 * (1 - 1 / len(dataset.classes))
+    rows = [
+        {
+            **_identity(run), "status": "complete", "test_accuracy_pct": run.summary.last.test_accuracy_pct,
+            "train_clean_error_pct": run.summary.last.train_clean_error_pct,
+        }
+        for run in complete
+    ] + [
+        {**_identity(run), "status": "diverged", "test_accuracy_pct": 100 - chance, "train_clean_error_pct": chance}
+        for run in runs
+        if not isinstance(run, Run)
+    ]  # fmt: skip
+
+    def gradflow() -> Iterator[pd.DataFrame]:
+        for run in complete:
+            if run.record.config.gradflow_every:
+                try:
+                    yield run.dir.read_gradflow(run.record.config.depth, run.summary).assign(**_identity(run))
+                except RunFileError as error:
+                    warn(str(error))
+
+    def correct(network: str) -> pd.DataFrame:
+        parts = []
+        for run in complete:
+            if run.network != network:
+                continue
+            try:
+                found = run.dir.read_predictions(len(dataset.classes), run.summary)
+            except RunFileError:
+                continue
+            right = found.logits.argmax(axis=1) == found.labels
+            parts.append(pd.DataFrame({"label": found.labels, CORRECT: right}).assign(**_identity(run)))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    return Evidence(
+        networks=networks, num_classes=len(dataset.classes), num_train=dataset.num_train, num_test=dataset.num_test,
+        runs=pd.DataFrame(rows), epochs=epochs_of(complete, study.metrics),
+        gradflow=pd.concat([pd.DataFrame(), *gradflow()], ignore_index=True),
+        load_probe=functools.cache(lambda name: load_probes(complete, name, warn=warn)), load_correct=correct,
+    )  # fmt: skip
+
+
+def _identity(run: AnyRun) -> dict[str, str | int]:
+    config = run.record.config
+    return {"network": run.network, "depth": config.depth, "seed": run.seed, "path": str(run.dir.path)}

@@ -1,0 +1,158 @@
+"""Verdicts on all claims as one document and as tables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from resnet_cli.analysis.claims.catalogue import CLAIMS, Claim
+from resnet_cli.analysis.claims.decisions import ALPHA, Finding, Verdict, judge, judge_family
+from resnet_cli.analysis.claims.evidence import Evidence, load_evidence
+from resnet_cli.analysis.frames import Study
+from resnet_cli.analysis.tables import Column, Report, Table
+from resnet_cli.errors import UsageError
+
+SCHEMA_VERSION = 1
+MISSING = "—"
+
+CLAIM_COLUMNS = (
+    "claim", "status", "reason", "value", "unit", "low", "high", "margin", "p", "n", "seeds_needed", "family",
+    "sentence", "source", "measure", "rule", "command", "caveat", "details", "dataset", "recipe", "fingerprint",
+)  # fmt: skip
+"""Columns of the CSV format."""
+
+
+def claims_document(
+    study: Study, *, alpha: float = ALPHA, warn: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Judge every claim in every group of runs that has plain and residual networks.
+
+    Args:
+        study: loaded with metrics.
+        alpha: level of each family of claims.
+        warn: receives one line for each file of a probe that cannot be used.
+
+    Returns:
+        `schema_version`; `claims`, one row per group and claim with the keys `CLAIM_COLUMNS` and `seeds` (the value of
+        each seed, by network); `skipped`, the runs that were not used.
+
+    Raises:
+        UsageError: no group has plain and residual networks of a common depth.
+    """
+    rows = []
+    for group, evidence in load_evidence(study, warn=warn).items():
+        place = {"dataset": group.dataset, "recipe": group.recipe, "fingerprint": group.fingerprint}
+        rows += [{**row, **place} for row in judge_claims(evidence, alpha=alpha)]
+    if not rows:
+        raise UsageError(
+            "claims need plain and residual networks of one depth, with the same dataset and recipe",
+            hint="train the missing networks, for example with resnet reproduce",
+        )
+    return {
+        "schema_version": SCHEMA_VERSION, "alpha": alpha, "claims": rows,
+        "skipped": msgspec.to_builtins(study.skipped),
+    }  # fmt: skip
+
+
+def judge_claims(evidence: Evidence, *, alpha: float = ALPHA) -> list[dict[str, Any]]:
+    """Judge all claims, in the order of the catalogue, with Holm's correction within each family."""
+    findings = {claim.name: claim.test(evidence) for claim in CLAIMS}
+    verdicts: dict[str, Verdict] = {}
+    for family in ("confirmatory", "mechanistic"):
+        members = {claim.name: findings[claim.name] for claim in CLAIMS if claim.family == family}
+        verdicts |= judge_family(members, alpha=alpha)
+    for claim in CLAIMS:
+        if claim.family == "deterministic":
+            finding = findings[claim.name]
+            verdicts[claim.name] = (
+                judge(finding, p_supported=finding.p_supported, p_refuted=finding.p_refuted)
+                if finding
+                else Verdict(status="not measured", reason="no data")
+            )
+    return [_row(claim, findings[claim.name], verdicts[claim.name], alpha) for claim in CLAIMS]
+
+
+def _row(claim: Claim, finding: Finding | None, verdict: Verdict, alpha: float) -> dict[str, Any]:
+    low, high = (finding.interval if finding else None) or (None, None)
+    is_certain = claim.family == "deterministic"
+    reason = f"measure it: {claim.command}" if verdict.status == "not measured" else verdict.reason
+    return {
+        "claim": claim.name, "status": verdict.status, "reason": reason,
+        "value": finding.value if finding else None, "unit": finding.unit if finding else None,
+        "low": low, "high": high, "margin": finding.margin if finding and not is_certain else None,
+        "p": None if is_certain else verdict.p, "n": finding.n if finding else None,
+        "seeds_needed": finding.seeds_needed(alpha) if finding else None,
+        "family": claim.family, "sentence": claim.sentence, "source": claim.source, "measure": claim.measure,
+        "rule": claim.rule, "command": claim.command, "caveat": claim.caveat,
+        "details": list(finding.details) if finding else [],
+        "seeds": {name: list(values) for name, values in finding.seeds.items()} if finding else {},
+    }  # fmt: skip
+
+
+def check_claims(names: Sequence[str]) -> None:
+    """Raise `UsageError` unless every name is a claim."""
+    known = [claim.name for claim in CLAIMS]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown claim {name!r}", hint=f"choose from {', '.join(known)}")
+
+
+def claims_report(document: Mapping[str, Any]) -> Report:
+    """Lay out a document of `claims_document`: one table per group."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in document["claims"]:
+        groups.setdefault((row["dataset"], row["recipe"], row["fingerprint"]), []).append(row)
+    columns = (
+        Column("claim", "left"), Column("verdict", "left"), Column("effect"), Column("95 % interval", rank=1),
+        Column("unit", "left", rank=2), Column("n", rank=3), Column("p (Holm)", rank=4),
+        Column("why", "left", rank=5, is_text=True),
+    )  # fmt: skip
+    notes = (
+        "Effect: in the direction of the claim. n counts seeds. p: one-sided, adjusted within the confirmatory or the "
+        "mechanistic family.",
+        f"Level {document['alpha']:g} for each family. --explain CLAIM gives the definition, the rule and the data.",
+    )
+    tables = [
+        Table(f"Verdicts: {dataset}, {recipe}", columns, tuple(map(_cells, rows)), notes)
+        for (dataset, recipe, _), rows in groups.items()
+    ]
+    return Report(tuple(tables), ())
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    interval = MISSING if row["low"] is None else f"[{_short(row['low'])}, {_short(row['high'])}]"
+    p = MISSING if row["p"] is None else ("<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}")
+    return (
+        row["claim"], row["status"], _short(row["value"]), interval, row["unit"] or MISSING,
+        MISSING if row["n"] is None else str(row["n"]), p, row["reason"],
+    )  # fmt: skip
+
+
+def _short(value: float | None) -> str:
+    return MISSING if value is None else f"{value:+.3g}".replace("-", "−")
+
+
+def explanation(row: Mapping[str, Any]) -> str:
+    """Explain one row of `claims`: definition, rule, data and how the verdict came about, as lines of text."""
+    lines = [
+        f"{row['claim']}: {row['status']} ({row['reason']})",
+        f"  sentence   “{row['sentence']}” ({row['source']})",
+        f"  measure    {row['measure']}",
+        f"  rule       {row['rule']}",
+        f"  family     {row['family']}",
+        f"  runs       {row['dataset']}, {row['recipe']}",
+    ]
+    if row["value"] is not None:
+        interval = "" if row["low"] is None else f", 95 % interval {_short(row['low'])} to {_short(row['high'])}"
+        lines.append(f"  effect     {_short(row['value'])} {row['unit']}{interval}, n = {row['n']}")
+        lines += [
+            f"  {name:<10} {', '.join(f'{value:.4g}' for value in values)}" for name, values in row["seeds"].items()
+        ]
+        if row["p"] is not None:
+            lines.append(f"  p          {row['p']:.3g}, adjusted by Holm's method within the family")
+        if row["seeds_needed"]:
+            lines.append(f"  plan       {row['seeds_needed']} seeds per network for a power of 80 %")
+    lines += [f"  note       {detail}" for detail in (*row["details"], row["caveat"]) if detail]
+    if row["status"] == "not measured":
+        lines.append(f"  measure it {row['command']}")
+    return "\n".join(lines)
