@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -13,7 +14,13 @@ from torch import Tensor
 from resnet_cli.engine import Engine
 from resnet_cli.errors import RunFileError
 from resnet_cli.rundir.records import TableState
-from resnet_cli.util.checksum import has_valid_checksum, read_metadata, with_checksum
+from resnet_cli.util.checksum import (
+    MAX_HEADER_BYTES,
+    has_valid_checksum,
+    header_bytes,
+    read_metadata,
+    with_checksum,
+)
 from resnet_cli.util.files import read_bytes
 from resnet_cli.util.text import one_line
 
@@ -70,6 +77,8 @@ def load_state(engine: Engine, path: Path) -> dict[str, TableState]:
     """
     try:
         data = read_bytes(path, _MAX_BYTES)
+        if header_bytes(data) > MAX_HEADER_BYTES:
+            raise ValueError(f"its header claims {header_bytes(data):,} bytes")
         tensors = load(data)
         metadata = read_metadata(data)
         state = json.loads(metadata["state"])
@@ -89,7 +98,32 @@ def load_state(engine: Engine, path: Path) -> dict[str, TableState]:
         ) from error
 
 
+class _Position(msgspec.Struct):
+    """Position in a run, with the bounds of its values: a checksum does not show that this tool wrote a file."""
+
+    step: Annotated[int, Meta(ge=0)]
+    epochs_done: Annotated[int, Meta(ge=0)]
+    num_seen: Annotated[int, Meta(ge=0)]
+    train_seconds: Annotated[float, Meta(ge=0, le=1e9)]
+    scaler: dict[str, Annotated[float, Meta(ge=0, le=1e30)]]
+
+
+def _check_position(engine: Engine, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Raise `ValueError` for a position that no run of this configuration is ever in."""
+    at = msgspec.convert(state, _Position)
+    # the last epoch may be a part of one
+    first = min(at.epochs_done * engine.steps_per_epoch, engine.total_steps)
+    last = min(first + engine.steps_per_epoch, engine.total_steps)
+    num_seen = min((at.step - first) * engine.config.batch_size, engine.num_train)
+    is_possible = at.epochs_done <= engine.num_epochs and first <= at.step <= last and at.num_seen == num_seen
+    if not is_possible or (num_seen and not at.train_seconds):
+        raise ValueError(f"step {at.step}, epoch {at.epochs_done}, {at.num_seen} images are not a position of this run")
+    if not 0 <= int(tensors["sums.num_wrong"]) <= num_seen or not float(tensors["sums.loss_sum"]) >= 0:
+        raise ValueError("its sums of loss and errors are impossible")
+
+
 def _restore(engine: Engine, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    _check_position(engine, tensors, state)
     for name, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{name} is not finite")

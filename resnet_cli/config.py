@@ -32,8 +32,7 @@ def check_depth(depth: int) -> int:
     below = (depth - 2) // 6 * 6 + 2
     nearest = sorted({min(max(d, MIN_DEPTH), MAX_DEPTH) for d in (below, below + 6)})
     raise ConfigError(
-        f"depth {depth} is not 6n+2 between {MIN_DEPTH} and {MAX_DEPTH}",
-        fields=("depth",),
+        f"--depth {depth} is not 6n+2 between {MIN_DEPTH} and {MAX_DEPTH}",
         hint=f"use --depth {' or '.join(map(str, nearest))}",
     )
 
@@ -124,16 +123,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         check_depth(self.depth)
         if (self.arch == "plain") != (self.shortcut == "none"):
             raise ConfigError(
-                f"shortcut {self.shortcut!r} does not fit arch {self.arch!r}: "
-                "plain networks have none, residual networks have A or B",
-                fields=("shortcut", "arch"),
+                f"--shortcut {self.shortcut!r} does not fit --arch {self.arch!r}: "
+                "plain networks have none, residual networks have A or B"
             )
         if (self.epochs is None) == (self.steps is None):
-            raise ConfigError("epochs and steps are mutually exclusive: give one of them", fields=("epochs", "steps"))
+            raise ConfigError("--epochs and --steps are mutually exclusive: give one of them")
         if any(m < 1 for m in self.milestones) or list(self.milestones) != sorted(set(self.milestones)):
             raise ConfigError(
-                f"milestones must be positive and increasing (got {','.join(map(str, self.milestones))})",
-                fields=("milestones",),
+                f"--milestones must be positive and increasing (got {','.join(map(str, self.milestones))})"
             )
 
     @property
@@ -212,7 +209,7 @@ def check_field(name: str, value: Any) -> None:
     elif not isinstance(value, list | tuple) or any(type(item) is not int for item in value):
         problem = "must be a list of whole numbers"
     if problem:
-        raise ConfigError(f"{name} {problem} (got {shorten(repr(value))})", fields=(name,))
+        raise ConfigError(f"--{name.replace('_', '-')} {problem} (got {shorten(repr(value))})")
 
 
 def _short(bound: float) -> str:

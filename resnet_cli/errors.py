@@ -1,6 +1,7 @@
 """Expected failures, each with its exit code."""
 
 import enum
+import re
 
 
 class ExitCode(enum.IntEnum):
@@ -24,8 +25,14 @@ class ExitCode(enum.IntEnum):
     """Ctrl-C; a run that had started is saved and resumable (128 + SIGINT)."""
 
 
+_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])")
+
+
 class ResnetError(Exception):
     """A failure that the user can act on.
+
+    Message and hint name command-line options (`--batch-size`), and `as_options` shows them so. The text of the
+    exception, which users of Python see, names the arguments instead (`batch_size`).
 
     Args:
         message: what is wrong, with the offending value and path; one line.
@@ -40,7 +47,16 @@ class ResnetError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
+        return as_arguments(self.as_options())
+
+    def as_options(self) -> str:
+        """Message and hint for the command line."""
         return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+def as_arguments(text: str) -> str:
+    """Write each option in `text` as the Python argument that it sets: `--batch-size` becomes `batch_size`."""
+    return _OPTION.sub(lambda option: option[1].replace("-", "_"), text)
 
 
 class UsageError(ResnetError):
@@ -50,24 +66,7 @@ class UsageError(ResnetError):
 
 
 class ConfigError(UsageError):
-    """An invalid configuration.
-
-    Args:
-        message: what is wrong; its first mention of each field is replaced by the option.
-        fields: fields of `RunConfig` in the message, which the command line shows as options (`--lr`).
-        hint: as in `ResnetError`.
-    """
-
-    def __init__(self, message: str, *, fields: tuple[str, ...] = (), hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.fields = fields
-
-    def as_options(self) -> str:
-        """The message and hint with each field written as its command-line option."""
-        text = str(self)
-        for name in self.fields:
-            text = text.replace(name, f"--{name.replace('_', '-')}", 1)
-        return text
+    """An invalid configuration."""
 
 
 class InputError(ResnetError):

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from resnet_cli.config import RunConfig
 from resnet_cli.errors import DivergedError, ExitCode, InterruptedByUserError, ResnetError, StoppedError
 from resnet_cli.recipes import train_arguments
+from resnet_cli.util.progress import StudyPosition
 from resnet_cli.util.signals import PARENT_PIPE_VARIABLE, SignalForwarder
 
 RESUME_HINT = "run the same command again to resume"
@@ -31,7 +32,14 @@ class Job(NamedTuple):
         return f"{self.config.network}, seed {self.config.seed}"
 
 
-def launch(job: Job, signals: SignalForwarder, *, data_dir: Path | None = None, quiet: bool = False) -> None:
+def launch(
+    job: Job,
+    signals: SignalForwarder,
+    *,
+    data_dir: Path | None = None,
+    quiet: bool = False,
+    position: StudyPosition | None = None,
+) -> None:
     """Run `resnet train` for a job in a child process, which shows its progress on stderr.
 
     The child starts or resumes the run, or only verifies the configuration of a complete one. It never executes code
@@ -42,6 +50,7 @@ def launch(job: Job, signals: SignalForwarder, *, data_dir: Path | None = None, 
         signals: the active forwarder of this process.
         data_dir: folder of the dataset, as in `--data-dir`.
         quiet: hide progress.
+        position: position of the job in its study, whose total the child shows (None: it shows its own).
 
     Raises:
         DivergedError: the run diverged.
@@ -55,7 +64,10 @@ def launch(job: Job, signals: SignalForwarder, *, data_dir: Path | None = None, 
         signals.child = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(reading,),
             process_group=0,  # the terminal sends Ctrl-C to this process alone, which passes it on
-            env={**_safe_environment(), PARENT_PIPE_VARIABLE: str(reading)},
+            env={
+                **_safe_environment(), PARENT_PIPE_VARIABLE: str(reading),
+                **(position.to_environment() if position else {}),
+            },
         )  # fmt: skip
         os.close(reading)
         if signals.signal_name:  # it arrived before there was a child to receive it
@@ -69,9 +81,9 @@ def launch(job: Job, signals: SignalForwarder, *, data_dir: Path | None = None, 
     if code == ExitCode.DIVERGED:
         raise DivergedError(f"{job.name} diverged")
     if code in (ExitCode.CTRL_C, -signal.SIGINT):
-        raise InterruptedByUserError(f"{job.name} was interrupted", hint=RESUME_HINT)
+        raise InterruptedByUserError(f"stopped in {job.name}", hint=RESUME_HINT)
     if code in (ExitCode.STOPPED, -signal.SIGTERM, -signal.SIGUSR1):
-        raise StoppedError(f"{job.name} was stopped", hint=RESUME_HINT)
+        raise StoppedError(f"stopped in {job.name}", hint=RESUME_HINT)
     ending = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
     error = ResnetError(f"{job.name} {ending}", hint=RESUME_HINT if code < 0 else None)
     if code == ExitCode.USAGE:

@@ -114,8 +114,7 @@ def make_config(recipe: str = "report2025", *, arch: str, depth: int, **override
         if overrides.get(given) is not None and overrides.get(replaced) is None and values[replaced] is not None:
             if values["milestones"] and "milestones" not in overrides:
                 raise ConfigError(
-                    f"{given} was given, but recipe {recipe} counts its milestones in {replaced}",
-                    fields=(given,),
+                    f"--{given} was given, but recipe {recipe} counts its milestones in {replaced}",
                     hint=f"give --milestones in {given} too",
                 )
             values[replaced] = None

@@ -21,6 +21,7 @@ from resnet_cli.config import RunConfig
 from resnet_cli.errors import DivergedError, InterruptedByUserError, StoppedError
 from resnet_cli.launch import RESUME_HINT, Job, State, launch
 from resnet_cli.rundir import RunDir
+from resnet_cli.util.progress import StudyPosition
 from resnet_cli.util.signals import SignalForwarder
 
 if TYPE_CHECKING:
@@ -71,19 +72,29 @@ def run_study(
         StoppedError: a signal stopped a run; the same call resumes it.
         ResnetError: a run failed for a reason other than divergence.
     """
-    finished = []
+    jobs = list(jobs)
+    finished: list[Job] = []
     with SignalForwarder() as signals:
-        for job in jobs:
+        for index, job in enumerate(jobs):
             if signals.signal_name:  # between two jobs
                 stopped = InterruptedByUserError if signals.signal_name == "SIGINT" else StoppedError
                 raise stopped(f"stopped by {signals.signal_name} before {job.name}", hint=RESUME_HINT)
             on_start(job)
             try:
-                launch(job, signals, data_dir=data_dir, quiet=quiet)
+                is_silent = quiet or job.state == "done"
+                launch(job, signals, data_dir=data_dir, quiet=is_silent, position=_position(index, jobs))
                 finished.append(job._replace(state="done"))
             except DivergedError:
                 finished.append(job._replace(state="diverged"))
     return finished
+
+
+def _position(index: int, jobs: list[Job]) -> StudyPosition:
+    """The position of a job whose predecessors have ended; the cost of a step is proportional to the depth."""
+    work = [job.config.depth * (job.config.epochs or job.config.steps or 0) for job in jobs]
+    ended = [i < index or job.state in ("done", "diverged") for i, job in enumerate(jobs)]
+    done = sum(amount for i, amount in enumerate(work) if ended[i] and i != index)
+    return StudyPosition(index + 1, len(jobs), done / sum(work), work[index] / sum(work))
 
 
 def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) -> StudyResults:

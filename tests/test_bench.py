@@ -189,7 +189,7 @@ class TestMeasuring:
     @pytest.mark.parametrize(
         ("error", "expected", "message"),
         [
-            (MemoryError(), ResnetError, "plain-8 with a batch size of 64; use a smaller --batch-size"),
+            (MemoryError(), ResnetError, "plain-8 with a batch size of 64; use a smaller batch_size"),
             (RuntimeError("can't allocate memory: 9 bytes"), ResnetError, "plain-8 with a batch size of 64"),
             (RuntimeError("odd"), RuntimeError, "odd"),
         ],

@@ -58,6 +58,22 @@ def test_a_restored_engine_has_the_whole_state_of_the_saved_one(state, tmp_path)
     assert (engine.step, engine.epochs_done, engine.train_seconds, engine.sums.num_seen) == (1, 0, 1.5, 20)
 
 
+@pytest.mark.parametrize("length", [{"epochs": 2}, {"epochs": None, "steps": 3}])
+@pytest.mark.parametrize("num_train", [40, 30])
+def test_an_engine_can_be_restored_at_every_event_of_a_run(tmp_path, length, num_train):
+    fields = {**length, "limit_train": num_train, "milestones": ()}
+    saved, positions = engine_for(**fields), set()
+    for _ in saved.run():
+        saved.check_finite()  # as before each save; it counts as training time
+        (tmp_path / "checkpoint").write_bytes(dump_state(saved))
+        restored = engine_for(**fields)
+        load_state(restored, tmp_path / "checkpoint")
+        positions.add((restored.step, restored.epochs_done))
+    assert restored.is_finished
+    last = length.get("steps", 4)
+    assert positions == {(1, 0), (2, 0), (2, 1), (3, 1), (last, 1), (last, 2)}
+
+
 CHANGES = {
     "another format": ({}, {"format": "resnet-cli"}, {}, "is not a checkpoint of this version"),
     "another version": ({}, {}, {"version": 1}, "is not a checkpoint of this version"),
@@ -66,6 +82,18 @@ CHANGES = {
     "shape of momentum": ({"momentum.fc.bias": torch.zeros(1)}, {}, {}, "momentum.fc.bias has shape (1,), not (10,)"),
     "no tables": ({}, {}, {"tables": None}, "Expected `object`, got `null`"),
     "a table without a hash": ({}, {}, {"tables": {"metrics.csv": {"num_bytes": 1, "sha256": ""}}}, "sha256"),
+    "step beyond the epoch": ({}, {}, {"step": 9}, "step 9, epoch 0, 20 images are not a position"),
+    "epochs beyond the run": ({}, {}, {"epochs_done": 10**9}, "are not a position of this run"),
+    "negative step": ({}, {}, {"step": -1}, "`int` >= 0"),
+    "step of text": ({}, {}, {"step": "1"}, "Expected `int`"),
+    "step of many digits": ({}, {}, {"step": 10**400}, "cannot be resumed from"),
+    "images beyond the step": ({}, {}, {"num_seen": 10**9}, "are not a position of this run"),
+    "negative seconds": ({}, {}, {"train_seconds": -1.0}, "`float` >= 0.0"),
+    "no seconds": ({}, {}, {"train_seconds": 0.0}, "are not a position of this run"),
+    "NaN seconds": ({}, {}, {"train_seconds": float("nan")}, "cannot be resumed from"),
+    "a scaler of text": ({}, {}, {"scaler": {"scale": "1"}}, "Expected `float`"),
+    "more errors than images": ({"sums.num_wrong": torch.tensor(21)}, {}, {}, "sums of loss and errors are impossible"),
+    "a negative loss": ({"sums.loss_sum": torch.tensor(-1.0).double()}, {}, {}, "sums of loss and errors are impos"),
     "no momentum": ({"momentum.fc.bias": None}, {}, {}, "momentum.fc.bias"),
 }
 
@@ -78,4 +106,4 @@ def test_a_changed_checkpoint_is_refused_with_the_reason(state, tmp_path, tensor
 
 def test_a_checkpoint_with_another_byte_is_refused_by_its_checksum(state, tmp_path):
     (tmp_path / "checkpoint").write_bytes(state[:-1] + bytes([state[-1] ^ 1]))
-    assert "its checksum does not match; use --overwrite" in refusal(tmp_path / "checkpoint", engine_for())
+    assert "its checksum does not match; use overwrite" in refusal(tmp_path / "checkpoint", engine_for())

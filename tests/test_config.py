@@ -78,7 +78,7 @@ def test_the_error_for_an_invalid_depth_suggests_the_nearest_valid_ones(depth, n
     for build in (check_depth, lambda depth: config(depth=depth)):
         with pytest.raises(ConfigError) as caught:
             build(depth)
-        assert str(caught.value) == f"depth {depth} is not 6n+2 between 8 and 1202; use --depth {nearest}"
+        assert str(caught.value) == f"depth {depth} is not 6n+2 between 8 and 1202; use depth {nearest}"
 
 
 def rejection(**fields):
@@ -261,7 +261,7 @@ class TestCheckpointInterval:
     def test_the_error_for_an_invalid_checkpoint_interval_gives_examples(self, text):
         with pytest.raises(ConfigError) as caught:
             SaveEvery.parse(text)
-        assert str(caught.value) == f"--save-every {text!r} is not a valid interval; use 1epoch, 500steps or 10min"
+        assert str(caught.value) == f"save_every {text!r} is not a valid interval; use 1epoch, 500steps or 10min"
 
     @settings(deadline=None)
     @given(st.text(max_size=12) | st.text(alphabet=string.digits + ". -+eEpochstmin", max_size=12))

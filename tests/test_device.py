@@ -38,11 +38,11 @@ def test_without_a_gpu_auto_chooses_the_cpu_in_fp32_and_gives_a_reason_for_every
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("device", "cuda", r"--device cuda.*--device auto"),
-        ("device", "mps", r"--device mps.*--device auto"),
-        ("precision", "tf32", r"--precision tf32 needs.*fp32"),
-        ("precision", "fp16", r"--precision fp16 needs.*bf16"),
-        ("compile", "on", r"--compile on.*no C\+\+ compiler.*--compile off"),
+        ("device", "cuda", r"device cuda.*device auto"),
+        ("device", "mps", r"device mps.*device auto"),
+        ("precision", "tf32", r"precision tf32 needs.*fp32"),
+        ("precision", "fp16", r"precision fp16 needs.*bf16"),
+        ("compile", "on", r"compile on.*no C\+\+ compiler.*compile off"),
     ],
 )
 def test_an_option_that_the_machine_does_not_support_is_refused_by_name(no_gpu, no_compiler, option, value, message):
@@ -93,8 +93,8 @@ def test_a_resumed_run_keeps_the_recorded_decisions_and_number_of_threads():
 @pytest.mark.parametrize(
     ("recorded", "message"),
     [
-        ({"compile": Decision("on", "requested")}, r"numbers would change.*no C\+\+ compiler.*--accept-changes"),
-        ({"device": Decision("cuda", ""), "precision": Decision("tf32", "")}, r"--device cuda.*--accept-changes"),
+        ({"compile": Decision("on", "requested")}, r"numbers would change.*no C\+\+ compiler.*accept_changes"),
+        ({"device": Decision("cuda", ""), "precision": Decision("tf32", "")}, r"device cuda.*accept_changes"),
         *(({"threads": Decision(n, "")}, r"run\.json does not record") for n in ("many", "-1", "0", "99999999")),
         (None, r"run\.json does not record"),
     ],

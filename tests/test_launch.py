@@ -12,9 +12,10 @@ import pytest
 
 import resnet_cli
 from resnet_cli.errors import DivergedError, ExitCode, InterruptedByUserError, ResnetError, StoppedError
-from resnet_cli.launch import Job, launch
+from resnet_cli.launch import RESUME_HINT, Job, launch
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
+from resnet_cli.util.progress import StudyPosition
 from resnet_cli.util.signals import SignalForwarder
 
 
@@ -77,24 +78,33 @@ def test_only_the_progress_of_the_child_is_shown_and_the_terminal_is_not_read(jo
     assert "--quiet" not in (folder / "arguments").read_text()
 
 
+def test_the_child_receives_its_position_in_the_study(job, child, tmp_path):
+    position = StudyPosition(2, 4, 0.25, 0.5)
+    (name,) = position.to_environment()
+    child(f'echo "${name}" > {tmp_path}/position')
+    launch(job, SignalForwarder(), position=position)
+    assert (tmp_path / "position").read_text() == "2 4 0.25 0.5\n"
+
+
+STOPPED = f"stopped in plain-8, seed 0; {RESUME_HINT}"
 DIE_OF_CTRL_C = "exec python3 -c 'import os, signal as s; s.signal(2, s.SIG_DFL); os.kill(os.getpid(), 2)'"
 
 
 @pytest.mark.parametrize(
     ("ending", "error", "exit_code", "message"),
     [
-        ("exit 4", DivergedError, ExitCode.DIVERGED, "diverged"),
+        ("exit 4", DivergedError, ExitCode.DIVERGED, "plain-8, seed 0 diverged"),
         *(
-            (ending, InterruptedByUserError, ExitCode.CTRL_C, "was interrupted; run the same command again to resume")
+            (ending, InterruptedByUserError, ExitCode.CTRL_C, STOPPED)
             for ending in ("exit 130", f"trap - INT; {DIE_OF_CTRL_C}")
         ),
         *(
-            (ending, StoppedError, ExitCode.STOPPED, "was stopped; run the same command again to resume")
+            (ending, StoppedError, ExitCode.STOPPED, STOPPED)
             for ending in ("exit 75", "kill -TERM $$", "kill -USR1 $$")
         ),
-        ("exit 2", ResnetError, ExitCode.USAGE, "failed with exit code 2"),
-        ("exit 1", ResnetError, ExitCode.FAILED, "failed with exit code 1"),
-        ("kill -KILL $$", ResnetError, ExitCode.FAILED, "was killed by signal 9; run the same command again to resume"),
+        ("exit 2", ResnetError, ExitCode.USAGE, "plain-8, seed 0 failed with exit code 2"),
+        ("exit 1", ResnetError, ExitCode.FAILED, "plain-8, seed 0 failed with exit code 1"),
+        ("kill -KILL $$", ResnetError, ExitCode.FAILED, f"plain-8, seed 0 was killed by signal 9; {RESUME_HINT}"),
     ],
 )
 def test_the_exit_code_of_the_child_becomes_a_typed_error(job, child, ending, error, exit_code, message):
@@ -102,7 +112,7 @@ def test_the_exit_code_of_the_child_becomes_a_typed_error(job, child, ending, er
     with pytest.raises(ResnetError) as caught:
         launch(job, SignalForwarder())
     assert type(caught.value) is error
-    assert (caught.value.exit_code, str(caught.value)) == (exit_code, f"plain-8, seed 0 {message}")
+    assert (caught.value.exit_code, str(caught.value)) == (exit_code, message)
     assert ResnetError("another failure").exit_code == ExitCode.FAILED
 
 

@@ -105,7 +105,7 @@ class TestMakingConfigurations:
             make(recipe, **{length: 50})
         assert str(caught.value) == (
             f"{length} was given, but recipe {recipe} counts its milestones in {replaced}; "
-            f"give --milestones in {length} too"
+            f"give milestones in {length} too"
         )
         config = make(recipe, **{length: 50}, milestones=(20, 40))
         assert (getattr(config, length), getattr(config, replaced), config.milestones) == (50, None, (20, 40))
@@ -121,7 +121,7 @@ class TestMakingConfigurations:
     def test_an_unknown_recipe_is_rejected_with_the_known_ones(self):
         with pytest.raises(ConfigError) as caught:
             make("he2016")
-        assert str(caught.value) == "unknown recipe 'he2016'; use --recipe report2025, he2015 or demo"
+        assert str(caught.value) == "unknown recipe 'he2016'; use recipe report2025, he2015 or demo"
 
     def test_the_error_for_unknown_configuration_fields_names_them(self):
         with pytest.raises(ConfigError, match="unknown configuration field learning_rate, nesterov"):

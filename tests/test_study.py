@@ -10,6 +10,7 @@ from resnet_cli.errors import DivergedError, InputError, InterruptedByUserError,
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
 from resnet_cli.study import plan, run_study, write_results
+from resnet_cli.util.progress import StudyPosition
 
 GRID = [
     make_config("demo", arch=arch, depth=depth, seed=seed)
@@ -39,7 +40,7 @@ def test_planning_a_study_reads_the_status_of_its_runs_and_writes_nothing(make_r
 
 
 def test_a_diverged_run_does_not_stop_the_other_runs_of_a_study(monkeypatch):
-    def launch(job, signals, **options):
+    def launch(job, signals, *, position, **options):
         assert options == {"data_dir": Path("data"), "quiet": True}
         if job.config.arch == "plain":
             raise DivergedError("diverged")
@@ -50,6 +51,20 @@ def test_a_diverged_run_does_not_stop_the_other_runs_of_a_study(monkeypatch):
     finished = run_study(jobs, data_dir=Path("data"), quiet=True, on_start=started.append)
     assert started == jobs
     assert [job.state for job in finished] == ["diverged", "done", "diverged", "done"]
+
+
+def test_every_run_of_a_study_receives_its_position_in_the_work_of_the_study(monkeypatch):
+    positions = []
+    monkeypatch.setattr("resnet_cli.study.launch", lambda *_, position, **__: positions.append(position))
+    states = ["todo", "done", "resume", "todo"]
+    run_study(job._replace(state=state) for job, state in zip(plan(GRID[:4], Path("study")), states, strict=True))
+    # the depths are 8, 8, 14 and 14, and the second run is complete from the start
+    assert positions == [
+        StudyPosition(1, 4, done=8 / 44, share=8 / 44),
+        StudyPosition(2, 4, done=8 / 44, share=8 / 44),
+        StudyPosition(3, 4, done=16 / 44, share=14 / 44),
+        StudyPosition(4, 4, done=30 / 44, share=14 / 44),
+    ]
 
 
 @pytest.mark.parametrize(("name", "error"), [("SIGTERM", StoppedError), ("SIGINT", InterruptedByUserError)])

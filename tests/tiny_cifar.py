@@ -123,6 +123,8 @@ class Server(ThreadingHTTPServer):
 
     supports_ranges = True
     sends_length = True
+    announced_length = None
+    """Value of Content-Length in place of the true one."""
     shift = 0
     """Distance in bytes between the requested and the actual start of a part."""
     pause_seconds = 0.0
@@ -163,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {first}-{last - 1}/{last}")
         if server.sends_length:
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", server.announced_length or str(len(body)))
         self.end_headers()
         cut = server.cut_after.pop(0) if server.cut_after else None
         server.sent.append(len(body[:cut]))

@@ -1,5 +1,6 @@
 """Registration of the commands, and translation of their errors into one line and an exit code."""
 
+import atexit
 import io
 import os
 import sys
@@ -9,8 +10,9 @@ import typer
 
 from resnet_cli.cli import bench, compare, data, diff, evaluate, gradflow, ls, plot, probe, reproduce, show, train
 from resnet_cli.cli.output import Output, Pipe
-from resnet_cli.errors import ConfigError, ExitCode, ResnetError
+from resnet_cli.errors import ExitCode, ResnetError, StoppedError
 from resnet_cli.util.signals import stop_with_parent
+from resnet_cli.util.text import shorten
 from resnet_cli.version import __version__
 
 HELP = """A laboratory for the degradation problem: train plain and residual CIFAR networks and compare them.
@@ -19,6 +21,8 @@ Example:
 
   resnet reproduce --recipe demo
 """
+
+_CTRL_C = "stopped by Ctrl-C"
 
 app = typer.Typer(
     name="resnet",
@@ -65,7 +69,20 @@ def main() -> None:
     stdout, stderr = (_open_stream(stream, fd) for fd, stream in ((1, sys.stdout), (2, sys.stderr)))
     sys.stdout, sys.stderr = Pipe(stdout, BrokenPipeError), Pipe(stderr, OSError)
     stop_with_parent()
-    raise SystemExit(run(sys.argv[1:]))
+    _exit(run(sys.argv[1:]))
+
+
+def _exit(code: int) -> None:
+    """End the process without waiting for the interpreter to free the objects of PyTorch, which takes seconds.
+
+    With `RESNET_DEBUG=1` the interpreter ends in the ordinary way, as profilers need it.
+    """
+    if "torch" not in sys.modules or os.environ.get("RESNET_DEBUG") == "1":
+        raise SystemExit(code)
+    atexit._run_exitfuncs()  # temporary files, worker processes
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _open_stream(stream: TextIO | None, descriptor: int) -> TextIO:
@@ -83,12 +100,16 @@ def run(args: list[str]) -> int:
     """
     try:
         code = app(args, prog_name="resnet", standalone_mode=False)
+        if code == ExitCode.CTRL_C:  # typer returns the code of an interrupt that it caught
+            Output().stopped(_CTRL_C)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("RESNET_DEBUG") == "1":
             raise
         message, exit_code = translate_error(error)
-        if message:  # empty after a missing command: the help has been printed
+        if isinstance(error, StoppedError | KeyboardInterrupt):
+            Output().stopped(message)
+        elif message:  # empty after a missing command: the help has been printed
             Output().error(message)
         return exit_code
     if not code and isinstance(sys.stdout, Pipe) and sys.stdout.is_lost and sys.stdout.is_needed:
@@ -100,14 +121,28 @@ def translate_error(error: BaseException) -> tuple[str, int]:
     """One-line message and exit code for an exception that a command raised."""
     match error:
         case ResnetError():
-            return error.as_options() if isinstance(error, ConfigError) else str(error), error.exit_code
+            return error.as_options(), error.exit_code
         case typer.TyperException():
-            return " ".join(error.format_message().split()), error.exit_code
+            return _describe_usage_error(error), error.exit_code
         case typer.Abort():
             return "aborted", ExitCode.FAILED
         case KeyboardInterrupt():
-            return "interrupted", ExitCode.CTRL_C
+            return _CTRL_C, ExitCode.CTRL_C
         case OSError(strerror=str(reason)):
             return f"{error.filename}: {reason}" if error.filename else reason, ExitCode.FAILED
         case _:
             return f"{type(error).__name__}: {error}; set RESNET_DEBUG=1 for the traceback", ExitCode.FAILED
+
+
+def _describe_usage_error(error: typer.TyperException) -> str:
+    """The message of a wrong command line in the form of our own: `--depth must be a valid integer (got 'many')`."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    if not text.startswith("Invalid value for "):
+        return text[:1].lower() + text[1:]
+    name, _, problem = text.removeprefix("Invalid value for ").partition(": ")
+    name, kind = name.replace("'", ""), problem.removeprefix("Input should be ")
+    if kind == problem:
+        return f"{name}: {problem.removeprefix('Value error, ')}"
+    # pydantic, with which typer converts values, describes the expected value but omits the given one
+    value = error.__cause__.errors()[0]["input"]  # type: ignore[union-attr]
+    return f"{name} must be {kind.partition(',')[0]} (got {shorten(repr(value))})"

@@ -67,6 +67,7 @@ def command(
 
 
 def _bench(configs: list[RunConfig], num_steps: int, output: Output) -> None:
+    output.loading_torch()
     from resnet_cli.bench import bench
 
     with output.progress() as progress:

@@ -94,13 +94,14 @@ def command(
 ) -> None:
     """See `HELP`."""
     mean_values, std_values = _triple("--mean", mean), _triple("--std", std)
+    output = Output(json=json, quiet=quiet)
+    output.loading_torch()
     from resnet_cli.evaluation import EvalOptions, evaluate_saved
 
     options = EvalOptions(
         **given, which=which, data_dir=data_dir, split=split, mean=mean_values, std=std_values,
         allow_other_data=allow_other_data, batch_size=batch_size,
     )  # fmt: skip
-    output = Output(json=json, quiet=quiet)
     with output.progress() as progress:
         report = evaluate_saved(path, options, progress=progress)
     for note in report.details["notes"]:

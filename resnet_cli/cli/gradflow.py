@@ -11,7 +11,7 @@ from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import CheckFailedError, UsageError
-from resnet_cli.util.text import printable
+from resnet_cli.util.text import csv_text, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +100,7 @@ def command(
     if plot and plot.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--plot {plot}: unsupported format", hint="use .png, .svg or .pdf")
     subjects = _subjects(runs or [], which, seeds, given, output)
+    output.loading_torch()
     if identity:
         _check_identity(subjects, data_dir, device, output)
         return
@@ -118,7 +119,7 @@ def command(
         save(measured_gradients(frame), plot)
         output.note(f"wrote {plot}")
     if format_ == "csv" and not json:
-        output.raw(frame.assign(label=frame["label"].map(printable)).to_csv(index=False))
+        output.raw(frame.assign(label=frame["label"].map(csv_text)).to_csv(index=False))
     else:
         from resnet_cli.analysis.gradients import flow_of_networks
 

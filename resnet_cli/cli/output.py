@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self, TextIO
@@ -95,15 +96,31 @@ class Output:
     def note(self, text: str) -> None:
         """Print a status line on stderr; silent with `--quiet`."""
         if not self.quiet:
-            self.stderr.print(Text(printable(text)), soft_wrap=True)
+            self._message(text)
+
+    def loading_torch(self) -> None:
+        """Print what the command waits for if PyTorch, whose import takes seconds, has to be loaded."""
+        if "torch" not in sys.modules:
+            self.note("loading PyTorch")
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr, even with `--quiet`."""
-        self.stderr.print(Text(f"warning: {printable(text)}", style="yellow"), soft_wrap=True)
+        self._message(f"warning: {text}", style="yellow")
 
     def error(self, text: str) -> None:
         """Print an error on stderr."""
-        self.stderr.print(Text(f"error: {printable(text)}", style="red"), soft_wrap=True)
+        self._message(f"error: {text}", style="red")
+
+    def stopped(self, text: str) -> None:
+        """Print on stderr, even with `--quiet`, that a signal stopped the command."""
+        self._message(text)
+
+    def _message(self, text: str, style: str = "") -> None:
+        """Print one line on stderr, wrapped between words on a terminal; a word that is too long stays whole."""
+        text = printable(text)
+        if self.stderr.is_terminal:
+            text = textwrap.fill(text, self.stderr.width, break_long_words=False, break_on_hyphens=False)
+        self.stderr.print(Text(text, style=style), soft_wrap=True)
 
     def progress(self) -> "ProgressReporter":
         """A context that shows the progress of tasks."""

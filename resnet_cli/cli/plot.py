@@ -13,7 +13,7 @@ from resnet_cli.analysis.frames import Skipped
 from resnet_cli.cli.options import Json, Quiet, RunPaths
 from resnet_cli.cli.output import Output
 from resnet_cli.config import check_depth
-from resnet_cli.errors import ConfigError, UsageError
+from resnet_cli.errors import ConfigError, UsageError, as_arguments
 from resnet_cli.util.text import printable
 
 Format = Literal["png", "svg", "pdf"]
@@ -144,7 +144,7 @@ def _read_depths(text: str | None) -> list[int] | None:
     try:
         return sorted(check_depth(int(part)) for part in parts)
     except ConfigError as error:
-        raise UsageError(f"--depths {text}: {error.message}", hint="use --depths 20,56") from error
+        raise UsageError(f"--depths {text}: {as_arguments(error.message)}", hint="use --depths 20,56") from error
 
 
 def _suffix(out: Path, image_format: Format | None, kinds: Sequence[str]) -> str:

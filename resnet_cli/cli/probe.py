@@ -12,8 +12,8 @@ from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.cli.views import ReportView
 from resnet_cli.errors import UsageError
-from resnet_cli.probes.registry import ALL, TITLES, check_name
-from resnet_cli.util.text import printable
+from resnet_cli.probes.registry import ALL, TITLES, WITHOUT_TORCH, check_name
+from resnet_cli.util.text import csv_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,6 +122,8 @@ def command(
     device = given.pop("device", "auto")
     networks = _subjects(subjects or [], which, seed, given, output)
     options = ProbeOptions(which, images, batch_size, seed, tuple(settings or ()), device, data_dir, again)
+    if name not in WITHOUT_TORCH:
+        output.loading_torch()
     documents = []
     for one in TITLES if name == ALL else [name]:
         with output.progress() as progress:
@@ -141,7 +143,7 @@ def command(
         if output.json:
             continue
         if format_ == "csv":
-            output.raw(result.frame.assign(label=result.frame["label"].map(printable)).to_csv(index=False))
+            output.raw(result.frame.assign(label=result.frame["label"].map(csv_text)).to_csv(index=False))
         else:
             if len(documents) > 1:
                 output.raw("")

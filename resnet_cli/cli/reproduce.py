@@ -9,7 +9,7 @@ from resnet_cli.cli.options import DataDir, Json, Quiet, Recipe, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.cli.views import ReportView
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import ConfigError, UsageError
+from resnet_cli.errors import ConfigError, UsageError, as_arguments
 
 HELP = """Train plain and residual networks of two depths, then write Table 1 and the figures.
 
@@ -57,10 +57,10 @@ def command(
             for arch in ("plain", "resnet")
         ]
     except ConfigError as error:
-        for field, text, example in (("depth", depths, "20,56"), ("seed", seeds, "0,1,2")):
-            if error.fields == (field,):
-                option = f"--{field}s"
-                raise UsageError(f"{option} {text}: {error.message}", hint=f"use {option} {example}") from error
+        for option, text, example in (("--depth", depths, "20,56"), ("--seed", seeds, "0,1,2")):
+            if error.message.startswith(f"{option} "):
+                problem = f"{option}s {text}: {as_arguments(error.message)}"
+                raise UsageError(problem, hint=f"use {option}s {example}") from error
         raise
     _reproduce(configs, out or Path("reproduction") / recipe, data_dir, output)
 
@@ -76,11 +76,13 @@ def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, ou
     output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} complete, {len(todo)} to train")
 
     def announce(job: Job) -> None:
-        output.note(f"[{jobs.index(job) + 1}/{len(jobs)}] {job.name}")
+        state = {"done": ": complete", "diverged": ": diverged"}.get(job.state, "")
+        output.note(f"[{jobs.index(job) + 1}/{len(jobs)}] {job.name}{state}")
 
     for job in run_study(jobs, data_dir=data_dir, quiet=output.quiet, on_start=announce):
         if job.state == "diverged":
             output.warn(f"{job.name} diverged; it is listed, but excluded from all averages")
+    output.note("writing the table and the figures")
     results = write_results(folder, warn=output.warn)
     if results.skipped_figures:
         output.note(describe_skipped(results.skipped_figures))

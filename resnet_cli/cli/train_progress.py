@@ -1,35 +1,61 @@
 """Progress of `resnet train` on the terminal."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column
 
 from resnet_cli.cli.output import Output
 from resnet_cli.rundir import EpochMetrics, RunRecord
-from resnet_cli.session.reporter import Reporter
+from resnet_cli.session.reporter import Reporter, Start
+from resnet_cli.util.progress import StudyPosition
 from resnet_cli.util.text import duration
 
 if TYPE_CHECKING:
     from resnet_cli.engine import StepEvent
 
 _SPEED_WINDOW_SECONDS = 10.0
-_BAR_MIN_WIDTH = 100
+_MARGIN = 4  # two blanks next to the bar; and if the terminal's echo of ^C wrapped, the line could not be erased
+_LOG_WIDTH = 80  # of a line in a file or pipe
+
+
+class Part(NamedTuple):
+    """One labelled value of a line."""
+
+    text: str
+    rank: int
+    """Higher ranks are hidden first; the lowest one never is."""
+
+
+def fit(parts: Sequence[Part], width: int) -> str:
+    """Join the parts to a line, hiding the highest ranks until it fits into `width` columns."""
+    line = ""
+    for rank in sorted({part.rank for part in parts}, reverse=True):
+        line = "  ".join(part.text for part in parts if part.rank <= rank)
+        if len(line) <= width:
+            break
+    return line
 
 
 class TrainReporter(Reporter):
-    """A `session.Reporter`: a live line on a terminal, one plain line per epoch elsewhere."""
+    """A `session.Reporter`: a live line on a terminal, and one line per epoch everywhere.
+
+    Bar and time left are those of the whole run, or of the whole study if `resnet reproduce` launched this run.
+    """
 
     def __init__(self, output: Output) -> None:
         self._output = output
+        self._study = StudyPosition.from_environment()
         self._data = output.progress()
         self._live: Progress | None = None
         self._task: Any = None
-        self._num_epochs = 0
-        self._running = ""
+        self._start = Start(0, 1, 0, 1, is_resumed=False)
+        self._running: list[Part] = []
+        self._left: list[Part] = []
         self._speed = Speedometer()
+        self._clock = TimeLeft()
 
     def __enter__(self) -> Self:
         return self
@@ -51,64 +77,90 @@ class TrainReporter(Reporter):
         """Print a warning."""
         self._output.warn(text)
 
-    def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
+    def started(self, record: RunRecord, path: Path, start: Start) -> None:
         """Show the network, the data, the run directory and the automatic decisions."""
         self._data.close()
-        self._num_epochs = num_epochs
+        self._start = start
         config, data, decisions = record.config, record.dataset, record.decisions
-        verb = f"resuming after epoch {epochs_done} of {num_epochs}:" if epochs_done else "training"
         self._output.note(
-            f"{verb} {config.network} ({record.model.parameters:,} parameters) on {data.display_name}, "
+            f"{_verb(start)} {config.network} ({record.model.parameters:,} parameters) on {data.display_name}, "
             f"{data.num_train:,} images, in {path}"
         )
-        chosen = (
-            f"{name} {decisions[name].value}: {decisions[name].reason}" for name in ("device", "precision", "compile")
-        )
-        self._output.note("; ".join(chosen))
+        for name in ("device", "precision", "compile"):
+            self._output.note(f"{name} {decisions[name].value}: {decisions[name].reason}")
         if config.epochs and config.milestones and config.milestones[0] >= config.epochs:
             self._output.note(f"lr stays at {config.lr:g}: the first milestone is epoch {config.milestones[0]}")
         if self._output.is_live:
-            # a narrow terminal has no room for the bar, and may wrap the numbers
-            wide = [TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[detail]}")]
-            narrow = [TextColumn("{task.description} {task.fields[detail]}", table_column=Column())]
-            columns = wide if self._output.stderr.width >= _BAR_MIN_WIDTH else narrow
+            bar = BarColumn(bar_width=self._bar_width)
+            columns = TextColumn("{task.description}"), bar, TextColumn("{task.fields[detail]}")
             self._live = Progress(*columns, console=self._output.stderr, transient=True)
-            self._task = self._live.add_task("starting", total=None, detail="")
+            self._task = self._live.add_task("starting", total=1.0, detail="")
             self._live.start()
+
+    @property
+    def _bar_width(self) -> int:
+        return self._output.stderr.width // 8
+
+    def _done(self, step: int) -> float:
+        """The part of the run, or of the study, that is done after `step` steps of the run."""
+        of_run = step / self._start.total_steps
+        return of_run if self._study is None else self._study.done + self._study.share * of_run
 
     def tick(self, tick: "StepEvent") -> None:
         """Show a step or an evaluated batch."""
         if self._live is None:
             return
-        left = ""
+        done = self._done(tick.step)
+        label = f"epoch {tick.epoch}/{self._start.num_epochs}"
+        if self._study is not None:
+            label = f"run {self._study.number}/{self._study.num_runs}, {label}"
         if tick.phase == "train":
-            speed = self._speed.update(tick.done)
-            if speed:
-                images_left = (self._num_epochs - tick.epoch) * tick.total + tick.total - tick.done
-                left = f"{speed:,.0f} images/s, {duration(images_left / speed)} left"
+            self._update_times(tick, done)
             if tick.running_loss is not None:
-                self._running = f"loss {tick.running_loss:.4f} error {tick.running_error_pct:.1f} % "
-            loss = f"step {tick.step} {self._running}"
+                loss, error = f"train loss {tick.running_loss:.4f}", f"train err {tick.running_error_pct:.1f} %"
+                self._running = [Part(loss, 3), Part(error, 1)]
+            parts = [Part(f"step {tick.step}", 5), *self._running, *self._left]
         else:
-            loss = "evaluating "
-        self._live.update(
-            self._task, description=f"epoch {tick.epoch}/{self._num_epochs}", completed=tick.done, total=tick.total,
-            detail=f"{loss}{left}".rstrip(),
-        )  # fmt: skip
+            parts = [Part("evaluating", 1), *(part for part in self._left if part.rank < 4)]
+        width = self._output.stderr.width - len(label) - self._bar_width - _MARGIN
+        self._live.update(self._task, description=label, completed=done, detail=fit(parts, width))
+
+    def _update_times(self, tick: "StepEvent", done: float) -> None:
+        speed, seconds = self._speed.update(tick.done), self._clock.update(done)
+        self._left = [Part(f"{speed:,.0f} images/s", 4)] if speed else []
+        if seconds is not None:
+            scope = "" if self._study is None else " in the study"
+            self._left.append(Part(f"{duration(seconds)} left{scope}", 2))
 
     def epoch(self, metrics: EpochMetrics) -> None:
         """Print one line with the measurements of an epoch."""
-        errors_pct = {
-            "error": metrics.train_error_pct, "clean": metrics.train_clean_error_pct, "val": metrics.val_error_pct,
-            "test": metrics.test_error_pct,
-        }  # fmt: skip
+        num_epochs = str(self._start.num_epochs)
         parts = [
-            f"epoch {metrics.epoch}/{self._num_epochs}  step {metrics.step}  lr {metrics.lr:g}",
-            f"train loss {metrics.train_loss:.4f}",
-            *(f"{name} {value:.2f} %" for name, value in errors_pct.items() if value is not None),
-            f"{metrics.images_per_second:,.0f} images/s  {metrics.train_seconds + metrics.eval_seconds:.1f} s",
+            Part(f"epoch {metrics.epoch:>{len(num_epochs)}}/{num_epochs}", 0),
+            Part(f"step {metrics.step}", 7),
+            Part(f"lr {metrics.lr:g}", 5),
+            Part(f"time {duration(metrics.train_seconds + metrics.eval_seconds)}", 3),
+            Part(f"{metrics.images_per_second:,.0f} images/s", 6),
+            Part(f"train loss {metrics.train_loss:.4f}", 4),
+            Part(f"train err {metrics.train_error_pct:5.2f} %", 0),
         ]
-        self._output.note("  ".join(parts))
+        for name, error_pct, rank in (
+            ("clean", metrics.train_clean_error_pct, 1),
+            ("val", metrics.val_error_pct, 2),
+        ):
+            if error_pct is not None:
+                parts.append(Part(f"{name} err {error_pct:5.2f} %", rank))
+        parts.append(Part(f"test acc {metrics.test_accuracy_pct:5.2f} %", 0))
+        self._output.note(fit(parts, self._output.stderr.width if self._output.stderr.is_terminal else _LOG_WIDTH))
+
+
+def _verb(start: Start) -> str:
+    if not start.is_resumed:
+        return "training"
+    if start.step == 0:
+        return "restarting, since no checkpoint was saved:"
+    epoch = min(start.epochs_done + 1, start.num_epochs)
+    return f"resuming after step {start.step} of {start.total_steps} (epoch {epoch} of {start.num_epochs}):"
 
 
 class Speedometer:
@@ -130,3 +182,18 @@ class Speedometer:
         start, first = self._points[0]
         seconds = now - start
         return (self._images - first) / seconds if seconds > 0 else None
+
+
+class TimeLeft:
+    """Time until all is done, at the mean speed since the first update: evaluations and saves are included."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def update(self, done: float) -> float | None:
+        """Record that the part `done` (0 to 1) of the whole is done; return the seconds left, None while unknown."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, done)
+        start, before = self._first
+        return (1 - done) * (now - start) / (done - before) if done > before and now > start else None

@@ -119,9 +119,15 @@ def load_cifar(name: str, data_dir: Path | None, *, offline: bool = False, progr
 
 
 def _unpacked(spec: Spec, folder: Path) -> Path | None:
-    """The unpacked dataset: a folder in `folder`, or `folder` itself; None if there is neither."""
-    test_batch = spec.files.test_list[0][0]
-    return next((place for place in (folder / spec.files.base_folder, folder) if (place / test_batch).is_file()), None)
+    """The unpacked dataset: a folder in `folder`, or `folder` itself; None if there is neither.
+
+    A folder of another name counts only if it has every file, since any folder may contain a file named `test`.
+    """
+    for place in (folder / spec.files.base_folder, folder):
+        names = [spec.files.test_list[0][0]] if place.name == spec.files.base_folder else spec.md5
+        if all((place / name).is_file() for name in names):
+            return place
+    return None
 
 
 def _is_intact(spec: Spec, archive: Path) -> bool:
@@ -135,7 +141,7 @@ def _read_archive(spec: Spec, archive: Path) -> Iterator[tuple[str, bytes]]:
     with open(archive, "rb") as file:
         # the same open file is verified and parsed, so that it cannot be replaced in between
         if problem := file_problem(file, size=spec.size, sha256=spec.sha256):
-            hint = f"delete it and run: resnet data fetch {spec.name}"
+            hint = f"delete it and run: resnet data fetch {spec.name} --data-dir {archive.parent}"
             raise InputError(f"{archive} is damaged: {problem}", hint=hint)
         file.seek(0)
         with tarfile.open(fileobj=file, mode="r|gz") as members:
@@ -146,7 +152,7 @@ def _read_archive(spec: Spec, archive: Path) -> Iterator[tuple[str, bytes]]:
 
 def _read_folder(spec: Spec, folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each file."""
-    hint = f"delete {folder} and run: resnet data fetch {spec.name}"
+    hint = f"unpack {spec.files.filename} again, or use another --data-dir"
     for name, expected in spec.md5.items():
         path = folder / name
         if not path.is_file():

@@ -6,8 +6,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from resnet_cli.errors import ConfigError
+from resnet_cli.errors import ConfigError, InputError
+from resnet_cli.rundir.records import MAX_CLASSES, MAX_NAME_LENGTH
 from resnet_cli.util.seeding import derive_seed
+from resnet_cli.util.text import shorten
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Labels = np.ndarray[Any, np.dtype[np.int64]]
@@ -97,7 +99,9 @@ def prepare(
 
     Raises:
         ConfigError: a size does not fit the data.
+        InputError: the data have too many classes for the record of a run.
     """
+    source = _with_unicode_names(source)
     Limits(limit_train, limit_test, val_size).check(len(source.train), len(source.test), len(source.classes))
     train = source.train.take(subset_indices(source.train.labels, limit_train, "train"))
     test = source.test.take(subset_indices(source.test.labels, limit_test, "test"))
@@ -150,6 +154,22 @@ def channel_statistics(images: Images) -> tuple[tuple[float, float, float], tupl
     r, g, b = (round(float(m), 4) for m in mean)
     sr, sg, sb = (round(float(s), 4) for s in std)
     return (r, g, b), (sr, sg, sb)
+
+
+def _with_unicode_names(source: Source) -> Source:
+    """The source with the bytes of its names that are not UTF-8 as escapes, since run files cannot contain them."""
+    if len(source.classes) > MAX_CLASSES:
+        raise InputError(f"{source.location} has {len(source.classes):,} classes; expected at most {MAX_CLASSES:,}")
+
+    def escaped(name: str) -> str:
+        return name.encode(errors="backslashreplace").decode()
+
+    return msgspec.structs.replace(
+        source,
+        display_name=shorten(escaped(source.display_name), MAX_NAME_LENGTH),
+        classes=tuple(shorten(escaped(name), MAX_NAME_LENGTH) for name in source.classes),
+        location=escaped(source.location) if source.location else source.location,
+    )
 
 
 def subset_indices(labels: Labels, limit: int | None, split: Literal["train", "test"]) -> Labels | None:

@@ -16,9 +16,9 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from resnet_cli.errors import InputError
-from resnet_cli.util.files import sync_folder
+from resnet_cli.util.files import open_regular, sync_folder
 from resnet_cli.util.progress import Progress, silent
-from resnet_cli.util.text import one_line
+from resnet_cli.util.text import one_line, shorten
 
 TIMEOUT_SECONDS = 30.0  # without receiving a byte
 BACKOFF_SECONDS = (1.0, 3.0, 9.0)  # before each further attempt
@@ -54,7 +54,7 @@ def download(url: str, destination: Path, *, size: int, sha256: str, hint: str, 
                 _download(url, destination, size=size, sha256=sha256, hint=hint, progress=progress)
     except OSError as error:
         hint = "use another folder with --data-dir"
-        raise InputError(f"{destination} cannot be written: {one_line(error)}", hint=hint) from error
+        raise InputError(f"{error.filename or destination} cannot be written: {one_line(error)}", hint=hint) from error
 
 
 def file_problem(file: IO[bytes], *, size: int, sha256: str) -> str | None:
@@ -78,7 +78,7 @@ def _lock(destination: Path, progress: Progress) -> AbstractContextManager[objec
 def _download(url: str, destination: Path, *, size: int, sha256: str, hint: str, progress: Progress) -> None:
     part = destination.with_name(destination.name + ".part")
     _complete(url, part, size, hint, progress)
-    with open(part, "rb") as file:
+    with open(part, "rb", opener=open_regular) as file:
         problem = file_problem(file, size=size, sha256=sha256)
     if problem:
         part.unlink()
@@ -109,7 +109,7 @@ def _complete(url: str, part: Path, size: int, hint: str, progress: Progress) ->
 
 def _attempt(url: str, part: Path, size: int, progress: Progress) -> None:
     """Continue from the content of `part` to the end of the file, in one request."""
-    with open(part, "ab") as file:
+    with open(part, "ab", opener=open_regular) as file:  # the folder may be shared
         start = file.tell()
         if start == size:
             return
@@ -118,9 +118,11 @@ def _attempt(url: str, part: Path, size: int, progress: Progress) -> None:
         with _request(url, start) as response:
             if response.status != HTTPStatus.PARTIAL_CONTENT:
                 start = 0  # the server sends the whole file
+            # compared as text, since a number may have thousands of digits
             length = response.headers.get("Content-Length", "")
-            if length.isdecimal() and start + int(length) != size:
-                raise _NetworkError(f"the server has {start + int(length):,} bytes, not {size:,}", is_transient=False)
+            if length.isdecimal() and length.lstrip("0") != str(size - start):
+                problem = f"the server sends {shorten(length, 24)} bytes, not {size - start}"
+                raise _NetworkError(problem, is_transient=False)
             file.truncate(start)
             needed, free = size - start, shutil.disk_usage(part.parent).free
             if needed > free:

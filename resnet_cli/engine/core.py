@@ -182,7 +182,7 @@ class Engine:
             lr = lr_at(step, self.config, self.num_train)
             raise DivergedError(
                 f"training diverged: the loss was not finite at step {step} (epoch {self.epochs_done + 1}, lr {lr:g})",
-                hint="a smaller --lr or --warmup-steps may help",
+                hint="a smaller --lr or more --warmup-steps may help",
             )
 
     def is_finite(self) -> bool:

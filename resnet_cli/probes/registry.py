@@ -22,6 +22,9 @@ TITLES = {
 }
 """Title of each probe, in the order in which `all` runs them."""
 
+WITHOUT_TORCH = ("calibration",)
+"""Probes that read stored predictions."""
+
 
 def check_name(name: str) -> None:
     """Raise `UsageError` unless `name` is a probe or `all`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import astuple
 
-from resnet_cli.errors import RunFileError, UsageError
+from resnet_cli.errors import ResnetError, RunFileError, UsageError
 from resnet_cli.rundir.reading import (
     read_arrays,
     read_json,
@@ -35,7 +35,7 @@ from resnet_cli.rundir.records import (
     Summary,
     TableState,
 )
-from resnet_cli.util.files import append_durably, sync_folder, temporary_files, write_atomic
+from resnet_cli.util.files import append_durably, open_regular, sync_folder, temporary_files, write_atomic
 from resnet_cli.util.text import encode_json, json_text, one_line
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class RunDir:
         self.last_weights_path = self.path / "weights" / "last.safetensors"
         self.best_weights_path = self.path / "weights" / "best.safetensors"
         self.checkpoint_path = self.path / "checkpoints" / "resume.safetensors"
+        self._lock_identity: tuple[int, int] | None = None  # device and inode of the file that this process locked
 
     def exists(self) -> bool:
         """Whether this is a run directory, that is, whether it has a run.json."""
@@ -102,23 +103,54 @@ class RunDir:
         """Lock the run for this process, until the lock is released or the process ends.
 
         Raises:
-            UsageError: another process holds the lock.
+            UsageError: another process holds the lock, or a subfolder is a link, which may lead anywhere.
         """
         import filelock
 
         self.path.mkdir(parents=True, exist_ok=True)
+        for folder in (self.last_weights_path.parent, self.checkpoint_path.parent):
+            if folder.is_symlink():
+                raise UsageError(f"{folder} is a link", hint="replace it with a folder, or choose another --out")
         lock = filelock.FileLock(self.lock_path)
         try:
-            # `status` of another process holds the lock for an instant
+            # `status` of another process holds a shared lock for an instant
             lock.acquire(timeout=1)
         except filelock.Timeout:
             raise UsageError(
                 f"{self.path} is being trained by another process{self._holder()}",
                 hint="wait for it or choose another --out",
             ) from None
+        self._lock_identity = self._identity_of_lock()
         holder = LockHolder(pid=os.getpid(), host=platform.node(), since=now())
-        write_atomic(self.holder_path, json_text(holder).encode())
+        self._write(self.holder_path, json_text(holder).encode())
         return lock
+
+    def has_lock(self) -> bool:
+        """Whether the file that `lock` locked is still in its place: if not, another process can lock the run."""
+        return self._lock_identity is not None and self._lock_identity == self._identity_of_lock()
+
+    def _identity_of_lock(self) -> tuple[int, int] | None:
+        try:
+            status = self.lock_path.lstat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self._check_lock()
+        write_atomic(path, data)
+
+    def _append(self, path: Path, data: bytes) -> None:
+        self._check_lock()
+        append_durably(path, data)
+
+    def _check_lock(self) -> None:
+        """Raise `ResnetError` if this process lost its lock, before it writes into a run that another may train."""
+        if self._lock_identity is not None and not self.has_lock():
+            raise ResnetError(
+                f"{self.lock_path} was removed or replaced, so another process may be training this run; stopped",
+                hint="make sure that no other process trains it, then run the same command again to resume",
+            )
 
     def _holder(self) -> str:
         """The process that holds the lock, in parentheses; empty if .holder.json cannot be read."""
@@ -129,19 +161,27 @@ class RunDir:
         return f" (pid {holder.pid}, host {holder.host}, since {holder.since})"
 
     def _is_locked(self) -> bool:
-        import filelock
+        """Whether another process, or another `RunDir` of this one, holds the lock.
 
-        # older versions of filelock follow a link and truncate its target
-        if not self.lock_path.is_file() or self.lock_path.is_symlink():
-            return False
-        probe = filelock.FileLock(self.lock_path)
+        The probe asks for a shared lock on the file, which readers get at the same time, so that they never take each
+        other for a training process; `lock` retries while a probe lasts. The file is opened for reading, without
+        following a link or waiting for a pipe: looking needs no write permission and changes nothing. `flock` (2) works
+        like this on Linux and macOS, and is what filelock uses there; on network file systems, see docs/reliability.md.
+        """
+        import fcntl
+
         try:
-            probe.acquire(timeout=0)
-        except filelock.Timeout:
-            return True
-        except OSError:  # nobody can be training in a folder without write permission
+            descriptor = open_regular(self.lock_path, os.O_RDONLY)
+        except OSError:
             return False
-        probe.release()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # the file system has no locks
+            return False
+        finally:
+            os.close(descriptor)
         return False
 
     def create(self, record: RunRecord) -> None:
@@ -149,14 +189,15 @@ class RunDir:
         for folder in (self.last_weights_path.parent, self.checkpoint_path.parent):
             folder.mkdir(parents=True, exist_ok=True)
         for path, row in self._tables():
-            write_atomic(path, _csv_line(row.__struct_fields__))
-        write_atomic(self.record_path, json_text(record).encode())
+            self._write(path, _csv_line(row.__struct_fields__))
+        self._write(self.record_path, json_text(record).encode())
 
     def _tables(self) -> list[tuple[Path, type[EpochMetrics] | type[GradflowRow]]]:
         return [(self.metrics_path, EpochMetrics), (self.gradflow_path, GradflowRow)]
 
     def clear(self) -> None:
         """Remove every file that this tool wrote here, and nothing else."""
+        self._check_lock()
         # the summary goes first: a half-cleared run must not look complete
         written = [
             self.summary_path, self.diverged_path, self.checkpoint_path, self.last_weights_path,
@@ -178,11 +219,11 @@ class RunDir:
 
     def append_metrics(self, row: EpochMetrics) -> None:
         """Append one epoch to metrics.csv."""
-        append_durably(self.metrics_path, _csv_line(astuple(row)))
+        self._append(self.metrics_path, _csv_line(astuple(row)))
 
     def append_gradflow(self, rows: Iterable[GradflowRow]) -> None:
         """Append the layers of one epoch to gradflow.csv."""
-        append_durably(self.gradflow_path, b"".join(_csv_line(astuple(row)) for row in rows))
+        self._append(self.gradflow_path, b"".join(_csv_line(astuple(row)) for row in rows))
 
     def table_states(self) -> dict[str, TableState]:
         """Describe the content of both CSV files, for a checkpoint; the keys are file names."""
@@ -197,7 +238,7 @@ class RunDir:
         """
         for path, row in self._tables():
             if states is None:
-                write_atomic(path, _csv_line(row.__struct_fields__))
+                self._write(path, _csv_line(row.__struct_fields__))
                 continue
             state, data = states[path.name], read_text_bytes(path)
             kept = data[: state.num_bytes]
@@ -207,7 +248,7 @@ class RunDir:
                     hint="restore the file, or use --overwrite to start from scratch",
                 )
             if kept != data:
-                write_atomic(path, kept)
+                self._write(path, kept)
 
     def hash_results(self) -> dict[str, str]:
         """SHA-256 (hex) of the files of the result that exist, by path within the directory, for the summary."""
@@ -225,7 +266,7 @@ class RunDir:
     def append_attempt(self, attempt: Attempt) -> None:
         """Add a line to attempts.jsonl, replacing a partial last line that a crash may have left."""
         before = read_text_bytes(self.attempts_path) if os.path.lexists(self.attempts_path) else b""
-        write_atomic(self.attempts_path, before[: before.rfind(b"\n") + 1] + encode_json(attempt) + b"\n")
+        self._write(self.attempts_path, before[: before.rfind(b"\n") + 1] + encode_json(attempt) + b"\n")
 
     def write_predictions(self, predictions: Predictions) -> None:
         """Write predictions.npz."""
@@ -233,20 +274,22 @@ class RunDir:
 
         buffer = io.BytesIO()
         np.savez_compressed(buffer, labels=predictions.labels, logits=predictions.logits)
-        write_atomic(self.predictions_path, buffer.getvalue())
+        self._write(self.predictions_path, buffer.getvalue())
 
     def write_summary(self, summary: Summary, readme: str) -> None:
         """Write README.md, then summary.json, which marks the run as complete."""
-        write_atomic(self.readme_path, readme.encode(errors="backslashreplace"))
-        write_atomic(self.summary_path, json_text(summary).encode())
+        self._write(self.readme_path, readme.encode(errors="backslashreplace"))
+        self._write(self.summary_path, json_text(summary).encode())
 
     def write_divergence(self, divergence: Divergence) -> None:
         """Write diverged.json, which marks the run as diverged."""
-        write_atomic(self.diverged_path, json_text(divergence).encode())
+        self._write(self.diverged_path, json_text(divergence).encode())
 
     def write_bytes(self, path: Path, data: bytes) -> None:
-        """Replace one of this directory's binary files (weights, checkpoint) atomically."""
-        write_atomic(path, data)
+        """Replace one of this directory's binary files (weights, checkpoint) atomically; its folder may be missing."""
+        self._check_lock()
+        path.parent.mkdir(exist_ok=True)
+        self._write(path, data)
 
     def read_record(self) -> RunRecord:
         """Read run.json; raises `RunFileError` when it is missing, damaged or of a newer schema."""

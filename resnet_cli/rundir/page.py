@@ -1,13 +1,16 @@
 """README.md of a run directory: a human-readable summary."""
 
+import os
+import re
 import shlex
 from collections.abc import Sequence
 
 from resnet_cli.rundir.records import RunRecord, Summary
+from resnet_cli.util.text import markdown_text
 
 
 def run_page(record: RunRecord, summary: Summary, *, recipe: str, arguments: Sequence[str]) -> str:
-    """Write README.md of a complete run directory.
+    """Write README.md of a complete run directory; names from elsewhere are shown as text, without their markup.
 
     Args:
         record: run.json.
@@ -17,11 +20,11 @@ def run_page(record: RunRecord, summary: Summary, *, recipe: str, arguments: Seq
     """
     config, data = record.config, record.dataset
     last, best = summary.last, summary.best
-    environment = record.environment
+    device, torch = (markdown_text(str(record.environment.get(name))) for name in ("device_name", "torch"))
     clean = last.train_clean_error_pct
-    return f"""# {config.network} on {data.display_name}, seed {config.seed}
+    return f"""# {config.network} on {markdown_text(data.display_name)}, seed {config.seed}
 
-A run of `resnet train` (version {record.tool_version}), recipe {recipe},
+A run of `resnet train` (version {markdown_text(record.tool_version)}), recipe {markdown_text(recipe)},
 finished {summary.finished_at}.
 
 | result | value |
@@ -33,7 +36,7 @@ finished {summary.finished_at}.
 
 To repeat it:
 
-    {shlex.join(["resnet", *arguments])}
+    {" ".join(map(_quoted, ["resnet", *arguments]))}
 
 | file | contents |
 |---|---|
@@ -46,5 +49,14 @@ To repeat it:
 | summary.json | last and best results; present only when the run is complete |
 
 Trained on {data.num_train:,} images ({data.num_val:,} for validation), tested on {data.num_test:,};
-{environment.get("device_name")}, torch {environment.get("torch")}, {record.decisions["precision"].value}.
+{device}, torch {torch}, {markdown_text(record.decisions["precision"].value)}.
 """  # noqa: E501 (a table row is one line)
+
+
+def _quoted(argument: str) -> str:
+    """`argument` as a word of a shell command on one line; control characters in the quotes of bash and zsh."""
+    if argument.isprintable():
+        return shlex.quote(argument)
+    characters = (chr(byte) for byte in os.fsencode(argument))
+    is_plain = re.compile(r"[\w/.-]", re.ASCII).match
+    return "$'" + "".join(c if is_plain(c) else f"\\x{ord(c):02x}" for c in characters) + "'"

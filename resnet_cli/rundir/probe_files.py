@@ -158,6 +158,8 @@ class ProbeFiles:
 
     def _make_folder(self) -> None:
         folder = self.rows_path.parent
+        if folder.is_symlink():  # it may lead anywhere
+            raise RunFileError(f"{folder} is a link", hint="replace it with a folder")
         folder.mkdir(exist_ok=True)
         for path in temporary_files(folder):
             path.unlink(missing_ok=True)

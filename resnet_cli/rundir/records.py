@@ -20,10 +20,11 @@ SCHEMA_VERSION = 1
 _MAX_WHOLE = 2**53  # float64 represents every whole number up to it
 _MAX_FLOAT32 = 3.4028235e38
 _MAX_MILESTONES = 1000
-_MAX_NAME_LENGTH = 300
+MAX_NAME_LENGTH = 300
+MAX_CLASSES = 10_000
 _ROUNDING = 1e-6  # of percentages in float64
 
-_Name = Annotated[str, Meta(max_length=_MAX_NAME_LENGTH)]
+_Name = Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
 _Count = Annotated[int, Meta(ge=0, le=_MAX_WHOLE)]
 _Positive = Annotated[int, Meta(ge=1, le=_MAX_WHOLE)]
 _Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -135,7 +136,7 @@ class DatasetRecord(msgspec.Struct, frozen=True, kw_only=True):
     num_train: _Positive
     num_val: _Count
     num_test: _Positive
-    classes: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=10_000)]
+    classes: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=MAX_CLASSES)]
     image_size: _Positive
     """Height and width in pixels."""
     mean: Annotated[tuple[float, ...], Meta(max_length=3)]
@@ -184,8 +185,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         ours, theirs = (config.arch, config.depth, config.shortcut), (model.arch, model.depth, model.shortcut)
         if ours != theirs or config.dataset != dataset.name or model.num_classes != len(dataset.classes):
             raise ValueError("its config contradicts its model or dataset")
-        if len(config.recipe) > _MAX_NAME_LENGTH:
-            raise ConfigError(f"the recipe's name has more than {_MAX_NAME_LENGTH} characters")
+        if len(config.recipe) > MAX_NAME_LENGTH:
+            raise ConfigError(f"the recipe's name has more than {MAX_NAME_LENGTH} characters")
         if len(config.milestones) > _MAX_MILESTONES or max(config.milestones, default=0) > _MAX_WHOLE:
             raise ConfigError(f"--milestones has more than {_MAX_MILESTONES} values or one above {_MAX_WHOLE}")
 

@@ -13,7 +13,7 @@ from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import Dataset
 from resnet_cli.device import decide, describe_environment
 from resnet_cli.engine import Engine, EpochRecord, InitialRecord, StepEvent
-from resnet_cli.errors import DivergedError, InterruptedByUserError, StoppedError
+from resnet_cli.errors import DivergedError, InterruptedByUserError, RunFileError, StoppedError
 from resnet_cli.model import CifarNet, count_macs, count_parameters
 from resnet_cli.optim import lr_at, total_steps
 from resnet_cli.recipes import recipe_label, train_arguments
@@ -31,7 +31,7 @@ from resnet_cli.rundir import (
     now,
 )
 from resnet_cli.rundir.page import run_page
-from resnet_cli.session.reporter import Reporter, Result
+from resnet_cli.session.reporter import Reporter, Result, Start
 from resnet_cli.util.resources import check_disk_space
 from resnet_cli.util.signals import StopFlag
 from resnet_cli.version import __version__
@@ -84,7 +84,9 @@ class Session:
             self._restore()
             self._report_changes(attempt)
         self.run.append_attempt(msgspec.structs.replace(attempt, step=self.engine.step))
-        self.reporter.started(self.record, self.run.path, self.engine.num_epochs, self.engine.epochs_done)
+        engine = self.engine
+        start = Start(engine.step, engine.total_steps, engine.epochs_done, engine.num_epochs, earlier is not None)
+        self.reporter.started(self.record, self.run.path, start)
         try:
             with StopFlag() as stop:
                 self._train(stop)
@@ -107,9 +109,22 @@ class Session:
         tables = None
         if os.path.lexists(self.run.checkpoint_path):  # a folder or broken link is an error, never overwritten
             tables = load_state(self.engine, self.run.checkpoint_path)
+            self._write_weights(self.run.last_weights_path)  # a kill may have left those of the checkpoint before
+        else:
+            self._check_no_checkpoint_was_lost()
         self.run.restore_tables(tables)
         self.epochs = self.run.read_epochs()
         self.best = min(self.epochs, key=EpochMetrics.selection_error_pct, default=None)
+
+    def _check_no_checkpoint_was_lost(self) -> None:
+        """Raise `RunFileError` if the missing checkpoint existed, instead of dropping the epochs that it contained."""
+        # the last weights are written after the first checkpoint, and an attempt that resumed had read one
+        if os.path.lexists(self.run.last_weights_path) or any(attempt.step for attempt in self.run.read_attempts()):
+            raise RunFileError(
+                f"{self.run.checkpoint_path} is missing, so the run cannot be resumed",
+                hint="restore it, or use --overwrite to start from scratch",
+            )
+        self.reporter.note(f"no checkpoint was saved in {self.run.path}: training starts from the beginning")
 
     def _train(self, stop: StopFlag) -> None:
         for event in self.engine.run():
@@ -146,12 +161,12 @@ class Session:
         return every.unit == "minutes" and time.monotonic() - self._last_save >= 60 * every.amount
 
     def _save(self) -> None:
-        """Write the last weights, then the checkpoint, unless the state has diverged."""
+        """Write the checkpoint, then the last weights, unless the state has diverged."""
         self.engine.check_finite()
         if not self.engine.is_finite():
             return  # the next loss is not finite and ends the run; the previous checkpoint stays
-        self._write_weights(self.run.last_weights_path)
         self.run.write_bytes(self.run.checkpoint_path, dump_state(self.engine, self.run.table_states()))
+        self._write_weights(self.run.last_weights_path)
         self._last_save = time.monotonic()
 
     def _write_weights(self, path: Path) -> None:
@@ -191,11 +206,11 @@ class Session:
 
     def _replace_missing_results(self) -> None:
         """Write again what was deleted between the last epoch and the end of the run."""
-        if not self.run.predictions_path.exists():
+        if not _is_regular(self.run.predictions_path):
             self._write_predictions(self.engine.predict_test())
-        if not self.run.last_weights_path.exists():
+        if not _is_regular(self.run.last_weights_path):
             self._write_weights(self.run.last_weights_path)
-        if not self.run.best_weights_path.exists():
+        if not _is_regular(self.run.best_weights_path):
             assert self.best is not None
             if self.best.epoch == self.engine.epochs_done:
                 self._write_weights(self.run.best_weights_path)
@@ -236,3 +251,8 @@ class Session:
             num_train=len(data.train), num_val=len(data.val) if data.val else 0, num_test=len(data.test),
             classes=data.classes, image_size=data.image_size, mean=data.mean, std=data.std, location=data.location,
         )  # fmt: skip
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether `path` is a regular file with content, and not a link."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size > 0

@@ -9,6 +9,18 @@ if TYPE_CHECKING:
     from resnet_cli.engine import StepEvent
 
 
+class Start(NamedTuple):
+    """Where an attempt to train a run starts."""
+
+    step: int
+    """Optimizer steps done in earlier attempts."""
+    total_steps: int
+    epochs_done: int
+    num_epochs: int
+    is_resumed: bool
+    """Whether the run was started earlier; it may have stopped before its first checkpoint."""
+
+
 class Reporter:
     """Receives the progress of a run and ignores it; override the methods of interest."""
 
@@ -21,8 +33,8 @@ class Reporter:
     def warn(self, text: str) -> None:
         """Report a problem that does not stop the run."""
 
-    def started(self, record: RunRecord, path: Path, num_epochs: int, epochs_done: int) -> None:
-        """Report that training starts, or resumes after `epochs_done` epochs."""
+    def started(self, record: RunRecord, path: Path, start: Start) -> None:
+        """Report that training starts or resumes."""
 
     def tick(self, tick: "StepEvent") -> None:
         """Report a training step or an evaluated batch."""

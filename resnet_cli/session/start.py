@@ -88,6 +88,8 @@ def train(
     if earlier and (done := _already_done(run, earlier)):
         return done
     _check_folder(run)
+    if "torch" not in sys.modules:
+        reporter.note("loading PyTorch")
     # imported late, since complete runs and wrong configurations are recognised without torch
     from resnet_cli.device import decide
     from resnet_cli.session.loop import Session
@@ -123,7 +125,7 @@ def _locked(run: RunDir) -> Iterator[None]:
     try:
         yield
     finally:
-        if is_new and not run.exists():
+        if is_new and not run.exists() and run.has_lock():
             # the run did not start: remove its folder, before the lock is released, so that no process can be using it
             with contextlib.suppress(OSError):
                 for path in (run.holder_path, run.lock_path):
@@ -160,7 +162,7 @@ def _already_done(run: RunDir, record: RunRecord) -> Result | None:
     if isinstance(end, Divergence):
         raise DivergedError(
             f"{run.path} diverged at step {end.step} (epoch {end.epoch}, lr {end.lr:g})",
-            hint="use --overwrite to train it again",
+            hint="choose a smaller --lr or more --warmup-steps, with --overwrite or another --out",
         )
     return None
 

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 KEY = "file_sha256"
+MAX_HEADER_BYTES = 2**22
+"""Names and shapes of the tensors in a file. A ResNet-1202 with option-B shortcuts takes 0.8 MB, with momentum 1.3."""
 _BLANK = b"0" * 64
 _FIELD = re.compile(rb'"%s":"([0-9a-f]{64})"' % KEY.encode())
 _LENGTH_BYTES = 8  # a file begins with the length of its JSON header, little-endian
@@ -52,6 +54,10 @@ def read_metadata(data: bytes) -> dict[str, str]:
     return header.get("__metadata__") or {}
 
 
+def header_bytes(data: bytes) -> int:
+    """Length of the header, as the file claims; a damaged one may exceed the size of the file."""
+    return int.from_bytes(data[:_LENGTH_BYTES], "little")
+
+
 def _header_end(data: bytes) -> int:
-    # a damaged length field may exceed the size of the file
-    return min(_LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little"), len(data))
+    return min(_LENGTH_BYTES + header_bytes(data), len(data))

@@ -76,10 +76,30 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 def append_durably(path: Path, data: bytes) -> None:
     """Append `data` to `path` and fsync; a crash can leave part of `data` at the end, but no other damage."""
-    with _naming(path), open(path, "ab") as file:
+    with _naming(path), open(path, "ab", opener=open_regular) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def open_regular(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a regular file as `os.open` does, without following a link in its place or waiting for a pipe.
+
+    Pass it as `opener` to the built-in `open` for files in folders that others may write to.
+
+    Raises:
+        OSError: from the file system, or because `path` is a link, a pipe or another special file.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO):  # a link, on FreeBSD too; a pipe without reader
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,10 @@ from typing import Any
 
 import msgspec
 
+_MARKDOWN = str.maketrans(
+    {"|": "\\|", "\\": "\\\\", "`": "\\`", "*": "\\*", "_": "\\_", "~": "\\~", "<": "&lt;", "&": "&amp;"}
+)
+
 
 def json_text(value: Any, *, ascii_only: bool = False) -> str:
     """Encode `value` as an indented JSON document that ends with a line break; NaN and infinity become null.
@@ -41,6 +45,19 @@ def _encodable(value: Any) -> Any:
 def printable(text: str) -> str:
     """`text` on one line, with control characters, including those of terminal escapes, replaced by escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def csv_text(text: str) -> str:
+    """`text` on one line for a cell of a CSV file, with an apostrophe before what a spreadsheet would calculate.
+
+    Source: OWASP, CSV Injection (https://owasp.org/www-community/attacks/CSV_Injection).
+    """
+    return ("'" if text.startswith(("=", "+", "-", "@")) else "") + printable(text)
+
+
+def markdown_text(text: str) -> str:
+    """`text` on one line for a paragraph or table cell in Markdown, with all markup escaped."""
+    return printable(text).translate(_MARKDOWN).replace("](", "]\\(")
 
 
 def shorten(text: str, max_length: int = 200) -> str:

@@ -14,7 +14,7 @@ from resnet_cli.model import CifarNet
 from resnet_cli.util.text import shorten
 
 # A ResNet-1202 has 7,220 tensors with option-B shortcuts.
-_MAX_ENTRIES = 100_000
+_MAX_ENTRIES = 20_000
 _MAX_NESTING = 4
 _MAX_BLOCKS_PER_STAGE = (MAX_DEPTH - 2) // 6
 
@@ -144,7 +144,9 @@ def validate_tensors(path: Path, entries: dict[str, Any], architecture: Architec
     Raises:
         InputError: a tensor is missing, unexpected, not finite, or of another shape or type; the message names it.
     """
-    network = f"a {architecture.depth}-layer network" + (" with projections" if architecture.shortcut == "B" else "")
+    network = f"a network of {architecture.depth} layers" + (
+        " with projections" if architecture.shortcut == "B" else ""
+    )
     expected = build_without_memory(architecture).state_dict()
     # PyTorch before 0.4.1 stored no counters, and evaluation does not use them
     counters = [name for name in expected if name.endswith(".num_batches_tracked")]

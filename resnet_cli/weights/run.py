@@ -8,6 +8,11 @@ from resnet_cli.weights.file import WeightFile, read_weights
 
 Which = Literal["last", "best"]
 
+_HINTS = {
+    "incomplete": "run the same resnet train command again to resume",
+    "running": "wait until it saves its first checkpoint",
+}
+
 
 def load_run_weights(run: RunDir, which: Which) -> WeightFile:
     """Read the last or the best weights of a complete or incomplete run.
@@ -21,10 +26,9 @@ def load_run_weights(run: RunDir, which: Which) -> WeightFile:
     path = paths[which]
     if not path.is_file():
         others = [name for name, other in paths.items() if other.is_file()]
-        raise InputError(
-            f"{path} is missing (run status: {run.status()})",
-            hint=f"use --which {others[0]}" if others else "run the same resnet train command again to resume",
-        )
+        status = run.status()
+        hint = f"use --which {others[0]}" if others else _HINTS.get(status)
+        raise InputError(f"{path} is missing (run status: {status})", hint=hint)
     weights = read_weights(path)
     if weights.config != record.config or weights.candidates[0].num_classes != len(record.dataset.classes):
         raise InputError(

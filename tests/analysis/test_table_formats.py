@@ -23,6 +23,16 @@ def test_a_csv_table_has_one_row_per_network_and_empty_cells_for_missing_values(
     assert (rows[3]["seeds"], rows[3]["val_error_pct"], rows[3]["published_accuracy_pct_std"]) == ("0 1", "", "")
 
 
+def test_a_dataset_named_like_a_formula_is_text_in_a_csv_table(make_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path / "run")
+    record = json.loads(run.record_path.read_bytes())
+    record["dataset"]["display_name"] = '=HYPERLINK("http://example.org")'
+    run.record_path.write_text(json.dumps(record))
+    (row,) = csv.DictReader(io.StringIO(render(study_document(load_study(["."])), "csv")))
+    assert row["dataset"] == '\'=HYPERLINK("http://example.org")'
+
+
 def test_a_json_table_contains_the_whole_document(make_study):
     study = make_study()
     document = json.loads(render(study_document(study), "json"))

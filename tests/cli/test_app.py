@@ -13,7 +13,7 @@ import typer
 from resnet_cli import __version__, errors
 from resnet_cli.cli import app as app_module
 from resnet_cli.cli import train
-from resnet_cli.cli.app import app, main, run
+from resnet_cli.cli.app import app, run
 from resnet_cli.errors import ExitCode, ResnetError
 from resnet_cli.rundir import RunDir
 
@@ -23,19 +23,22 @@ TINY_RUN = [*TRAIN, "--epochs", "1", "--limit-train", "20", "--limit-test", "10"
 FAILURES = [
     (errors.ResnetError("it failed", hint="try again"), "it failed; try again", 1),
     (errors.UsageError("--depths 'x' is not a list"), "--depths 'x' is not a list", 2),
-    (errors.ConfigError("lr is 9", fields=("lr",), hint="use --lr 0.1"), "--lr is 9; use --lr 0.1", 2),
+    (errors.ConfigError("--lr is 9", hint="use --lr 0.1"), "--lr is 9; use --lr 0.1", 2),
     (errors.InputError("runs does not exist"), "runs does not exist", 2),
     (errors.RunFileError("run.json cannot be read"), "run.json cannot be read", 2),
     (errors.CheckFailedError("1 > 2 does not hold"), "1 > 2 does not hold", 3),
     (errors.DivergedError("loss is nan at step 3"), "loss is nan at step 3", 4),
-    (errors.StoppedError("stopped by SIGTERM"), "stopped by SIGTERM", 75),
-    (errors.InterruptedByUserError("interrupted"), "interrupted", 130),
     (FileNotFoundError(2, "No such file or directory", "a.csv"), "a.csv: No such file or directory", 1),
     (OSError(28, "No space left on device"), "No space left on device", 1),
     (OSError("odd"), "OSError: odd; set RESNET_DEBUG=1 for the traceback", 1),
     (ValueError("two\nlines"), r"ValueError: two\nlines; set RESNET_DEBUG=1 for the traceback", 1),
-    (typer.BadParameter("no such thing", param_hint="--sort"), "Invalid value for --sort: no such thing", 2),
+    (typer.BadParameter("no such thing", param_hint="--sort"), "--sort: no such thing", 2),
     (typer.Abort(), "aborted", 1),
+]
+STOPS = [
+    (errors.StoppedError("stopped by SIGTERM at step 3"), "stopped by SIGTERM at step 3", 75),
+    (errors.InterruptedByUserError("stopped by SIGINT", hint="run it again"), "stopped by SIGINT; run it again", 130),
+    (KeyboardInterrupt(), "stopped by Ctrl-C", 130),
 ]
 
 
@@ -78,8 +81,14 @@ class TestFailures:
         assert run(TRAIN) == exit_code
         assert capsys.readouterr() == ("", f"error: {line}\n")
 
+    @pytest.mark.parametrize(("error", "line", "exit_code"), STOPS, ids=lambda value: type(value).__name__)
+    def test_a_command_that_a_signal_stopped_does_not_print_an_error(self, failing, capsys, error, line, exit_code):
+        failing(error)
+        assert run([*TRAIN, "--quiet"]) == exit_code
+        assert capsys.readouterr() == ("", f"{line}\n")
+
     def test_every_error_class_has_an_example_among_the_tested_failures(self):
-        assert {type(error) for error, *_ in FAILURES} >= subclasses(ResnetError)
+        assert {type(error) for error, *_ in [*FAILURES, *STOPS]} >= subclasses(ResnetError)
 
     def test_exit_codes_have_the_documented_values(self):
         assert {code.name: int(code) for code in ExitCode} == {
@@ -100,14 +109,21 @@ class TestFailures:
     def test_ctrl_c_exits_with_130_and_no_traceback(self, failing, monkeypatch, capsys):
         failing(KeyboardInterrupt())
         assert run(TRAIN) == 130
-        assert "Traceback" not in capsys.readouterr().err
+        assert capsys.readouterr().err == "stopped by Ctrl-C\n"
 
         def interrupted_before_a_command_starts(*_, **__):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(app_module, "app", interrupted_before_a_command_starts)
         assert run(TRAIN) == 130
-        assert capsys.readouterr().err == "error: interrupted\n"
+        assert capsys.readouterr().err == "stopped by Ctrl-C\n"
+
+    def test_errors_name_options_on_the_command_line_and_arguments_in_python(self, failing, capsys):
+        error = ResnetError("--batch-size 0 in my--run/--x", hint="use --lr 1, or --overwrite")
+        failing(error)
+        run(TRAIN)
+        assert capsys.readouterr().err == "error: --batch-size 0 in my--run/--x; use --lr 1, or --overwrite\n"
+        assert str(error) == "batch_size 0 in my--run/--x; use lr 1, or overwrite"
 
     def test_errors_print_their_hint_after_the_message(self):
         assert str(ResnetError("what", hint="how")) == "what; how"
@@ -119,7 +135,10 @@ class TestUsage:
         ("arguments", "named"),
         [
             ("trian", "trian"), ("--nosuch", "--nosuch"), ("train --nosuch", "--nosuch"), ("train", "--arch"),
-            ("train --arch plain --depth many", "--depth"), ("compare", "RUN"),
+            ("train --arch plain --depth many", "--depth must be a valid integer (got 'many')"),
+            ("train --arch plan", "--arch: 'plan' is not one of 'plain', 'resnet'"),
+            ("train --arch plain --depth 20 --clean-train-every -1", "--clean-train-every must be between 0 and"),
+            ("bench --steps 0", "--steps must be greater than or equal to 1 (got '0')"), ("compare", "RUN"),
             ("compare no/such/folder", "no/such/folder does not exist"), ("data nosuch", "nosuch"),
         ],
     )  # fmt: skip
@@ -131,6 +150,7 @@ class TestUsage:
         assert err.count("\n") == 1
         assert named in err
         assert "\\n" not in err
+        assert "Value error" not in err
 
     @pytest.mark.parametrize("arguments", [[], ["data"]])
     def test_without_a_command_the_help_is_printed(self, capsys, arguments):
@@ -143,17 +163,38 @@ class TestUsage:
         assert run(["--version"]) == 0
         assert capsys.readouterr() == (f"resnet {__version__}\n", "")
 
-    def test_main_exits_with_the_code_of_its_command_line(self, monkeypatch, capsys):
-        monkeypatch.setattr(sys, "argv", ["resnet", "train"])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert caught.value.code == 2
-        assert "--arch" in capsys.readouterr().err
-
     def test_python_m_resnet_cli_runs_the_same_program(self):
         ended = python("-m", "resnet_cli", "trian")
         assert (ended.returncode, ended.stdout) == (2, "")
         assert "trian" in ended.stderr
+
+
+END_WITH_TORCH = """
+import atexit, os, sys, types
+
+class Resource:
+    def __del__(self, write=os.write):
+        write(1, b"freed\\n")
+
+sys.modules["torch"] = types.ModuleType("torch")
+resource = Resource()
+atexit.register(print, "handler called")
+from resnet_cli.cli.app import main
+main()
+"""
+
+
+class TestEnd:
+    @pytest.mark.parametrize(("arguments", "exit_code"), [(["--version"], 0), (["trian"], 2)])
+    def test_after_its_result_a_command_does_not_wait_until_the_objects_of_torch_are_freed(self, arguments, exit_code):
+        ended = python("-c", END_WITH_TORCH, *arguments)
+        assert ended.returncode == exit_code
+        assert ended.stdout == ("" if exit_code else f"resnet {__version__}\n") + "handler called\n"
+        assert ("trian" in ended.stderr) == bool(exit_code)
+
+    def test_resnet_debug_1_ends_the_interpreter_in_the_ordinary_way(self, monkeypatch):
+        monkeypatch.setenv("RESNET_DEBUG", "1")
+        assert python("-c", END_WITH_TORCH, "--version").stdout.endswith("handler called\nfreed\n")
 
 
 def commands(command, path=()):

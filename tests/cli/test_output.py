@@ -112,6 +112,22 @@ class TestModes:
         Output().raw(text)
         assert capsys.readouterr() == (printed, "")
 
+    def test_loading_torch_is_announced_unless_it_is_loaded(self, capsys, monkeypatch):
+        monkeypatch.delitem(sys.modules, "torch", raising=False)
+        Output(json=True).loading_torch()
+        assert capsys.readouterr() == ("", "loading PyTorch\n")
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
+        Output().loading_torch()
+        assert capsys.readouterr() == ("", "")
+
+    def test_messages_on_a_terminal_break_between_words_only(self, terminal, environment):
+        environment.setenv("COLUMNS", "30")
+        stream = terminal()
+        path = "runs/" + "long-" * 8
+        Output().error(f"{path} contains another run; choose another --out")
+        text = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+        assert text.splitlines() == ["error:", path, "contains another run; choose", "another --out"]
+
     def test_markup_and_emoji_codes_are_printed_literally(self, capsys):
         output = Output()
         output.note("[bold]runs[/x] :smile:")

@@ -12,10 +12,12 @@ import pytest
 
 from resnet_cli.cli import train_progress
 from resnet_cli.cli.output import Output
-from resnet_cli.cli.train_progress import Speedometer, TrainReporter
+from resnet_cli.cli.train_progress import Speedometer, TimeLeft, TrainReporter
 from resnet_cli.engine import StepEvent
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import EpochMetrics
+from resnet_cli.session.reporter import Start
+from resnet_cli.util.progress import StudyPosition
 
 OUT = Path("runs/plain-8-seed0")
 
@@ -52,6 +54,11 @@ def terminal(monkeypatch):
     return connect
 
 
+def start(num_epochs, *, step=0, is_resumed=False):
+    """The start of a run of 16 steps per epoch."""
+    return Start(step, 16 * num_epochs, step // 16, num_epochs, is_resumed)
+
+
 def step(**fields):
     standard = {"phase": "train", "epoch": 1, "done": 0, "total": 2000, "step": 1}
     return StepEvent(**{**standard, "running_loss": 1.23456, "running_error_pct": 45.67, **fields})
@@ -59,7 +66,7 @@ def step(**fields):
 
 METRICS = EpochMetrics(**{
     "epoch": 3, "step": 1173, "lr": 0.1, "train_loss": 0.51234, "train_error_pct": 16.44, "train_clean_loss": 0.4,
-    "train_clean_error_pct": 15.4, "val_loss": 0.8, "val_error_pct": 20.05, "test_loss": 0.78, "test_error_pct": 19.5,
+    "train_clean_error_pct": 15.4, "val_loss": 0.8, "val_error_pct": 9.05, "test_loss": 0.78, "test_error_pct": 19.5,
     "test_accuracy_pct": 80.5, "images_per_second": 12345.6, "train_seconds": 30.0, "eval_seconds": 3.25,
     "peak_memory_bytes": None,
 })  # fmt: skip
@@ -68,17 +75,26 @@ METRICS = EpochMetrics(**{
 class TestLines:
     def test_the_start_of_training_shows_network_data_folder_and_decisions(self, made, capsys):
         with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 200, 0)
+            reporter.started(made[0], OUT, start(200))
         assert capsys.readouterr() == (
             "",
             "training plain-56 (853,018 parameters) on CIFAR-10, 50,000 images, in runs/plain-8-seed0\n"
-            "device cpu: for the test; precision fp32: for the test; compile off: for the test\n",
+            "device cpu: for the test\nprecision fp32: for the test\ncompile off: for the test\n",
         )
 
-    def test_a_resumed_run_shows_where_it_resumes(self, made, capsys):
+    @pytest.mark.parametrize(
+        ("step", "line"),
+        [
+            pytest.param(5, "resuming after step 5 of 3200 (epoch 1 of 200): plain-56", id="within the first epoch"),
+            pytest.param(32, "resuming after step 32 of 3200 (epoch 3 of 200): plain-56", id="between two epochs"),
+            pytest.param(3200, "resuming after step 3200 of 3200 (epoch 200 of 200): plain-56", id="at the end"),
+            pytest.param(0, "restarting, since no checkpoint was saved: plain-56", id="before the first checkpoint"),
+        ],
+    )
+    def test_a_resumed_run_shows_where_it_resumes(self, made, capsys, step, line):
         with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 200, 7)
-        assert capsys.readouterr().err.startswith("resuming after epoch 7 of 200: plain-56")
+            reporter.started(made[0], OUT, start(200, step=step, is_resumed=True))
+        assert capsys.readouterr().err.startswith(line)
 
     @pytest.mark.parametrize(
         ("fields", "note"),
@@ -92,34 +108,53 @@ class TestLines:
     def test_a_run_that_ends_before_its_first_milestone_gives_a_note(self, made, capsys, fields, note):
         config = make_config(**{"arch": "plain", "depth": 56, **fields})
         with TrainReporter(Output()) as reporter:
-            reporter.started(msgspec.structs.replace(made[0], config=config), OUT, 80, 0)
+            reporter.started(msgspec.structs.replace(made[0], config=config), OUT, start(80))
         lines = capsys.readouterr().err.splitlines()
-        assert lines[2:] == ([note] if note else [])
+        assert lines[4:] == ([note] if note else [])
 
-    def test_an_epoch_is_printed_on_one_line_with_all_its_measurements(self, made, capsys):
+    @pytest.mark.parametrize(
+        ("width", "line"),
+        [
+            (40, "epoch   3/200  train err 16.44 %  test acc 80.50 %"),
+            (60, "epoch   3/200  train err 16.44 %  test acc 80.50 %"),
+            (80, "epoch   3/200  train err 16.44 %  clean err 15.40 %  test acc 80.50 %"),
+            (
+                120,
+                "epoch   3/200  time 33 s  train loss 0.5123  train err 16.44 %  clean err 15.40 %  val err  9.05 %  "
+                "test acc 80.50 %",
+            ),
+            (
+                160,
+                "epoch   3/200  step 1173  lr 0.1  time 33 s  12,346 images/s  train loss 0.5123  train err 16.44 %  "
+                "clean err 15.40 %  val err  9.05 %  test acc 80.50 %",
+            ),
+        ],
+    )
+    def test_the_line_of_an_epoch_labels_its_numbers_and_shows_as_many_as_fit(self, made, terminal, width, line):
+        shown = terminal(width)
         with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 200, 0)
+            reporter.started(made[0], OUT, start(200))
+            reporter.epoch(METRICS)
+        assert line in " ".join(shown().splitlines())
+        assert max(map(len, shown().splitlines())) <= width
+
+    def test_a_log_has_lines_of_80_columns_that_end_with_the_accuracy(self, made, capsys):
+        with TrainReporter(Output()) as reporter:
+            reporter.started(made[0], OUT, start(200))
             capsys.readouterr()
             reporter.tick(step())
             reporter.epoch(METRICS)
-        assert capsys.readouterr().err == (
-            "epoch 3/200  step 1173  lr 0.1  train loss 0.5123  error 16.44 %  clean 15.40 %  val 20.05 %  "
-            "test 19.50 %  12,346 images/s  33.2 s\n"
-        )
-
-    def test_the_line_of_an_epoch_omits_measurements_that_were_not_made(self, made, capsys):
-        with TrainReporter(Output()) as reporter:
             reporter.epoch(msgspec.structs.replace(METRICS, train_clean_error_pct=None, val_error_pct=None))
-        line = capsys.readouterr().err
-        assert "clean" not in line
-        assert "val" not in line
-        assert "error 16.44 %  test 19.50 %" in line
+        assert capsys.readouterr().err == (
+            "epoch   3/200  train err 16.44 %  clean err 15.40 %  test acc 80.50 %\n"
+            "epoch   3/200  time 33 s  train loss 0.5123  train err 16.44 %  test acc 80.50 %\n"
+        )
 
     def test_notes_and_progress_of_reading_the_data_are_shown_before_the_start(self, made, capsys):
         with TrainReporter(Output()) as reporter:
             reporter.progress("decoding", 3, 3, "images")
             reporter.note("torch 2.10.0 → 2.11.0")
-            reporter.started(made[0], OUT, 200, 0)
+            reporter.started(made[0], OUT, start(200))
         shown = capsys.readouterr().err
         assert shown.startswith("decoding: 3 of 3 images\ntorch 2.10.0 → 2.11.0\ntraining plain-56")
 
@@ -127,7 +162,7 @@ class TestLines:
         with TrainReporter(Output(quiet=True)) as reporter:
             reporter.note("torch 2.10.0 → 2.11.0")
             reporter.progress("decoding", 1, 2)
-            reporter.started(made[0], OUT, 200, 0)
+            reporter.started(made[0], OUT, start(200))
             reporter.tick(step())
             reporter.epoch(METRICS)
         assert capsys.readouterr() == ("", "")
@@ -140,26 +175,30 @@ class TestLive:
     @pytest.mark.parametrize(
         ("steps", "shown"),
         [
-            # 500 images in half a second; 1000 of this epoch and 2000 of the next are left
+            # 500 images in half a second; 16 of the 32 steps of the run in two seconds
             pytest.param(
                 [{"done": 500, "step": 4}, {"done": 1000, "step": 8}],
-                "step 8 loss 1.2346 error 45.7 % 1,000 images/s, 3.0 s left",
-                id="step, loss, error, speed and time left",
+                "step 8  train loss 1.2346  train err 45.7 %  1,000 images/s  3.0 s left",
+                id="step, loss, error, speed and time left of the run",
             ),
-            pytest.param([{"done": 500, "step": 4}], "step 4 loss 1.2346 error 45.7 %", id="no speed yet"),
+            pytest.param([{"done": 500, "step": 4}], "step 4  train loss 1.2346  train err 45.7 %", id="no speed yet"),
             pytest.param(
-                [{"done": 500}, {"done": 1000, **WITHOUT_LOSS}],
-                "step 1 loss 1.2346 error 45.7 % 1,000 images/s, 3.0 s left",
+                [{"done": 500, "step": 4}, {"done": 1000, "step": 8, **WITHOUT_LOSS}],
+                "step 8  train loss 1.2346  train err 45.7 %  1,000 images/s  3.0 s left",
                 id="the previous loss",
             ),
             pytest.param([{"done": 500, **WITHOUT_LOSS}], "━ step 1", id="no loss yet"),
-            pytest.param([{"phase": "evaluate", "done": 100}], "evaluating", id="an evaluation"),
+            pytest.param(
+                [{"done": 500, "step": 4}, {"done": 1000, "step": 8}, {"phase": "evaluate", "step": 8}],
+                "evaluating  3.0 s left",
+                id="an evaluation",
+            ),
         ],
     )
     def test_the_live_line_shows_the_epoch_and_what_is_known(self, made, terminal, clock, steps, shown):
         text = terminal(120)
         with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 2, 0)
+            reporter.started(made[0], OUT, start(2))
             for fields in steps:
                 reporter.tick(step(**fields))
                 clock.now += 0.5
@@ -167,34 +206,70 @@ class TestLive:
         assert row.startswith("epoch 1/2 ")
         assert row.endswith(shown)
 
-    @pytest.mark.parametrize("width", [40, 60, 80])
-    def test_the_live_line_fits_a_narrow_terminal_without_losing_anything(self, made, terminal, clock, width):
+    @pytest.mark.parametrize("is_resumed", [False, True])
+    def test_bar_and_time_left_are_those_of_the_whole_run(self, made, terminal, clock, is_resumed):
+        shown = terminal(120)
+        first = 80 if is_resumed else 0
+        with TrainReporter(Output()) as reporter:
+            reporter.started(made[0], OUT, start(10, step=first, is_resumed=is_resumed))
+            reporter.tick(step(epoch=1 + first // 16, step=first + 1, done=100))
+            clock.now += 10
+            reporter.tick(step(epoch=3 + first // 16, step=first + 40, done=1000))
+        row = shown().splitlines()[-2]
+        seconds = (160 - first - 40) * 10 / 39
+        assert f"{seconds:.0f} s left" in row
+        width = row.count("━") + row.count("╸") + row.count("╺")
+        assert reporter._live.tasks[0].percentage == pytest.approx(100 * (first + 40) / 160)
+        assert width >= 10
+
+    def test_bar_and_time_left_in_a_study_are_those_of_the_study(self, made, terminal, clock, monkeypatch):
+        for name, value in StudyPosition(number=2, num_runs=4, done=0.25, share=0.5).to_environment().items():
+            monkeypatch.setenv(name, value)
+        shown = terminal(120)
+        with TrainReporter(Output()) as reporter:
+            reporter.started(made[0], OUT, start(10))
+            reporter.tick(step(epoch=1, step=16, done=100))
+            clock.now += 10
+            reporter.tick(step(epoch=5, step=80, done=1000))
+        row = shown().splitlines()[-2]
+        assert row.startswith("run 2/4, epoch 5/10 ")
+        # half of the run, which is half of the study: 0.25 + 0.25; a fifth of the study took ten seconds
+        assert reporter._live.tasks[0].percentage == pytest.approx(50)
+        assert "25 s left in the study" in row
+
+    @pytest.mark.parametrize(
+        ("width", "values"),
+        [
+            (60, "train err 45.7 %  13 min 19 s left"),
+            (80, "train loss 1.2346  train err 45.7 %  13 min 19 s left"),
+            (120, "step 10  train loss 1.2346  train err 45.7 %  9 images/s  13 min 19 s left"),
+        ],
+    )
+    def test_the_live_line_shows_as_many_values_as_fit_next_to_the_bar(self, made, terminal, clock, width, values):
         shown = terminal(width)
         with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 200, 0)
-            start = len(shown())
-            reporter.tick(step(done=500, step=99_999))
-            clock.now += 1
-            reporter.tick(step(done=1000, step=100_000))
-        rows = shown()[start:].splitlines()
-        assert max(map(len, rows)) <= width
-        last_drawing = " ".join(word for row in rows for word in row.split()).rpartition("epoch 1/200 ")
-        assert last_drawing[1]
-        assert last_drawing[2].endswith("step 100000 loss 1.2346 error 45.7 % 500 images/s, 13 min 18 s left")
+            reporter.started(made[0], OUT, start(200))
+            reporter.tick(step(done=500, step=0))
+            clock.now += 2.505
+            reporter.tick(step(done=522, step=10))
+        row = shown().splitlines()[-2].rstrip()
+        assert row.startswith("epoch 1/200 ━")
+        assert row.endswith(values)
+        assert len(row) <= width
 
     def test_epoch_lines_stay_on_the_screen_and_the_live_line_is_removed(self, made, terminal, clock):
         shown = terminal(200)
         with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 200, 0)
+            reporter.started(made[0], OUT, start(200))
             reporter.tick(step(done=500))
             reporter.epoch(METRICS)
-        assert "epoch 3/200  step 1173  lr 0.1  train loss 0.5123" in shown()
+        assert "epoch   3/200  step 1173  lr 0.1" in shown()
         assert sys.stderr.getvalue().endswith("\x1b[1A\x1b[2K")
 
     def test_an_exception_during_training_restores_the_terminal(self, made, terminal, clock):
         terminal(120)
         with contextlib.suppress(KeyboardInterrupt), TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, 2, 0)
+            reporter.started(made[0], OUT, start(2))
             reporter.tick(step())
             raise KeyboardInterrupt
         assert "\x1b[?25h" in sys.stderr.getvalue()  # the cursor is shown again
@@ -221,3 +296,13 @@ def test_the_speed_of_training_is_that_of_the_last_ten_seconds(clock, updates, i
         clock.now += seconds
         speed = meter.update(done)
     assert speed == images_per_second
+
+
+def test_the_time_left_follows_from_the_mean_speed_since_the_first_update(clock):
+    clock_of_run = TimeLeft()
+    assert clock_of_run.update(0.5) is None
+    clock.now += 10
+    assert clock_of_run.update(0.5) is None
+    assert clock_of_run.update(0.6) == pytest.approx(40)
+    clock.now += 10
+    assert clock_of_run.update(1.0) == 0

@@ -147,7 +147,7 @@ def test_a_mirror_cannot_serve_another_archive(published, server, tmp_path):
 
 def test_the_error_for_an_unreachable_server_says_how_to_install_the_archive_by_hand(published, monkeypatch, tmp_path):
     monkeypatch.setenv("RESNET_CIFAR10_URL", "http://127.0.0.1:1/x")
-    with pytest.raises(InputError, match=rf"download cifar-10-python\.tar\.gz to {tmp_path}, or point --data-dir"):
+    with pytest.raises(InputError, match=rf"download cifar-10-python\.tar\.gz to {tmp_path}, or point data_dir"):
         load_cifar("cifar10", tmp_path)
 
 
@@ -158,7 +158,9 @@ def test_a_damaged_archive_is_refused_and_never_parsed(archive, published, serve
         damaged = bytearray(published.archive)
         damaged[position] ^= 1
         archive.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"is damaged: SHA-256 is .*; delete it and run: resnet data fetch cifar1"):
+        with pytest.raises(
+            InputError, match=r"is damaged: SHA-256 is .*; delete it and run: resnet data fetch cifar10 --"
+        ):
             load_cifar("cifar10", archive.parent)
     archive.write_bytes(published.archive[:-1])
     with pytest.raises(InputError, match=r"is damaged: size is .* bytes, not "):
@@ -187,15 +189,31 @@ def test_a_damaged_file_in_the_cifar_folder_is_named_and_never_parsed(name, dama
     monkeypatch.setattr(cifar, "_parse", lambda data, where: parsed.append(where) or original(data, where))
     path = unpacked / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match=rf"{name} is damaged: MD5 is .*; delete .*cifar-10-batches-py and run: resn"):
+    with pytest.raises(InputError, match=rf"{name} is damaged: MD5 is .*; unpack cifar-10-python\.tar\.gz again"):
         load_cifar("cifar10", unpacked.parent)
     assert not any(where.endswith(name) for where in parsed)
 
 
 def test_the_error_for_a_missing_file_in_the_cifar_folder_names_it(unpacked):
     (unpacked / "data_batch_2").unlink()
-    with pytest.raises(InputError, match=r"data_batch_2 is missing; delete .* and run: resnet data fetch cifar10"):
+    with pytest.raises(InputError, match=r"data_batch_2 is missing; unpack .* again, or use another --data-dir"):
         load_cifar("cifar10", unpacked.parent)
+
+
+@pytest.mark.parametrize("names", [["test"], ["test", "train"]])
+def test_a_folder_with_files_of_common_names_is_not_taken_for_an_unpacked_cifar100(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=r"CIFAR-100 not found in .*; run: resnet data fetch cifar100"):
+        load_cifar("cifar100", tmp_path, offline=True)
+
+
+def test_no_hint_advises_to_delete_a_folder_that_the_tool_did_not_create(tmp_path):
+    for name in CIFAR100.md5:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match="is damaged: MD5") as caught:
+        load_cifar("cifar100", tmp_path, offline=True)
+    assert "delete" not in str(caught.value).replace(str(tmp_path), "")
 
 
 class Calls:
@@ -240,7 +258,7 @@ def test_a_name_in_a_pickle_imports_nothing():
 
 
 def test_a_file_in_place_of_the_data_folder_is_refused(archive):
-    with pytest.raises(InputError, match="is not a folder; point --data-dir at the folder of the archive"):
+    with pytest.raises(InputError, match="is not a folder; point data_dir at the folder of the archive"):
         load_cifar("cifar10", archive)
 
 

@@ -1,5 +1,6 @@
 """Image data in memory: subsets and splits are stratified and repeatable, statistics cover all pixels."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,8 @@ from resnet_cli.data.dataset import (
     stratified_indices,
 )
 from resnet_cli.data.digits import load_digits
-from resnet_cli.errors import ConfigError
+from resnet_cli.errors import ConfigError, InputError
+from resnet_cli.rundir.records import MAX_CLASSES, MAX_NAME_LENGTH
 
 
 def images(sizes, *, seed=0, size=4):
@@ -68,6 +70,20 @@ def test_a_stratified_choice_has_the_right_size_and_every_class_within_one_of_it
     assert indices.tolist() == sorted(indices.tolist())
     for label, size in enumerate(sizes):
         assert abs((labels[indices] == label).sum() - size * count / len(labels)) < 1
+
+
+def test_names_that_are_not_unicode_are_prepared_as_escapes(source):
+    names = {"display_name": "d\udcff", "classes": ("a", "b\udc80", "\udcff" * 255), "location": "/\udcff"}
+    data = prepare(msgspec.structs.replace(source, **names))
+    assert (data.display_name, data.location) == ("d\\udcff", "/\\udcff")
+    assert data.classes[:2] == ("a", "b\\udc80")
+    assert len(data.classes[2]) == MAX_NAME_LENGTH
+
+
+def test_more_classes_than_a_record_can_contain_are_refused_before_training(source):
+    many = tuple(map(str, range(MAX_CLASSES + 1)))
+    with pytest.raises(InputError, match="/toys has 10,001 classes; expected at most 10,000"):
+        prepare(msgspec.structs.replace(source, classes=many))
 
 
 def test_memory_layout_and_integer_type_do_not_change_a_fingerprint():
@@ -175,7 +191,7 @@ def test_missing_statistics_are_computed_from_the_kept_training_images_with_vali
 def test_the_error_for_a_subset_larger_than_the_data_names_its_option_and_range(source, sizes, message):
     with pytest.raises(ConfigError) as caught:
         prepare(source, **sizes)
-    assert str(caught.value) == message
+    assert caught.value.as_options() == message
 
 
 @pytest.mark.parametrize("sizes", [{"limit_train": 3}, {"limit_train": 60}, {"val_size": 3}, {"val_size": 57}])

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 import re
 import shutil
 import threading
@@ -135,7 +136,7 @@ def test_a_wrong_checksum_is_refused_with_both_sums_and_leaves_no_file(fetch, se
 def test_a_truncated_file_on_the_server_is_refused_before_a_byte_is_kept(fetch, server, target):
     size = len(server.content)
     server.content = server.content[:-500]
-    with pytest.raises(InputError, match=f"the server has {size - 500:,} bytes, not {size:,}"):
+    with pytest.raises(InputError, match=f"the server sends {size - 500} bytes, not {size}"):
         fetch()
     assert not target.exists()
     assert len(server.requests) == 1, "another attempt would give the same"
@@ -144,9 +145,38 @@ def test_a_truncated_file_on_the_server_is_refused_before_a_byte_is_kept(fetch, 
 def test_a_login_page_in_place_of_the_file_keeps_the_bytes_downloaded_so_far(fetch, leave, server, part):
     leave(server.content[:4000])
     before, server.content, server.supports_ranges = server.content[:4000], b"<html>log in</html>", False
-    with pytest.raises(InputError, match="the server has 19 bytes"):
+    with pytest.raises(InputError, match="the server sends 19 bytes"):
         fetch()
     assert part.read_bytes() == before
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "9" * 30, "0", "00001"])
+def test_a_length_that_cannot_be_that_of_the_file_is_refused_in_one_line(fetch, server, length):
+    server.announced_length = length
+    with pytest.raises(InputError) as caught:
+        fetch()
+    assert len(str(caught.value)) < 300
+    assert server.requests == [None]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_partial_download_is_not_written_through_a_link(fetch, server, target, part, tmp_path, exists):
+    target.parent.mkdir()
+    other = tmp_path / "other"
+    if exists:
+        other.write_bytes(b"another file of the user")
+    part.symlink_to(other)
+    with pytest.raises(InputError, match=r"\.part cannot be written: not a regular file; use another folder"):
+        fetch()
+    assert not other.exists() or other.read_bytes() == b"another file of the user"
+    assert not target.exists()
+
+
+def test_a_pipe_in_place_of_a_partial_download_is_refused_instead_of_waited_for(fetch, target, part):
+    target.parent.mkdir()
+    os.mkfifo(part)
+    with pytest.raises(InputError, match=r"\.part cannot be written: not a regular file"):
+        fetch()
 
 
 def test_an_endless_response_of_a_server_is_cut_off(fetch, server, part):
@@ -194,13 +224,13 @@ def test_the_error_for_an_unreachable_address_is_one_line_with_an_alternative(ad
 def test_a_full_disk_is_detected_before_the_download(fetch, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 0))
-    with pytest.raises(InputError, match=r"MB are needed, 0\.0 MB are free; use another folder with --data-dir"):
+    with pytest.raises(InputError, match=r"MB are needed, 0\.0 MB are free; use another folder with data_dir"):
         fetch()
 
 
 def test_the_error_for_a_download_folder_that_cannot_be_created_is_one_line(fetch, target):
     target.parent.write_text("a file where the folder should be")
-    with pytest.raises(InputError, match="cannot be written: File exists; use another folder with --data-dir"):
+    with pytest.raises(InputError, match="cannot be written: File exists; use another folder with data_dir"):
         fetch()
 
 

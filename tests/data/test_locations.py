@@ -26,5 +26,5 @@ def test_data_dir_wins_over_the_environment_which_wins_over_the_cache_folder(dat
 def test_an_account_without_a_home_folder_is_asked_for_a_folder(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
-    with pytest.raises(ConfigError, match="no home folder for datasets; use --data-dir or set RESNET_DATA"):
+    with pytest.raises(ConfigError, match="no home folder for datasets; use data_dir or set RESNET_DATA"):
         data_folder(None)

@@ -53,7 +53,7 @@ def test_data_dir_wins_over_the_recorded_folder_which_wins_over_the_default(conf
 def test_a_run_whose_recorded_data_folder_is_gone_needs_data_dir(config, tree):
     recorded = record_of(open_data(config, data_dir=tree))
     shutil.rmtree(tree)
-    with pytest.raises(ConfigError, match="--data-dir"):
+    with pytest.raises(ConfigError, match="data_dir"):
         open_data(config, recorded=recorded)
 
 
@@ -74,7 +74,7 @@ def test_the_error_for_data_other_than_the_recorded_ones_shows_both_fingerprints
     found = open_data(config, data_dir=other, recorded=recorded, allow_other_data=True)
     with pytest.raises(InputError) as caught:
         open_data(config, data_dir=other, recorded=recorded, run=Path("runs/a"), override="--overwrite")
-    message = str(caught.value)
+    message = caught.value.as_options()
     assert message.startswith("runs/a was trained on other data: ")
     assert message.endswith("; pass the original --data-dir, or --overwrite")
     for part in (recorded.fingerprint[:12], found.fingerprint[:12], str(other)):

@@ -58,6 +58,8 @@ def test_repeating_the_command_of_a_finished_study_trains_nothing(study, capfd):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     captured = capfd.readouterr()
     assert "4 complete, 0 to train" in captured.err
+    assert "[2/4] resnet-8, seed 0: complete" in captured.err
+    assert "--overwrite" not in captured.err  # which is not an option of reproduce
     assert "Results: digits" in captured.out
 
 
@@ -117,7 +119,7 @@ def test_ctrl_c_during_reproduce_saves_the_run_in_progress(tmp_path):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    assert stderr.splitlines()[-1] == "error: plain-8, seed 0 was interrupted; run the same command again to resume"
+    assert stderr.splitlines()[-1] == "stopped in plain-8, seed 0; run the same command again to resume"
     assert RunDir(folder / "runs" / "plain-8-seed0").checkpoint_path.is_file()
 
 

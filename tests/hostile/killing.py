@@ -24,17 +24,17 @@ class Subject:
         folder: receives its run directories.
         arch: `plain` or `resnet`.
         epochs: its length.
+        fields: other fields of its configuration.
     """
 
-    def __init__(self, folder, arch, epochs):
+    def __init__(self, folder, arch, epochs, **fields):
         self.folder, self.epochs = folder, epochs
         self.config = make_config(
-            "demo", arch=arch, depth=8, device="cpu", epochs=epochs, augment="crop",
-            limit_train=300, limit_test=60,  # three steps per epoch
-            clean_train_every=1, gradflow_every=1,
+            "demo", arch=arch, depth=8, device="cpu", epochs=epochs, limit_test=60,
+            **{"augment": "crop", "limit_train": 300, "clean_train_every": 1, "gradflow_every": 1, **fields},  # 3 steps
         )  # fmt: skip
         self._engine = Engine(self.config, open_data(self.config), decide(self.config))
-        self.straight = None
+        self.straight = self.straight_run = None
         self._runs = 0
 
     def command(self, out):
@@ -44,13 +44,13 @@ class Subject:
     def new_out(self):
         """A fresh run directory."""
         self._runs += 1
-        return self.folder / f"{self.config.arch}-{self._runs}"
+        return self.folder / f"{self.config.arch}-{self.config.fingerprint()[:6]}-{self._runs}"
 
     def train_straight(self, launcher):
         """Train it without interruption, for comparison; returns the seconds it took."""
         started, out = time.monotonic(), self.new_out()
         launcher.succeed(*self.command(out))
-        self.straight = sameness.parts(RunDir(out))
+        self.straight, self.straight_run = sameness.parts(RunDir(out)), RunDir(out)
         return time.monotonic() - started
 
     def finish(self, launcher, run):

@@ -64,6 +64,11 @@ class Forked:
         """Send SIGKILL."""
         self._process.kill()
 
+    def send_signal(self, number):
+        """Send a signal, unless the process has ended."""
+        if self._process.is_alive():
+            os.kill(self.pid, number)
+
     def wait_for_stall(self):
         """Wait until the process is where its preparation stalls it."""
         wait_until(self.marker.exists)

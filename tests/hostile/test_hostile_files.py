@@ -60,6 +60,31 @@ def test_training_is_not_resumed_from_a_file_that_is_not_a_checkpoint(what, unfi
     assert unfinished.metrics_path.read_bytes() == before
 
 
+FILES = (
+    ".lock", ".holder.json", "attempts.jsonl", "metrics.csv", "gradflow.csv", "run.json", "weights", "checkpoints",
+    "weights/last.safetensors", "weights/best.safetensors", "predictions.npz", "README.md", "summary.json",
+    "diverged.json", CHECKPOINT,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_training_writes_through_no_link_in_place_of_a_file_or_folder_of_the_run(stopped, tmp_path, capfd, more):
+    elsewhere = tmp_path / "elsewhere"
+    for number, file in enumerate(FILES):
+        run = RunDir(shutil.copytree(stopped, tmp_path / str(number)))
+        if (run.path / file).exists():
+            (run.path / file).rename(elsewhere)
+        else:
+            elsewhere.write_bytes(b"mine")
+        (run.path / file).symlink_to(elsewhere)
+        inside = elsewhere.rglob("*") if elsewhere.is_dir() else [elsewhere]
+        before = {path: path.read_bytes() for path in inside}
+        said = watched(capfd, [*UNFINISHED, "--out", run.path, *more])
+        assert said.code == 0 or str(run.path / file) in said.errors[0], said
+        assert {path: path.read_bytes() for path in before} == before, file
+        elsewhere.rename(tmp_path / f"elsewhere-{number}")
+
+
 def assert_refused(said, path, name):
     assert said.code == 2, (name, said)
     assert str(path) in said.errors[0], (name, said)

@@ -134,14 +134,10 @@ class WatchedDisk:
             self._announce("rmdir", path)
         self.os["rmdir"](path, **fields)
 
-    def open_file(self, file, mode):
-        """In place of the builtin: `file` is a path to append to, or a descriptor from `mkstemp`."""
-        if isinstance(file, int):
-            return _WatchedFile(self, io.FileIO(file, mode), self._descriptors[file])
-        self._announce("open", file)
-        raw = io.FileIO(file, mode)
-        self._descriptors[raw.fileno()] = Path(file)
-        return _WatchedFile(self, raw, Path(file))
+    def open_file(self, file, mode, opener=None):
+        """In place of the builtin: `file` is a path to append to with an `opener`, or a descriptor from `mkstemp`."""
+        raw = io.FileIO(file, mode, opener=opener)
+        return _WatchedFile(self, raw, self._descriptors[raw.fileno()])
 
 
 class _WatchedFile:

@@ -1,6 +1,7 @@
 """The run directory: files are read back as they were written; status, lock, truncation and clearing."""
 
 import datetime
+import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 from msgspec.structs import asdict, replace
 
-from resnet_cli.errors import RunFileError, UsageError
+from resnet_cli.errors import ResnetError, RunFileError, UsageError
 from resnet_cli.rundir import (
     METRICS_COLUMNS,
     SCHEMA_VERSION,
@@ -189,20 +190,37 @@ class TestStatus:
         with run.lock():
             assert run.status() == "complete"
 
-    def test_a_run_whose_lock_cannot_be_opened_is_not_running(self, unfinished, monkeypatch):
-        def denied(*_, **__):
-            raise PermissionError(13, "Permission denied")
-
-        unfinished.lock_path.touch()
-        monkeypatch.setattr(filelock.FileLock, "acquire", denied)
+    @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("run.json"), None])
+    def test_a_run_without_a_regular_lock_file_is_not_running_and_stays_unchanged(self, unfinished, make):
+        if make:
+            make(unfinished.lock_path)
+        before = files_of(unfinished)
         assert unfinished.status() == "incomplete"
+        assert files_of(unfinished) == before
+
+    def test_readers_of_the_status_do_not_take_each_other_for_a_training_process(self, unfinished):
+        with unfinished.lock():
+            pass
+        with open(unfinished.lock_path) as other:
+            fcntl.flock(other, fcntl.LOCK_SH)  # a reader in the middle of its probe
+            assert unfinished.status() == "incomplete"
+
+    def test_the_status_needs_no_write_permission(self, unfinished, monkeypatch):
+        with unfinished.lock():
+            opened = []
+            open_ = os.open
+            monkeypatch.setattr(
+                os, "open", lambda path, flags, *mode: opened.append(flags) or open_(path, flags, *mode)
+            )
+            assert unfinished.status() == "running"
+        assert {flags & os.O_ACCMODE for flags in opened} == {os.O_RDONLY}
 
 
 class TestLock:
     def test_a_locked_run_cannot_be_locked_again_and_the_error_names_the_holder(self, unfinished):
         with unfinished.lock(), pytest.raises(UsageError) as caught:
             unfinished.lock()
-        said = str(caught.value)
+        said = caught.value.as_options()
         assert said.startswith(f"{unfinished.path} is being trained by another process (pid {os.getpid()}, host ")
         assert said.endswith("); wait for it or choose another --out")
 
@@ -218,13 +236,49 @@ class TestLock:
             unfinished.lock()
 
     def test_a_run_can_be_locked_while_another_process_reads_its_status(self, unfinished):
-        look = filelock.FileLock(unfinished.lock_path, thread_local=False)
-        look.acquire()
-        ending = threading.Timer(0.1, look.release)
-        ending.start()
-        with unfinished.lock() as lock:
-            assert lock.is_locked
-        ending.join()
+        with open(unfinished.lock_path, "w") as reader:
+            fcntl.flock(reader, fcntl.LOCK_SH)
+            ending = threading.Timer(0.1, fcntl.flock, (reader, fcntl.LOCK_UN))
+            ending.start()
+            with unfinished.lock() as lock:
+                assert lock.is_locked
+            ending.join()
+
+    def test_a_link_in_place_of_the_lock_file_is_not_followed(self, unfinished, tmp_path):
+        other = tmp_path / "other"
+        other.write_bytes(b"mine")
+        unfinished.lock_path.symlink_to(other)
+        with pytest.raises(OSError, match="symbolic links"):
+            unfinished.lock()
+        assert other.read_bytes() == b"mine"
+
+    @pytest.mark.parametrize("write", [
+        lambda run: run.append_metrics(run.read_epochs()[-1]),
+        lambda run: run.write_bytes(run.checkpoint_path, b"c"),
+        lambda run: run.write_bytes(run.last_weights_path, b"w"),
+        lambda run: run.truncate_to_epoch(0),
+        lambda run: run.clear(),
+    ])  # fmt: skip
+    @pytest.mark.parametrize("lose", [os.unlink, lambda path: path.rename(path.with_name("other")) and path.touch()])
+    def test_nothing_is_written_after_the_lock_file_was_removed_or_replaced(self, unfinished, write, lose):
+        with unfinished.lock():
+            assert unfinished.has_lock()
+            lose(unfinished.lock_path)
+            assert not unfinished.has_lock()
+            before = files_of(unfinished)
+            with pytest.raises(ResnetError, match=r"\.lock was removed or replaced"):
+                write(unfinished)
+        assert files_of(unfinished) == before
+
+    def test_rows_are_not_appended_through_a_link(self, unfinished, tmp_path):
+        row, other = unfinished.read_epochs()[-1], tmp_path / "other"
+        other.write_bytes(unfinished.metrics_path.read_bytes())
+        before = other.read_bytes()
+        unfinished.metrics_path.unlink()
+        unfinished.metrics_path.symlink_to(other)
+        with pytest.raises(OSError, match="not a regular file"):
+            unfinished.append_metrics(row)
+        assert other.read_bytes() == before
 
     def test_locking_a_new_run_creates_its_folder(self, tmp_path):
         with RunDir(tmp_path / "a" / "b").lock():

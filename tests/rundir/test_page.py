@@ -1,6 +1,10 @@
 """README.md of a run directory: the result, and a command that repeats the run."""
 
+import os
 import shlex
+import shutil
+import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -8,6 +12,7 @@ import pytest
 from resnet_cli.cli import train
 from resnet_cli.cli.app import run as run_command
 from resnet_cli.recipes import recipe_label, train_arguments
+from resnet_cli.rundir import Decision
 from resnet_cli.rundir.page import run_page
 
 
@@ -97,9 +102,39 @@ def test_the_command_on_the_page_names_a_data_folder_only_for_images(page, make_
     assert arguments[at:] == written
 
 
+HOSTILE = "\x1b[31m\n# <img src=x onerror=alert(1)>\u202e[click](javascript:1)|`\\"
+
+
+def test_names_from_elsewhere_add_no_markup_lines_or_control_characters_to_the_page(page, make_run, tmp_path):
+    record = make_run(tmp_path / "other").read_record()
+    harmless = page(dataset="imagefolder")
+    shutil.rmtree(tmp_path / "run")
+    text = page(dataset="imagefolder", record={
+        "dataset": msgspec.structs.replace(record.dataset, name="imagefolder", display_name=HOSTILE, location=HOSTILE),
+        "environment": {"device_name": HOSTILE, "torch": HOSTILE}, "tool_version": HOSTILE,
+        "decisions": {"precision": Decision(HOSTILE, HOSTILE)},
+    })  # fmt: skip
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert len(text.splitlines()) == len(harmless.splitlines())
+    assert "<img" not in text
+    assert "](javascript" not in text
+    assert [line for line in text.splitlines() if line.startswith("#")] == [text.splitlines()[0]]
+
+
+@pytest.mark.parametrize("name", ["/data/my images", "/a\nb\x1b[31m", os.fsdecode(b"/d\xff'\\"), "/\u2028é"])
+def test_a_shell_reads_the_data_folder_on_the_page_as_it_is_named(page, make_run, tmp_path, name):
+    data = make_run(tmp_path / "other", dataset="imagefolder").read_record().dataset
+    text = page(dataset="imagefolder", record={"dataset": msgspec.structs.replace(data, location=name)})
+    (line,) = [line for line in text.splitlines() if line.startswith("    resnet ")]
+    said = subprocess.run(
+        ["bash", "-c", line.replace("resnet", r"printf '%s\0'", 1)], capture_output=True, check=True
+    ).stdout  # fmt: skip
+    assert os.fsencode(name) in said.split(b"\0")
+
+
 def test_every_file_named_on_the_page_is_a_path_of_the_run_directory(page, make_run, tmp_path):
     run = make_run(tmp_path / "other")
-    ours = {str(path.relative_to(run.path)) for path in vars(run).values() if path != run.path}
+    ours = {str(path.relative_to(run.path)) for path in vars(run).values() if isinstance(path, Path)}
     named = [
         name
         for cell in rows(page())

@@ -130,7 +130,7 @@ class TestJson:
             ("dataset", {"classes": []}, "$.dataset.classes"),
             ("dataset", {"classes": ["c"] * 10_001}, "$.dataset.classes"), ("environment", {"torch": "x" * 301}, ""),
             ("config", {"recipe": "x" * 301}, "more than 300 characters"),
-            ("config", {"milestones": list(range(1, 1002))}, "--milestones has more than 1000 values"),
+            ("config", {"milestones": list(range(1, 1002))}, "milestones has more than 1000 values"),
             ("config", {"milestones": [2**60]}, "one above"),
         ],
         ids=lambda value: str(value)[:40],

@@ -22,6 +22,7 @@ from resnet_cli.errors import (
     DivergedError,
     InputError,
     InterruptedByUserError,
+    ResnetError,
     RunFileError,
     StoppedError,
     UsageError,
@@ -30,6 +31,7 @@ from resnet_cli.recipes import make_config
 from resnet_cli.rundir import EpochMetrics, RunDir
 from resnet_cli.session import Reporter, default_out, train
 from resnet_cli.util.checksum import read_metadata
+from resnet_cli.weights import read_weights
 
 # what depends on the clock or the process, not on the numbers
 CLOCK_COLUMNS = ["images_per_second", "train_seconds", "eval_seconds", "peak_memory_bytes"]
@@ -151,7 +153,89 @@ def test_a_run_without_a_checkpoint_starts_again_without_duplicate_rows(tmp_path
     with pytest.raises(RuntimeError, match="power cut"):
         train(config, tmp_path / "run", options=never, reporter=crashing)
     assert RunDir(tmp_path / "run").read_metrics()["epoch"].tolist() == [1, 2]
-    assert_same_numbers(train(config, tmp_path / "run").run, straight["resnet"])
+    notes = []
+    assert_same_numbers(train(config, tmp_path / "run", reporter=reporting(note=notes.append)).run, straight["resnet"])
+    assert notes[0] == f"no checkpoint was saved in {tmp_path / 'run'}: training starts from the beginning"
+
+
+@pytest.mark.parametrize("lost", ["checkpoints", "checkpoints weights"])
+def test_a_run_that_lost_its_checkpoint_is_refused_before_its_rows_are_dropped(tmp_path, lost):
+    stop(config_for(), tmp_path / "run", 8)
+    stop(config_for(), tmp_path / "run", 2)
+    for name in lost.split():
+        shutil.rmtree(tmp_path / "run" / name)
+    before = (tmp_path / "run" / "metrics.csv").read_bytes()
+    with pytest.raises(RunFileError, match=r"resume\.safetensors is missing, .*; restore it, or use --overwrite"):
+        train(config_for(), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == before
+    train(config_for(), tmp_path / "run", overwrite=True)
+
+
+def test_folders_that_are_missing_before_the_first_checkpoint_are_created_again(tmp_path, straight):
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(config_for(), tmp_path / "run", reporter=reporting(tick=power_cut))
+    (tmp_path / "run" / "checkpoints").rmdir()
+    (tmp_path / "run" / "weights").rmdir()
+    assert_same_numbers(train(config_for(), tmp_path / "run").run, straight["resnet"])
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_run_whose_lock_was_removed_stops_before_its_next_write_and_can_be_resumed(tmp_path, straight, replaced):
+    run = RunDir(tmp_path / "run")
+
+    def lose_the_lock(tick):
+        if tick.step == 4 and run.lock_path.exists():
+            run.lock_path.unlink()
+            if replaced:
+                run.lock_path.touch()
+
+    with pytest.raises(ResnetError, match=r"\.lock was removed or replaced, so another .*the same command again"):
+        train(config_for(), run.path, reporter=reporting(tick=lose_the_lock))
+    assert run.read_metrics()["epoch"].tolist() == [1]
+    assert run.status() == "incomplete"
+    assert_same_numbers(train(config_for(), run.path).run, straight["resnet"])
+
+
+def test_a_run_that_lost_its_lock_before_it_began_leaves_the_files_of_the_other_process(tmp_path, monkeypatch):
+    run = RunDir(tmp_path / "run")
+
+    def locked_by_another(*_, **__):
+        run.lock_path.unlink()
+        run.lock_path.touch()
+        raise ResnetError("the run could not start")
+
+    monkeypatch.setattr("resnet_cli.session.loop.Session", locked_by_another)
+    with pytest.raises(ResnetError, match="could not start"):
+        train(config_for(), run.path)
+    assert run.lock_path.exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["weights", "checkpoints"])
+def test_nothing_is_written_or_removed_through_a_link_in_place_of_a_folder(tmp_path, name, overwrite):
+    with pytest.raises(StoppedError):
+        train(config_for(), tmp_path / "run", reporter=StopAt(2))
+    elsewhere = (tmp_path / "run" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / name).symlink_to(elsewhere)
+    before = {path: path.read_bytes() for path in elsewhere.iterdir()}
+    with pytest.raises(UsageError, match=rf"run/{name} is a link; replace it with a folder"):
+        train(config_for(), tmp_path / "run", overwrite=overwrite)
+    assert {path: path.read_bytes() for path in elsewhere.iterdir()} == before
+
+
+def test_a_data_folder_whose_name_is_not_utf_8_is_trained_on_to_the_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/d\xff")
+    for split in ("train", "test"):
+        for label, name in enumerate(("a", os.fsdecode(b"b\xfe"))):
+            os.makedirs(f"{folder}/{split}/{name}")
+            Image.new("RGB", (32, 32), (80 * label, 0, 0)).save(f"{folder}/{split}/{name}/0.png")
+    sizes = {"limit_train": None, "limit_test": None, "batch_size": 2, "epochs": 1}
+    result = train(config_for(dataset="imagefolder", **sizes), tmp_path / "run", options=RunOptions(data_dir=folder))
+    record = result.run.read_record()
+    assert (record.dataset.display_name, record.dataset.classes) == ("d\\udcff", ("a", "b\\udcfe"))
+    assert record.dataset.location == f"{tmp_path}/d\\udcff"
+    assert read_weights(result.run.last_weights_path).config == record.config
 
 
 def test_checkpoints_can_be_saved_every_few_epochs(tmp_path):
@@ -209,7 +293,7 @@ def test_the_summary_of_another_run_is_not_taken_for_the_result(tmp_path, straig
 
 
 def test_a_directory_of_another_configuration_is_refused_and_the_fields_that_differ_are_named(straight):
-    with pytest.raises(UsageError, match=r"seed: 0 → 5.*--overwrite"):
+    with pytest.raises(UsageError, match=r"seed: 0 → 5.*overwrite"):
         train(config_for(arch="plain", seed=5), straight["plain"].path)
 
 
@@ -334,7 +418,7 @@ def test_a_diverged_run_keeps_its_last_finite_checkpoint_and_is_refused_when_rep
     assert f"at step {where.step} (epoch {where.epoch}, lr 1e+06)" in str(first.value)
     assert (where.epoch, where.lr) == (where.step // 3 + 1, 1e6)
     assert all(np.isfinite(value).all() for value in load_file(run.checkpoint_path).values())
-    with pytest.raises(DivergedError, match="--overwrite"):
+    with pytest.raises(DivergedError, match="overwrite"):
         train(config, tmp_path / "run")
 
 
@@ -452,6 +536,6 @@ def test_a_signal_to_the_process_saves_and_ends_with_one_line_and_its_code(tmp_p
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == code
     assert stdout == ""
-    assert stderr.splitlines()[-1].startswith(f"error: stopped by {number.name} at step")
+    assert stderr.splitlines()[-1].startswith(f"stopped by {number.name} at step")
     assert "Traceback" not in stderr
     assert RunDir(out).checkpoint_path.is_file()

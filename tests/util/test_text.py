@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_cli.util.text import duration, encode_json, json_text, shorten
+from resnet_cli.util.text import csv_text, duration, encode_json, json_text, markdown_text, shorten
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,23 @@ def test_file_names_that_are_not_utf8_become_valid_json_escapes():
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_nan_and_infinity_become_null(number):
     assert json.loads(json_text([number, 0.1])) == [None, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "\\t=1"),
+        ("CIFAR-10", "CIFAR-10"),
+        ("a\nb", "a\\nb"),
+    ],
+)
+def test_a_text_that_a_spreadsheet_would_calculate_is_marked_as_text(text, cell):
+    assert csv_text(text) == cell
+
+
+def test_markup_and_line_breaks_are_escaped_in_markdown():
+    assert markdown_text("<b>*a*_b_|`&\n[x](y)\x1b") == "&lt;b>\\*a\\*\\_b\\_\\|\\`&amp;\\\\n[x]\\(y)\\\\x1b"

@@ -53,7 +53,7 @@ def quantize(state):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (without("layer2.0.bn1.weight"), ("lacks layer2.0.bn1.weight", "8-layer network with projections")),
+        (without("layer2.0.bn1.weight"), ("lacks layer2.0.bn1.weight", "network of 8 layers with projections")),
         (without("layer3.0.downsample.1.bias"), ("lacks layer3.0.downsample.1.bias",)),
         (without("bn1.bias", "bn1.running_mean", "fc.bias", "conv1.weight"), ("lacks conv1.weight", "and 1 more of a")),
         (with_("total_ops", torch.zeros(1)), ("contains total_ops",)),

@@ -148,7 +148,7 @@ def test_a_loaded_network_can_be_trained_further(path):
 
 def test_plain_and_option_a_files_without_metadata_need_the_architecture(path):
     file = read_weights(save_zip(small_network().state_dict(), path))
-    with pytest.raises(UsageError, match="--arch plain or --arch resnet"):
+    with pytest.raises(UsageError, match="arch plain or arch resnet"):
         file.resolve()
     assert file.resolve(arch="plain", shortcut="none") == file.resolve(shortcut="none") == ("plain", 8, "none", 10)
     assert file.resolve(shortcut="A") == ("resnet", 8, "A", 10)
@@ -176,7 +176,7 @@ def test_the_error_for_an_option_that_contradicts_the_weight_file_names_both(pat
         save_as_ours(path, small_network(**network), make_config("demo", **network))
     with pytest.raises(UsageError) as caught:
         read_weights(path).resolve(**options)
-    assert all(word in str(caught.value) for word in words)
+    assert all(word in caught.value.as_options() for word in words)
 
 
 @pytest.mark.parametrize(

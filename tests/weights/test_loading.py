@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from weight_files import rejection, save_legacy, save_zip, small_network
 
 from resnet_cli.errors import InputError
@@ -48,6 +49,42 @@ def test_a_compressed_archive_is_rejected_before_it_is_unpacked(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * 1_000_000)
     assert "compressed archive" in rejection(path)
+
+
+def with_many_names(path):
+    entries = b",".join(b'"x%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % i for i in range(80_000))
+    path.write_bytes((len(entries) + 2).to_bytes(8, "little") + b"{" + entries + b"}")
+
+
+def with_a_large_pickle(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(loading._MAX_PICKLE_BYTES + 1))
+
+
+def with_many_tensors(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(20_001):
+            archive.writestr(f"archive/data/{i}", b"")
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (with_many_names, "bytes of names and shapes; expected at most 4,194,304"),
+        (with_a_large_pickle, "has 4,194,305 bytes of names and shapes"),
+        (with_many_tensors, "contains more than 20,000 tensors"),
+    ],
+)
+def test_a_file_with_more_names_than_any_network_is_rejected_before_they_are_read(path, write, words):
+    write(path)
+    assert words in rejection(path)
+
+
+def test_the_bounds_admit_as_many_names_as_the_deepest_network_has(path):
+    names = [f"module._orig_mod.layer1.{i % 200}.bn1.num_batches_tracked.{i}" for i in range(7220)]
+    assert "expected a CIFAR network" in rejection(save_zip(dict.fromkeys(names, torch.zeros(())), path))
+    path.write_bytes(save({name: torch.zeros(()) for name in names}))
+    assert "expected a CIFAR network" in rejection(path)
 
 
 def test_a_whole_pickled_model_is_rejected_with_the_way_to_save_it(path):

@@ -9,14 +9,10 @@ from typing import Any, Literal
 
 from resnet_cli.analysis.tables.document import NETWORK_COLUMNS
 from resnet_cli.analysis.tables.layout import Table, layout
-from resnet_cli.util.text import json_text, printable
+from resnet_cli.util.text import csv_text, json_text, markdown_text
 
 Format = Literal["markdown", "latex", "csv", "json"]
 
-_FORMULA_STARTS = ("=", "+", "-", "@")
-_MARKDOWN = str.maketrans(
-    {"|": "\\|", "\\": "\\\\", "`": "\\`", "*": "\\*", "_": "\\_", "~": "\\~", "<": "&lt;", "&": "&amp;"}
-)
 _LATEX = str.maketrans({
     "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "$": "\\$", "&": "\\&", "#": "\\#", "%": "\\%", "_": "\\_",
     "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "<": "\\textless{}", ">": "\\textgreater{}",
@@ -45,7 +41,7 @@ def _csv(document: Mapping[str, Any]) -> str:
 def csv_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """Write rows as CSV with a header; None becomes an empty cell, and items of a list are separated by blanks.
 
-    Text is printable, and text that a spreadsheet would take for a formula is preceded by an apostrophe.
+    Text is written by `csv_text`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -58,7 +54,7 @@ def _csv_cell(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
     if isinstance(value, str):
-        return printable(f"'{value}" if value.startswith(_FORMULA_STARTS) else value)
+        return csv_text(value)
     return value
 
 
@@ -66,22 +62,18 @@ def _markdown(document: Mapping[str, Any]) -> str:
     report = layout(document)
     parts = [_markdown_table(table) for table in report.tables]
     if report.notes:
-        parts.append("Notes:\n\n" + "\n".join(f"- {_markdown_text(note)}" for note in report.notes))
+        parts.append("Notes:\n\n" + "\n".join(f"- {markdown_text(note)}" for note in report.notes))
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_table(table: Table) -> str:
     def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(map(_markdown_text, cells))} |"
+        return f"| {' | '.join(map(markdown_text, cells))} |"
 
     rule = "|" + "|".join("---:" if column.align == "right" else ":---" for column in table.columns) + "|"
-    head = [f"### {_markdown_text(table.title)}", "", line(column.header for column in table.columns), rule]
-    notes = "\\\n".join(map(_markdown_text, table.footnotes))  # the backslash breaks the line
+    head = [f"### {markdown_text(table.title)}", "", line(column.header for column in table.columns), rule]
+    notes = "\\\n".join(map(markdown_text, table.footnotes))  # the backslash breaks the line
     return "\n".join([*head, *map(line, table.rows), *(["", notes] if notes else [])])
-
-
-def _markdown_text(text: str) -> str:
-    return printable(text).translate(_MARKDOWN).replace("](", "]\\(")
 
 
 def _latex(document: Mapping[str, Any]) -> str:
