@@ -132,7 +132,7 @@ def _short(value: float | None) -> str:
     return MISSING if value is None else f"{value:+.3g}".replace("-", "−")
 
 
-def explanation(row: Mapping[str, Any]) -> str:
+def explanation(row: Mapping[str, Any]) -> list[str]:
     """Explain one row of `claims`: definition, rule, data and how the verdict came about, as lines of text."""
     lines = [
         f"{row['claim']}: {row['status']} ({row['reason']})",
@@ -155,4 +155,4 @@ def explanation(row: Mapping[str, Any]) -> str:
     lines += [f"  note       {detail}" for detail in (*row["details"], row["caveat"]) if detail]
     if row["status"] == "not measured":
         lines.append(f"  measure it {row['command']}")
-    return "\n".join(lines)
+    return lines
