@@ -188,7 +188,8 @@ def _judge(
         write_output(out, text(written).encode())
         output.note(f"wrote {out}")
     if shown == "table" and explain:
-        output.raw(printable("\n\n".join(map(explanation, document["claims"])), keep="\n"))
+        parts = ["\n".join(map(printable, explanation(row))) for row in document["claims"]]
+        output.raw("\n\n".join(parts))
     elif shown == "json" or shown == "table":  # noqa: PLR1714 - mypy narrows this one
         output.result(document, view)
     elif shown is not None:
