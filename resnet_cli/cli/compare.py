@@ -172,6 +172,7 @@ def _judge(
     study = load_study(runs, with_metrics=True)
     study.require_runs()
     document = claims_document(study, warn=output.warn)
+    failed = [row for row in document["claims"] if row["claim"] in require and row["status"] != "supported"]
     if explain:
         document["claims"] = [row for row in document["claims"] if row["claim"] in explain]
     report = claims_report(document)
@@ -194,7 +195,6 @@ def _judge(
         output.result(document, view)
     elif shown is not None:
         output.raw(text(shown))
-    failed = [row for row in document["claims"] if row["claim"] in require and row["status"] != "supported"]
     if failed:
         names = ", ".join(f"{row['claim']} ({row['status']})" for row in failed)
         raise CheckFailedError(f"not supported: {names}")

@@ -290,7 +290,7 @@ def test_repeated_seeds_and_measures_missing_in_some_runs_are_noted(make_run, tm
     run.summary_path.write_text(json.dumps(summary))
     assert study_document(load_study([tmp_path]))["notes"] == snapshot(
         [
-            'CIFAR-10, report2025: several runs of resnet-20 have seed 0; they count as one',
+            "CIFAR-10, report2025: several runs of resnet-20 have seed 0; they count as one",
             "CIFAR-10, report2025: only 2 of 3 runs of resnet-20 recorded train_clean_error_pct; averaged over these",
         ]
     )

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from resnet_cli.analysis.claims.catalogue import CLAIMS, Claim
-from resnet_cli.analysis.claims.decisions import ALPHA, Finding, Verdict, judge, judge_family
+from resnet_cli.analysis.claims.decisions import ALPHA, Finding, Verdict, judge_certain, judge_family
 from resnet_cli.analysis.claims.evidence import Evidence, load_evidence
 from resnet_cli.analysis.frames import Study
 from resnet_cli.analysis.tables import Column, Report, Table
@@ -61,29 +61,21 @@ def judge_claims(evidence: Evidence, *, alpha: float = ALPHA) -> list[dict[str, 
     for family in ("confirmatory", "mechanistic"):
         members = {claim.name: findings[claim.name] for claim in CLAIMS if claim.family == family}
         verdicts |= judge_family(members, alpha=alpha)
-    for claim in CLAIMS:
-        if claim.family == "deterministic":
-            finding = findings[claim.name]
-            verdicts[claim.name] = (
-                judge(finding, p_supported=finding.p_supported, p_refuted=finding.p_refuted)
-                if finding
-                else Verdict(status="not measured", reason="no data")
-            )
-    return [_row(claim, findings[claim.name], verdicts[claim.name], alpha) for claim in CLAIMS]
+    verdicts |= {claim.name: judge_certain(findings[claim.name]) for claim in CLAIMS if claim.rule is None}
+    return [_row(claim, findings[claim.name], verdicts[claim.name]) for claim in CLAIMS]
 
 
-def _row(claim: Claim, finding: Finding | None, verdict: Verdict, alpha: float) -> dict[str, Any]:
+def _row(claim: Claim, finding: Finding | None, verdict: Verdict) -> dict[str, Any]:
     low, high = (finding.interval if finding else None) or (None, None)
-    is_certain = claim.family == "deterministic"
+    rule = finding.rule if finding else claim.rule
     reason = f"measure it: {claim.command}" if verdict.status == "not measured" else verdict.reason
     return {
         "claim": claim.name, "status": verdict.status, "reason": reason,
         "value": finding.value if finding else None, "unit": finding.unit if finding else None,
-        "low": low, "high": high, "margin": finding.margin if finding and not is_certain else None,
-        "p": None if is_certain else verdict.p, "n": finding.n if finding else None,
-        "seeds_needed": finding.seeds_needed(alpha) if finding else None,
+        "low": low, "high": high, "margin": rule.margin if rule else None, "p": verdict.p,
+        "n": finding.n if finding else None, "seeds_needed": verdict.seeds_needed,
         "family": claim.family, "sentence": claim.sentence, "source": claim.source, "measure": claim.measure,
-        "rule": claim.rule, "command": claim.command, "caveat": claim.caveat,
+        "rule": claim.rule_text, "command": claim.command, "caveat": claim.caveat,
         "details": list(finding.details) if finding else [],
         "seeds": {name: list(values) for name, values in finding.seeds.items()} if finding else {},
     }  # fmt: skip
@@ -104,8 +96,9 @@ def claims_report(document: Mapping[str, Any]) -> Report:
         groups.setdefault((row["dataset"], row["recipe"], row["fingerprint"]), []).append(row)
     columns = (
         Column("claim", "left"), Column("verdict", "left"), Column("effect"), Column("95 % interval", rank=1),
-        Column("unit", "left", rank=2), Column("n", rank=3), Column("p (Holm)", rank=4),
-        Column("why", "left", rank=5, is_text=True),
+        Column("margin", rank=5), Column("unit", "left", rank=4), Column("n"), Column("p (Holm)", rank=3),
+        Column("reason", "left", rank=2, is_text=True), Column("sentence", "left", rank=7, is_text=True),
+        Column("measure", "left", rank=8, is_text=True), Column("source", "left", rank=6),
     )  # fmt: skip
     notes = (
         "Effect: in the direction of the claim. n counts seeds. p: one-sided, adjusted within the confirmatory or the "
@@ -123,8 +116,9 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     interval = MISSING if row["low"] is None else f"[{_short(row['low'])}, {_short(row['high'])}]"
     p = MISSING if row["p"] is None else ("<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}")
     return (
-        row["claim"], row["status"], _short(row["value"]), interval, row["unit"] or MISSING,
-        MISSING if row["n"] is None else str(row["n"]), p, row["reason"],
+        row["claim"], row["status"], _short(row["value"]), interval, _short(row["margin"]), row["unit"] or MISSING,
+        MISSING if row["n"] is None else str(row["n"]), p, row["reason"], row["sentence"], row["measure"],
+        row["source"],
     )  # fmt: skip
 
 
@@ -151,7 +145,8 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
         if row["p"] is not None:
             lines.append(f"  p          {row['p']:.3g}, adjusted by Holm's method within the family")
         if row["seeds_needed"]:
-            lines.append(f"  plan       {row['seeds_needed']} seeds per network for a power of 80 %")
+            plan = f"{row['seeds_needed']} seeds per network detect the planned effect with a power of 80 %"
+            lines.append(f"  plan       {plan}")
     lines += [f"  note       {detail}" for detail in (*row["details"], row["caveat"]) if detail]
     if row["status"] == "not measured":
         lines.append(f"  measure it {row['command']}")

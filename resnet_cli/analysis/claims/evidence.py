@@ -3,23 +3,24 @@
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import msgspec
 import pandas as pd
 
+from resnet_cli.analysis.claims.decisions import Term
 from resnet_cli.analysis.frames import AnyRun, Group, Run, Study, epochs_of
 from resnet_cli.analysis.probe_frames import load_probes
 from resnet_cli.analysis.stats import Sample
-from resnet_cli.config import RunConfig
 from resnet_cli.errors import RunFileError
+from resnet_cli.recipes import RECIPE_FIELDS
 
 CORRECT = "correct"
 
 
 class Networks(msgspec.Struct, frozen=True):
-    """Names of the four networks that the report compares."""
+    """Names of the four networks that the report compares; shallow and deep ones are the same if one depth exists."""
 
     plain_shallow: str
     plain_deep: str
@@ -38,12 +39,12 @@ class Evidence(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     num_train: int
     num_test: int
     runs: pd.DataFrame
-    """One row per run with status (`complete` or `diverged`), test_accuracy_pct and train_clean_error_pct; a diverged
-    run has those of guessing."""
+    """One row per run with status (`complete` or `diverged`), test_accuracy_pct and train_clean_error_pct. A diverged
+    run has those of guessing: to leave it out would be survivorship exactly where plain networks fail."""
     epochs: pd.DataFrame
     """metrics.csv of complete runs."""
     gradflow: pd.DataFrame
-    """gradflow.csv of complete runs."""
+    """gradflow.csv of complete and diverged runs."""
     load_probe: Callable[[str], pd.DataFrame]
     """Rows of a probe by its name; empty if it was not measured."""
     load_correct: Callable[[str], pd.DataFrame]
@@ -66,14 +67,43 @@ class Evidence(msgspec.Struct, frozen=True, dict=True, kw_only=True):
         """Half of what one test image contributes to an error, in percentage points."""
         return 50 / self.num_test
 
-    def diverged(self, network: str) -> int:
-        """Number of runs of a network that diverged."""
-        return int(((self.runs["network"] == network) & (self.runs["status"] == "diverged")).sum())
-
     def sample(self, frame: pd.DataFrame, network: str, measure: str, *, resolution: float = 0.0) -> Sample:
         """Values of one measure over the seeds of a network, from a frame with one row per run."""
         rows = frame[frame["network"] == network]
         return Sample.of(zip(rows["seed"].tolist(), rows[measure].tolist(), strict=True), resolution=resolution)
+
+    def gap(
+        self, frame: pd.DataFrame, plus: str, minus: str, measure: str = "value", *, resolution: float = 0.0
+    ) -> list[Term] | None:
+        """The difference `plus` − `minus` of one measure; None if the networks are the same or one has no value."""
+        terms = [
+            Term(weight, network, self.sample(frame, network, measure, resolution=resolution))
+            for weight, network in ((1.0, plus), (-1.0, minus))
+        ]
+        return terms if plus != minus and all(term.sample.values for term in terms) else None
+
+    def cautions(self, frame: pd.DataFrame, *networks: str) -> list[str]:
+        """Sentences about seeds that diverged, and seeds without a row in `frame`."""
+        sentences = []
+        for network in dict.fromkeys(networks):
+            runs = self.runs[self.runs["network"] == network]
+            measured = set(frame.loc[frame["network"] == network, "seed"])
+            diverged = set(runs.loc[runs["status"] == "diverged", "seed"])
+            if counted := diverged & measured:
+                sentences.append(f"{_count(counted)} of {network} diverged and {_be(counted)} included")
+            if lost := diverged - measured:
+                sentences.append(f"{_count(lost)} of {network} diverged and {_be(lost)} missing here")
+            if missing := set(runs["seed"]) - diverged - measured:
+                sentences.append(f"{_count(missing)} of {network} {_be(missing)} not measured")
+        return sentences
+
+
+def _count(seeds: set[int]) -> str:
+    return f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+
+
+def _be(seeds: set[int]) -> str:
+    return "is" if len(seeds) == 1 else "are"
 
 
 def per_run(frame: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> pd.DataFrame:
@@ -89,11 +119,6 @@ def per_run(frame: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> pd
         if math.isfinite(value):
             rows.append({**dict(zip(keys, identity, strict=True)), "value": value})
     return pd.DataFrame(rows, columns=[*keys, "value"])
-
-
-def have_seeds(samples: Iterable[Sample]) -> bool:
-    """Whether every sample has at least one value."""
-    return all(sample.values for sample in samples)
 
 
 def load_evidence(study: Study, *, warn: Callable[[str], None] = warnings.warn) -> dict[Group, Evidence]:
@@ -116,10 +141,10 @@ def load_evidence(study: Study, *, warn: Callable[[str], None] = warnings.warn) 
         if networks is None:
             continue
         evidence = _gather(study, runs, networks, warn)
-        arm: Evidence | None = evidence
-        if not runs[0].record.config.warmup_steps:
-            others = [other for key, other in members.items() if key != group and _is_warmup_arm(other, runs)]
-            arm = _gather(study, max(others, key=len), networks, warn) if others else None
+        arm = evidence if _is_warmed_up(runs, networks) else None
+        if arm is None:
+            arms = [other for other in members.values() if _is_warmup_arm(other, runs, networks)]
+            arm = _gather(study, max(arms, key=len), networks, warn) if arms else None
         found[group] = msgspec.structs.replace(evidence, warmup=arm)
     return found
 
@@ -139,16 +164,20 @@ def _compared_networks(runs: Sequence[AnyRun]) -> Networks | None:
     return None
 
 
-def _is_warmup_arm(others: Sequence[AnyRun], runs: Sequence[AnyRun]) -> bool:
-    def without_warmup(run: AnyRun) -> RunConfig:
-        same = {"arch": "plain", "depth": 20, "shortcut": "none", "seed": 0, "warmup_steps": 0, "warmup_lr": 0.0}
-        return msgspec.structs.replace(run.record.config, **same)
+def _is_warmed_up(runs: Sequence[AnyRun], networks: Networks) -> bool:
+    plain = [run for run in runs if run.network in (networks.plain_shallow, networks.plain_deep)]
+    return bool(plain) and all(run.record.config.warmup_steps for run in plain)
 
-    other, run = others[0], runs[0]
-    return (
-        other.record.config.warmup_steps > 0
-        and other.record.dataset.fingerprint == run.record.dataset.fingerprint
-        and without_warmup(other) == without_warmup(run)
+
+def _is_warmup_arm(others: Sequence[AnyRun], runs: Sequence[AnyRun], networks: Networks) -> bool:
+    """Whether the deep plain network was trained in `others` as in `runs`, except for a warm-up."""
+    pair = [next((run for run in group if run.network == networks.plain_deep), None) for group in (others, runs)]
+    other, run = pair
+    if other is None or run is None or not _is_warmed_up(others, networks):
+        return False
+    same = (name for name in RECIPE_FIELDS if name not in ("warmup_steps", "warmup_lr"))
+    return other.record.dataset.fingerprint == run.record.dataset.fingerprint and all(
+        getattr(other.record.config, name) == getattr(run.record.config, name) for name in same
     )
 
 
@@ -169,21 +198,25 @@ def _gather(study: Study, runs: Sequence[AnyRun], networks: Networks, warn: Call
     ]  # fmt: skip
 
     def gradflow() -> Iterator[pd.DataFrame]:
-        for run in complete:
+        for run in runs:
             if run.record.config.gradflow_every:
+                summary = run.summary if isinstance(run, Run) else None
                 try:
-                    yield run.dir.read_gradflow(run.record.config.depth, run.summary).assign(**_identity(run))
+                    rows = run.dir.read_gradflow(run.record.config.depth, summary)
                 except RunFileError as error:
                     warn(str(error))
+                else:
+                    yield rows.assign(**_identity(run))
 
     def correct(network: str) -> pd.DataFrame:
         parts = []
         for run in complete:
-            if run.network != network:
+            if run.network != network or not run.dir.predictions_path.exists():
                 continue
             try:
                 found = run.dir.read_predictions(len(dataset.classes), run.summary)
-            except RunFileError:
+            except RunFileError as error:
+                warn(str(error))
                 continue
             right = found.logits.argmax(axis=1) == found.labels
             parts.append(pd.DataFrame({"label": found.labels, CORRECT: right}).assign(**_identity(run)))
