@@ -37,7 +37,7 @@ class Claim(NamedTuple):
 
 
 _REPORT, _ANALYSIS = "report", "analysis"
-_TRAIN_ALL = "resnet train: plain and residual networks of two depths"
+_TRAIN_ALL = "resnet reproduce"
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(

@@ -113,9 +113,8 @@ def capacity(evidence: Evidence) -> Finding | None:
     if exact.empty:
         return None
     largest, changed = float(exact["max_logit_difference"].max()), int(exact["num_changed"].sum())
-    details = [
-        f"{evidence.networks.plain_shallow} → {exact['built_depth'].max():.0f} layers, {changed} predictions differ"
-    ]
+    name, depth = evidence.networks.plain_shallow, int(exact["built_depth"].max())
+    details = [f"{name} → {depth} layers: {changed} predictions differ"]
     in_training = built[(built["mode"] == "train")]
     for statistics, of_statistics in in_training.groupby("statistics"):
         details.append(

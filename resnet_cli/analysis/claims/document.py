@@ -37,7 +37,7 @@ def claims_document(
         each seed, by network); `skipped`, the runs that were not used.
 
     Raises:
-        UsageError: no group has plain and residual networks of a common depth.
+        UsageError: no group has plain and residual networks.
     """
     rows = []
     for group, evidence in load_evidence(study, warn=warn).items():
@@ -45,7 +45,7 @@ def claims_document(
         rows += [{**row, **place} for row in judge_claims(evidence, alpha=alpha)]
     if not rows:
         raise UsageError(
-            "claims need plain and residual networks of one depth, with the same dataset and recipe",
+            "claims need plain and residual networks with the same dataset and recipe",
             hint="train the missing networks, for example with resnet reproduce",
         )
     return {

@@ -122,7 +122,7 @@ def per_run(frame: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> pd
 
 
 def load_evidence(study: Study, *, warn: Callable[[str], None] = warnings.warn) -> dict[Group, Evidence]:
-    """Collect the evidence of every group that has plain and residual networks of a common depth.
+    """Collect the evidence of every group that has plain and residual networks.
 
     Args:
         study: loaded with metrics.
@@ -150,12 +150,18 @@ def load_evidence(study: Study, *, warn: Callable[[str], None] = warnings.warn) 
 
 
 def _compared_networks(runs: Sequence[AnyRun]) -> Networks | None:
-    """The networks of the smallest and the greatest depth that has both kinds; None if there are none."""
+    """The networks of the smallest and the greatest depth that has both kinds; None if one kind is missing.
+
+    With fewer than two such depths, any depth counts, and the networks that are not there were not measured.
+    """
     depths: dict[str, set[int]] = {}
     for run in runs:
         depths.setdefault(run.record.config.shortcut, set()).add(run.record.config.depth)
     for shortcut in ("A", "B"):
-        if both := depths.get("none", set()) & depths.get(shortcut, set()):
+        plain, residual = depths.get("none", set()), depths.get(shortcut, set())
+        if plain and residual:
+            both = plain & residual
+            both = both if len(both) > 1 else plain | residual
             suffix = "" if shortcut == "A" else "-B"
             return Networks(
                 f"plain-{min(both)}", f"plain-{max(both)}",

@@ -155,9 +155,8 @@ def vanishing(evidence: Evidence) -> Finding | None:
     sample = evidence.sample(frame, deep, "value")
     if not sample.values:
         return None
-    detail = (
-        f"towards the input, ‖∂L/∂x‖ changes by a factor of {10**sample.mean:.3g} in the stage where it grows least"
-    )
+    factor = f"{10**sample.mean:.3g}"
+    detail = f"towards the input, ‖∂L/∂x‖ changes by a factor of {factor} in the stage where it grows least"
     return effect_found(VANISHING, [Term(-1.0, deep, sample)], [detail, *evidence.cautions(frame, deep)])
 
 
@@ -194,10 +193,8 @@ def ensemble(evidence: Evidence) -> Finding | None:
         return None
     details = []
     if terms := evidence.gap(running, *networks):
-        plain, residual = (term.sample.mean for term in terms)
-        details.append(
-            f"with running statistics, a deletion costs {plain:.1f} pp (plain) and {residual:.1f} pp (residual)"
-        )
+        plain, residual = (f"{term.sample.mean:.1f} pp" for term in terms)
+        details.append(f"with running statistics, a deletion costs {plain} (plain) and {residual} (residual)")
     return _compare(evidence, ENSEMBLE, frame, *networks, details=details)
 
 
