@@ -107,6 +107,14 @@ def command(
             help="Show definition, rule, data and verdict of this claim. Can be given several times.",
         ),
     ] = None,
+    looks: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, metavar="N", show_default=False, rich_help_panel="Claims",
+            help="How often the claims are judged in all while seeds are added; each judgement is then stricter "
+            "(default: from study.toml, else 1).",
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -119,8 +127,10 @@ def command(
                 )
         shown, written = _formats(format, out, json)
         output = Output(json=shown == "json", quiet=quiet)
-        _judge(runs, require or [], explain or [], shown, written, out, output)
+        _judge(runs, require or [], explain or [], looks, shown, written, out, output)
         return
+    if looks is not None:
+        raise UsageError("--looks needs --claims, --require or --explain", hint="add one of them")
     from resnet_cli.analysis.assertions import parse_assertion
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.analysis.selection import parse_sort
@@ -158,11 +168,13 @@ def command(
 
 
 def _judge(
-    runs: list[Path], require: list[str], explain: list[str], shown: OutFormat | None, written: OutFormat | None,
-    out: Path | None, output: Output,
+    runs: list[Path], require: list[str], explain: list[str], looks: int | None, shown: OutFormat | None,
+    written: OutFormat | None, out: Path | None, output: Output,
 ) -> None:  # fmt: skip
     """Print the verdicts on all claims, or explain some of them."""
     from resnet_cli.analysis.claims import CLAIM_COLUMNS, check_claims, claims_document, claims_report, explanation
+    from resnet_cli.analysis.claims.decisions import alpha_per_look
+    from resnet_cli.analysis.claims.plan import planned_looks
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.analysis.tables import csv_table, render_report
     from resnet_cli.util.files import write_output
@@ -171,7 +183,8 @@ def _judge(
     check_claims([*require, *explain])
     study = load_study(runs, with_metrics=True)
     study.require_runs()
-    document = claims_document(study, warn=output.warn)
+    alpha = alpha_per_look(planned_looks(runs) if looks is None else looks)
+    document = claims_document(study, alpha=alpha, warn=output.warn)
     failed = [row for row in document["claims"] if row["claim"] in require and row["status"] != "supported"]
     if explain:
         document["claims"] = [row for row in document["claims"] if row["claim"] in explain]

@@ -40,6 +40,26 @@ def command(
     ] = None,
     depths: Annotated[str, typer.Option(metavar="N,N,…", help="Depths to train, each 6n+2.")] = "20,56",
     seeds: Annotated[str, typer.Option(metavar="N,N,…", help="Seeds to train each network with.")] = "0",
+    planned_seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            metavar="N",
+            show_default=False,
+            help="Seeds per network in the finished study, recorded before training (default: the number of --seeds).",
+        ),
+    ] = None,
+    looks: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=100,
+            metavar="N",
+            help="How often claims will be judged while seeds are added, recorded before training: "
+            "resnet compare --claims is stricter for several looks.",
+        ),
+    ] = 1,
     given: dict[str, Any],
     data_dir: DataDir = None,
     json: Json = False,
@@ -62,7 +82,24 @@ def command(
                 problem = f"{option}s {text}: {as_arguments(error.message)}"
                 raise UsageError(problem, hint=f"use {option}s {example}") from error
         raise
-    _reproduce(configs, out or Path("reproduction") / recipe, data_dir, output)
+    folder = out or Path("reproduction") / recipe
+    num_seeds = len(_numbers("--seeds", seeds))
+    _record_plan(folder, num_seeds, planned_seeds or num_seeds, looks, output)
+    _reproduce(configs, folder, data_dir, output)
+
+
+def _record_plan(folder: Path, num_seeds: int, planned_seeds: int, looks: int, output: Output) -> None:
+    """Write the plan of a new study; warn if an existing one is exceeded."""
+    from resnet_cli.analysis.claims.plan import FILE_NAME, StudyPlan, read_plan, write_plan
+
+    plan = read_plan(folder)
+    if plan is None:
+        write_plan(folder, StudyPlan(planned_seeds, looks))
+    elif num_seeds > plan.seeds:
+        output.warn(
+            f"{folder / FILE_NAME} planned {plan.seeds} seeds, not {num_seeds}: seeds that are added after a look at "
+            "the results need --looks for resnet compare --claims"
+        )
 
 
 def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, output: Output) -> None:

@@ -1,5 +1,6 @@
 """Verdicts on all claims as one document and as tables."""
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -86,7 +87,9 @@ def check_claims(names: Sequence[str]) -> None:
     known = [claim.name for claim in CLAIMS]
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown claim {name!r}", hint=f"choose from {', '.join(known)}")
+            similar = difflib.get_close_matches(name, known, n=2)
+            hint = f"did you mean {' or '.join(similar)}?" if similar else f"choose from {', '.join(known)}"
+            raise UsageError(f"unknown claim {name!r}", hint=hint)
 
 
 def claims_report(document: Mapping[str, Any]) -> Report:

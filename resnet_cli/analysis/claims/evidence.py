@@ -1,5 +1,6 @@
 """Tidy frames of the runs that a claim is about."""
 
+import contextlib
 import functools
 import math
 import warnings
@@ -15,8 +16,27 @@ from resnet_cli.analysis.probe_frames import load_probes
 from resnet_cli.analysis.stats import Sample
 from resnet_cli.errors import RunFileError
 from resnet_cli.recipes import RECIPE_FIELDS
+from resnet_cli.rundir.probe_files import WHICH, ProbeFiles
 
 CORRECT = "correct"
+
+# Columns of probes that claims use; files may have any.
+_COLUMNS: dict[str, dict[str, type]] = {
+    "bn": {"statistics": str, "split": str, "error_pct": float, "num_images": float},
+    "capacity": {
+        "statistics": str, "mode": str, "split": str, "built_depth": float, "epoch": float, "error_pct": float,
+        "max_logit_difference": float, "num_changed": float,
+    },
+    "shattering": {"quantity": str, "series": str, "lag": float, "distance": float, "autocorrelation": float},
+    "responses": {"downsampling": str, "branch_to_skip_growth": float},
+    "lesion": {"lesion": str, "statistics": str, "downsampling": str, "error_change_pp": float},
+    "landscape": {"part": str, "matrix": str, "end": str, "eigenvalue": float, "residual": float},
+    "similarity": {"quantity": str, "block_index": float, "accuracy_pct": float},
+    "calibration": {
+        "scaling": str, "bin": float, "confidence_pct": float, "gap_pct": float, "nll": float, "brier": float,
+        "ece_pct": float,
+    },
+}  # fmt: skip
 
 
 class Networks(msgspec.Struct, frozen=True):
@@ -189,6 +209,7 @@ def _is_warmup_arm(others: Sequence[AnyRun], runs: Sequence[AnyRun], networks: N
 
 def _gather(study: Study, runs: Sequence[AnyRun], networks: Networks, warn: Callable[[str], None]) -> Evidence:
     complete = [run for run in runs if isinstance(run, Run)]
+    compared = [run for run in complete if run.network in msgspec.structs.astuple(networks)]
     dataset = runs[0].record.dataset
     chance = 100 * (1 - 1 / len(dataset.classes))
     rows = [
@@ -232,8 +253,36 @@ def _gather(study: Study, runs: Sequence[AnyRun], networks: Networks, warn: Call
         networks=networks, num_classes=len(dataset.classes), num_train=dataset.num_train, num_test=dataset.num_test,
         runs=pd.DataFrame(rows), epochs=epochs_of(complete, study.metrics),
         gradflow=pd.concat([pd.DataFrame(), *gradflow()], ignore_index=True),
-        load_probe=functools.cache(lambda name: load_probes(complete, name, warn=warn)), load_correct=correct,
+        load_probe=functools.cache(lambda name: _load_probe(compared, name, warn)), load_correct=correct,
     )  # fmt: skip
+
+
+def _load_probe(runs: Sequence[Run], name: str, warn: Callable[[str], None]) -> pd.DataFrame:
+    """Rows of a probe; none if runs were measured with different settings, which could look like an effect."""
+    settings: dict[str, set[str]] = {}
+    for run in runs:
+        for which in WHICH:
+            files = ProbeFiles(run.dir, name, which)
+            with contextlib.suppress(RunFileError):  # load_probes warns
+                record = files.read_record() if files.exists() else None
+                if record:
+                    found = repr((record.images, record.seed, sorted(record.settings.items())))
+                    settings.setdefault(which, set()).add(found)
+    if any(len(found) > 1 for found in settings.values()):
+        warn(f"probe {name} was measured with different --images, --seed or --set; "
+             f"measure again with the same options: resnet probe {name} RUNS")  # fmt: skip
+        return pd.DataFrame()
+    rows = load_probes(runs, name, warn=warn)
+    if len(rows) and (missing := [column for column in _COLUMNS[name] if column not in rows]):
+        warn(f"probe {name} has no column {missing[0]} and is ignored; measure again: resnet probe {name} RUNS --again")
+        return pd.DataFrame()
+    numbers = [column for column, kind in _COLUMNS[name].items() if kind is float and column in rows]
+    return rows.assign(**{column: _numbers(rows[column]) for column in numbers})
+
+
+def _numbers(column: pd.Series) -> "pd.Series[float]":
+    """Finite numbers; anything else is NaN."""
+    return pd.to_numeric(column, errors="coerce").astype(float).replace([math.inf, -math.inf], math.nan)
 
 
 def _identity(run: AnyRun) -> dict[str, str | int]:
