@@ -17,7 +17,8 @@ SCHEMA_VERSION = 1
 MISSING = "—"
 
 CLAIM_COLUMNS = (
-    "claim", "status", "reason", "value", "unit", "low", "high", "margin", "p", "n", "seeds_needed", "family",
+    "claim", "status", "reason", "value", "unit", "low", "high", "margin", "p", "p_supported", "p_refuted", "n",
+    "seeds_needed", "family",
     "sentence", "source", "measure", "rule", "command", "caveat", "details", "dataset", "recipe", "fingerprint",
 )  # fmt: skip
 """Columns of the CSV format."""
@@ -35,7 +36,8 @@ def claims_document(
 
     Returns:
         `schema_version`; `claims`, one row per group and claim with the keys `CLAIM_COLUMNS` and `seeds` (the value of
-        each seed, by network); `skipped`, the runs that were not used.
+        each seed, by network), where p is adjusted by Holm's method, and p_supported and p_refuted are not;
+        `skipped`, the runs that were not used.
 
     Raises:
         UsageError: no group has plain and residual networks.
@@ -74,6 +76,7 @@ def _row(claim: Claim, finding: Finding | None, verdict: Verdict) -> dict[str, A
         "claim": claim.name, "status": verdict.status, "reason": reason,
         "value": finding.value if finding else None, "unit": finding.unit if finding else None,
         "low": low, "high": high, "margin": rule.margin if rule else None, "p": verdict.p,
+        "p_supported": finding.p_supported if finding else None, "p_refuted": finding.p_refuted if finding else None,
         "n": finding.n if finding else None, "seeds_needed": verdict.seeds_needed,
         "family": claim.family, "sentence": claim.sentence, "source": claim.source, "measure": claim.measure,
         "rule": claim.rule_text, "command": claim.command, "caveat": claim.caveat,
