@@ -163,8 +163,3 @@ CLAIMS: tuple[Claim, ...] = (
         "higher; refuted if either is the opposite",
     ),
 )  # fmt: skip
-
-
-def find_claim(name: str) -> Claim | None:
-    """The claim of this name."""
-    return next((claim for claim in CLAIMS if claim.name == name), None)

@@ -87,12 +87,18 @@ def _row(claim: Claim, finding: Finding | None, verdict: Verdict) -> dict[str, A
 
 def check_claims(names: Sequence[str]) -> None:
     """Raise `UsageError` unless every name is a claim."""
-    known = [claim.name for claim in CLAIMS]
     for name in names:
-        if name not in known:
-            similar = difflib.get_close_matches(name, known, n=2)
-            hint = f"did you mean {' or '.join(similar)}?" if similar else f"choose from {', '.join(known)}"
-            raise UsageError(f"unknown claim {name!r}", hint=hint)
+        claim_named(name)
+
+
+def claim_named(name: str) -> Claim:
+    """Return a claim; raise `UsageError` if there is none of this name."""
+    known = {claim.name: claim for claim in CLAIMS}
+    if name not in known:
+        similar = difflib.get_close_matches(name, known, n=2)
+        hint = f"did you mean {' or '.join(similar)}?" if similar else f"choose from {', '.join(known)}"
+        raise UsageError(f"unknown claim {name!r}", hint=hint)
+    return known[name]
 
 
 def claims_report(document: Mapping[str, Any]) -> Report:

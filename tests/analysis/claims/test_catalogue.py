@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from claim_frames import NO_ROWS, make_evidence, without_networks
 
-from resnet_cli.analysis.claims.catalogue import CLAIMS, find_claim
-from resnet_cli.analysis.claims.document import judge_claims
+from resnet_cli.analysis.claims.catalogue import CLAIMS
+from resnet_cli.analysis.claims.document import claim_named, judge_claims
 
 NAMES = [claim.name for claim in CLAIMS]
 NEEDS = {
@@ -50,13 +50,13 @@ def test_the_opposite_effect_refutes_a_claim(opposite, name):
 def test_a_claim_without_its_data_is_not_measured_and_names_the_command(bare, name):
     row = bare[name]
     assert row["status"] == "not measured"
-    assert find_claim(name).command in row["reason"]
+    assert claim_named(name).command in row["reason"]
     assert row["value"] is None
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"capacity"}))
 def test_one_seed_decides_no_claim_that_involves_chance(name):
-    finding = find_claim(name).test(make_evidence(seeds=1))
+    finding = claim_named(name).test(make_evidence(seeds=1))
     assert (finding.p_supported, finding.p_refuted, finding.interval) == (1.0, 1.0, None)
 
 
@@ -84,7 +84,7 @@ def test_seeds_that_a_probe_has_not_measured_are_mentioned():
     rows = evidence.load_probe("bn")
     fewer = rows[~((rows["network"] == "plain-20") & (rows["seed"] == 3))]
     changed = msgspec.structs.replace(evidence, load_probe=lambda name: fewer if name == "bn" else NO_ROWS)
-    finding = find_claim("degradation").test(changed)
+    finding = claim_named("degradation").test(changed)
     assert "1 seed of plain-20 is not measured" in finding.details
     assert finding.n == 4
 
@@ -109,7 +109,7 @@ def test_repetitions_of_a_seed_do_not_count_as_seeds():
     evidence = make_evidence(seeds=3)
     again = evidence.runs.assign(path=evidence.runs["path"] + "-again")
     twice = msgspec.structs.replace(evidence, runs=pd.concat([evidence.runs, again], ignore_index=True))
-    once, repeated = (find_claim("gap").test(one) for one in (evidence, twice))
+    once, repeated = (claim_named("gap").test(one) for one in (evidence, twice))
     assert repeated == once
 
 
@@ -118,7 +118,7 @@ def test_a_worse_test_error_without_a_worse_training_error_is_called_overfitting
     bn = evidence.load_probe("bn")
     bn = bn.assign(error_pct=5.0 + 0.01 * bn["seed"])
     changed = msgspec.structs.replace(evidence, load_probe=lambda name: bn)
-    finding = find_claim("degradation").test(changed)
+    finding = claim_named("degradation").test(changed)
     assert finding.p_refuted < 0.05
     assert any("overfitting instead" in detail for detail in finding.details)
 
@@ -127,7 +127,7 @@ def test_the_resolution_of_degradation_follows_the_number_of_measured_images():
     evidence = make_evidence()
     bn = evidence.load_probe("bn")
     few = bn.assign(error_pct=5.0 + 0.001 * bn["seed"], num_images=100)
-    finding = find_claim("degradation").test(msgspec.structs.replace(evidence, load_probe=lambda name: few))
+    finding = claim_named("degradation").test(msgspec.structs.replace(evidence, load_probe=lambda name: few))
     low, high = finding.interval
     assert high - low > 1.0  # half of one of 100 images is 0.5 pp
 
@@ -135,16 +135,16 @@ def test_the_resolution_of_degradation_follows_the_number_of_measured_images():
 def test_times_that_are_lower_bounds_are_labelled_and_cannot_show_that_two_times_are_equal():
     evidence = make_evidence()
     slow = evidence.epochs.assign(train_clean_error_pct=evidence.epochs["train_clean_error_pct"].clip(lower=35))
-    finding = find_claim("convergence").test(msgspec.structs.replace(evidence, epochs=slow))
+    finding = claim_named("convergence").test(msgspec.structs.replace(evidence, epochs=slow))
     assert not any("lower bound" in detail for detail in finding.details)  # no run reached 30 %, so it is not counted
     is_plain = slow["network"] == "plain-20"
     only_plain = slow.assign(train_clean_error_pct=evidence.epochs["train_clean_error_pct"].where(
         ~is_plain, slow["train_clean_error_pct"]))  # fmt: skip
     evidence = msgspec.structs.replace(evidence, epochs=only_plain)
-    censored = find_claim("convergence").test(evidence)
+    censored = claim_named("convergence").test(evidence)
     assert "15 times are lower bounds: the error was not reached before the drop" in censored.details
     assert censored.rule.no_effect_within is None
-    assert "to training errors of 60, 50, 40 %" in find_claim("convergence-2x").test(evidence).details[1]
+    assert "to training errors of 60, 50, 40 %" in claim_named("convergence-2x").test(evidence).details[1]
 
 
 def test_a_confident_network_that_is_much_worse_calibrated_refutes_the_claim():
@@ -152,7 +152,7 @@ def test_a_confident_network_that_is_much_worse_calibrated_refutes_the_claim():
     rows = evidence.load_probe("calibration")
     worse = rows.assign(gap_pct=rows["gap_pct"].where(rows["network"] != "resnet-56", 9.0 + 0.01 * rows["seed"]))
     changed = msgspec.structs.replace(evidence, load_probe=lambda name: worse)
-    finding = find_claim("confidence").test(changed)
+    finding = claim_named("confidence").test(changed)
     assert finding.p_refuted < 0.05
     assert finding.details[0] == "weakest of 2: calibration not worse"
 
@@ -166,7 +166,7 @@ def test_the_recall_of_every_class_must_be_higher():
             frame = frame.assign(correct=frame["correct"] & (frame["label"] == 0))
         return frame
 
-    finding = find_claim("diagonal").test(msgspec.structs.replace(evidence, load_correct=correct))
+    finding = claim_named("diagonal").test(msgspec.structs.replace(evidence, load_correct=correct))
     assert finding.p_refuted < 0.05
     assert finding.value < -50
     assert finding.details[0] == "weakest of 2: class 1"
