@@ -138,7 +138,9 @@ def count_images(config: RunConfig, dataset: Dataset) -> tuple[int, int, int]:
     num_epochs = full_epochs + (rest > 0)
     num_clean = math.ceil(num_epochs / (config.clean_train_every or num_epochs))  # always after the last epoch
     num_train_images = full_epochs * num_train + rest * config.batch_size
-    return num_epochs, num_train_images, num_epochs * (len(dataset.test) + num_val) + num_clean * num_train
+    subset = min(config.clean_train_images or num_train, num_train)  # before the last epoch
+    num_clean_images = (num_clean - 1) * subset + num_train
+    return num_epochs, num_train_images, num_epochs * (len(dataset.test) + num_val) + num_clean_images
 
 
 def measure(

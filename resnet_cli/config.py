@@ -106,13 +106,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         int,
         _meta("Evaluate the un-augmented training images every N epochs (0: only at the end).", 0, 10**6),
     ] = 10
-    clean_train_images: (
-        Annotated[
-            int,
-            _meta("Before the last epoch, evaluate only N un-augmented training images (default: all).", 1, 10**9),
-        ]
-        | None
-    ) = None
+    clean_train_images: Annotated[
+        int, _meta("Before the last epoch, evaluate only N un-augmented training images (0: all).", 0, 10**9)
+    ] = 0
     gradflow_every: Annotated[
         int, _meta("Measure gradient flow before training and every N epochs (0: never).", 0, 10**6)
     ] = 0

@@ -191,7 +191,7 @@ def train_arguments(config: RunConfig, *, data_dir: str | None = None) -> list[s
 # Fields of the network or the machine. An explicit precision changes the recipe, so it is not one of them.
 _NOT_RECIPE: dict[str, Any] = {
     "arch": "plain", "depth": 20, "shortcut": "none", "seed": 0, "compile": "auto", "device": "auto",
-    "deterministic": False, "clean_train_every": 0, "clean_train_images": None, "gradflow_every": 0,
+    "deterministic": False, "clean_train_every": 0, "clean_train_images": 0, "gradflow_every": 0,
 }  # fmt: skip
 
 RECIPE_FIELDS = tuple(name for name in RunConfig.__struct_fields__ if name not in {*_NOT_RECIPE, "recipe", "dataset"})

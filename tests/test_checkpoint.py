@@ -65,7 +65,7 @@ def test_an_engine_can_be_restored_at_every_event_of_a_run(tmp_path, length, num
     saved, positions = engine_for(**fields), set()
     for _ in saved.run():
         saved.check_finite()  # as before each save; it counts as training time
-        (tmp_path / "checkpoint").write_bytes(dump_state(saved))
+        (tmp_path / "checkpoint").write_bytes(dump_state(saved, TABLES))
         restored = engine_for(**fields)
         load_state(restored, tmp_path / "checkpoint")
         positions.add((restored.step, restored.epochs_done))

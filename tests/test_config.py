@@ -167,7 +167,10 @@ class TestInvalidValues:
             ({"lr": -1}, "--lr must be between 0 and 1e6 (got -1)"),
             ({"clean_train_every": -1}, "--clean-train-every must be between 0 and 1000000 (got -1)"),
             ({"steps": 5, "epochs": 5}, "--epochs and --steps are mutually exclusive: give one of them"),
-            ({"dataset": "dataset"}, "--dataset must be one of cifar10, cifar100, imagefolder, digits (got 'dataset')"),
+            (
+                {"dataset": "dataset"},
+                "--dataset must be one of cifar10, cifar100, imagefolder, digits, arrays (got 'dataset')",
+            ),
         ],
     )
     def test_configuration_errors_on_the_command_line_name_the_option(self, fields, message):
@@ -212,10 +215,10 @@ class TestFingerprint:
     @pytest.mark.parametrize(
         ("fields", "digest"),
         [
-            ({"arch": "resnet", "depth": 20}, "a2c050c6ad9d2496e3d6a14139cf32bf58d07ee36c47e61c940aeba790645d3c"),
+            ({"arch": "resnet", "depth": 20}, "ad9a43039744b1d91d596accda2801e063951a16bbb34989a9505d78ac14a0c5"),
             (
                 {"recipe": "he2015", "arch": "plain", "depth": 110, "seed": 7, "lr": 1, "precision": "bf16"},
-                "88672d783aa50835cce6557594bc2ade7250ca22604072d0195b87c66f32a9e8",
+                "37f55fb1ca9cae695ed16da9ee2fd54755cb4daf70c6ee8b595b15514b93946f",
             ),
         ],
     )

@@ -74,8 +74,8 @@ class TestPublishedValues:
         config = make("he2015", "resnet", depth)
         assert (config.warmup_steps, config.warmup_lr) == warmup
 
-    @pytest.mark.parametrize("recipe", ["report2025", "demo"])
-    def test_the_recipes_report2025_and_demo_have_no_warm_up(self, recipe):
+    @pytest.mark.parametrize("recipe", ["report2025", "overnight"])
+    def test_the_recipes_report2025_and_overnight_have_no_warm_up(self, recipe):
         assert make(recipe, "resnet", 110).warmup_steps == 0
 
     @pytest.mark.parametrize("name", RECIPES)
@@ -121,7 +121,7 @@ class TestMakingConfigurations:
     def test_an_unknown_recipe_is_rejected_with_the_known_ones(self):
         with pytest.raises(ConfigError) as caught:
             make("he2016")
-        assert str(caught.value) == "unknown recipe 'he2016'; use recipe report2025, he2015 or demo"
+        assert str(caught.value) == "unknown recipe 'he2016'; use recipe report2025, he2015, overnight or demo"
 
     def test_the_error_for_unknown_configuration_fields_names_them(self):
         with pytest.raises(ConfigError, match="unknown configuration field learning_rate, nesterov"):

@@ -115,7 +115,7 @@ class Engine:
         """The training images on which the clean error is measured before the last epoch, the same for every seed."""
         pixels, labels = self.train_images
         count = self.config.clean_train_images
-        if count is None or count >= len(labels):
+        if not 0 < count < len(labels):
             return self.train_images
         chosen = torch.from_numpy(stratified_indices(labels.cpu().numpy(), count, derive_seed(0, "clean-train")))
         chosen = chosen.to(labels.device)

@@ -61,7 +61,7 @@ def test_several_filters_must_all_hold():
 def test_a_malformed_filter_is_wrong_usage(text, message):
     with pytest.raises(UsageError) as caught:
         parse_filters([text], COLUMNS)
-    assert str(caught.value).startswith("--filter ")
+    assert str(caught.value).startswith("filter ")
     assert message in str(caught.value)
 
 
@@ -74,5 +74,5 @@ def test_rows_are_sorted_by_a_column_in_either_direction_and_missing_values_come
 
 
 def test_sorting_by_an_unknown_column_suggests_three():
-    with pytest.raises(UsageError, match=r"unknown column --sort=-acc; the closest columns are (\w+, ){2}\w+$"):
+    with pytest.raises(UsageError, match=r"unknown column sort=-acc; the closest columns are (\w+, ){2}\w+$"):
         parse_sort("-acc", COLUMNS)

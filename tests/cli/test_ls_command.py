@@ -60,7 +60,7 @@ def test_there_is_one_line_per_run_with_the_newest_first(runs, capsys):
     fields = {line.split()[-1]: line.split() for line in lines}
     assert fields["runs/a"][:8] == ["complete", "3/200", "plain-56", "report2025", "—", "0", "86.00", "5.00"]
     assert fields["runs/b"][4:6] == ["lr=0.05", "milestones=none"]
-    assert fields["runs/deep/c"][:4] == ["incomplete", "4/10", "resnet-20", "demo"]
+    assert fields["runs/deep/c"][:4] == ["incomplete", "4/20", "resnet-20", "demo"]
     assert fields["runs/d"][:3] == ["diverged", "1/182", "resnet-110"]
     assert fields["runs/bad"][0] == "unreadable"
     assert err == f"warning: runs/bad: {reason_of(capsys, 'runs/bad')}\n"
@@ -162,7 +162,7 @@ def test_a_folder_without_the_default_folder_has_no_runs(tmp_path, monkeypatch, 
 def test_a_damaged_table_of_an_unfinished_run_is_a_warning_and_the_run_is_listed(runs, tmp_path, capsys):
     (tmp_path / "runs/deep/c/metrics.csv").write_text("nonsense\n")
     out, err = listed(capsys, "--filter", "recipe=demo")
-    assert out.splitlines()[1].split()[:2] == ["incomplete", "0/10"]
+    assert out.splitlines()[1].split()[:2] == ["incomplete", "0/20"]
     assert err.startswith("warning: runs/deep/c: metrics.csv does not have the columns")
 
 

@@ -30,7 +30,7 @@ def test_a_command_receives_only_the_options_that_were_given():
 def test_an_option_value_of_another_type_is_rejected():
     assert "'mobile' is not one of 'plain', 'resnet'" in " ".join(parse("--arch", "mobile").replace("│", "").split())
     assert "--lr" in parse("--lr", "fast")
-    assert "--milestones 'ten' is not a list of numbers" in parse("--milestones", "ten")
+    assert "milestones 'ten' is not a list of numbers" in parse("--milestones", "ten")
 
 
 def test_the_help_of_an_option_is_the_description_of_its_field_or_the_text_of_the_command():

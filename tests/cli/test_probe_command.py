@@ -103,7 +103,7 @@ def test_help_lists_every_probe(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["magic"], "NAME must be a probe (got 'magic'); choose bn,"),
+        (["magic"], "NAME must be a probe (got 'magic'); choose gradflow, bn,"),
         (["bn", "nowhere"], "nowhere does not exist"),
         (["bn", "--which", "last"], "--which last needs a run directory"),
         (["bn", "--arch", "plain", "--depth", "9"], "depth 9 is not 6n+2"),

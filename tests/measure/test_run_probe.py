@@ -243,7 +243,7 @@ def test_a_foreign_weight_file_is_measured_on_the_named_dataset(monkeypatch, tmp
     state = build_model("resnet", 8, "B", seed=5).state_dict()
     path = tmp_path / "weights.pt"
     torch.save(state, path)
-    with pytest.raises(UsageError, match=r"weights\.pt does not record its dataset; add --dataset"):
+    with pytest.raises(UsageError, match=r"weights\.pt does not record its dataset; add dataset"):
         saved_subjects([path], "last", warn=print)
     (subject,) = saved_subjects([path], "last", dataset="digits", warn=print)
     result = run_probe("fake", [subject], ProbeOptions(device="cpu", which=None))
@@ -295,14 +295,14 @@ def test_settings_keep_the_type_of_their_default_and_unknown_ones_are_listed():
         "points": 51, "range": 2.0, "kind": "layer",
     }  # fmt: skip
     for text, message in {
-        "points=1.5": "--set points=1.5: the value must be a whole number between 0 and 1,000,000",
+        "points=1.5": "set points=1.5: the value must be a whole number between 0 and 1,000,000",
         "range=wide": "the value must be a number between",
         "range=nan": "the value must be a number between",
         "points=-1": "the value must be a whole number between",
         "size=3": "x has no such setting; use points=11, range=1.0, kind=filter",
-        "points": "--set points: x has no such setting",
+        "points": "set points: x has no such setting",
     }.items():
         with pytest.raises(UsageError, match=message):
             parse_settings("x", defaults, (text,))
-    with pytest.raises(ResnetError, match="omit --set"):
+    with pytest.raises(ResnetError, match="omit set"):
         parse_settings("bn", {}, ("points=1",))

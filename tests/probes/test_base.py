@@ -31,7 +31,9 @@ def test_every_name_is_that_of_a_probe_and_others_are_refused_with_the_list():
     for name in ("bn", "calibration", "capacity"):
         assert load_probe(name).reference
     check_name("all")
-    with pytest.raises(UsageError, match=r"NAME must be a probe \(got 'magic'\); choose bn, responses, .* or all"):
+    with pytest.raises(
+        UsageError, match=r"NAME must be a probe \(got 'magic'\); choose gradflow, bn, responses, .* or all"
+    ):
         load_probe("magic")
 
 
@@ -41,4 +43,4 @@ def test_listing_probes_and_measuring_stored_predictions_import_no_torch():
         "import resnet_cli.cli.probe; load_probe('calibration'); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert len(TITLES) == 9
+    assert len(TITLES) == 10

@@ -160,5 +160,5 @@ def test_the_shallowest_network_has_no_pair_to_swap(network_of, arch, units):
 
 @pytest.mark.parametrize(("name", "value"), [("repeats", 0), ("swaps", -1), ("repeats", 10**9)])
 def test_an_impossible_number_of_draws_is_an_error_that_names_the_setting(network_of, name, value):
-    with pytest.raises(UsageError, match=f"--set {name} must be between . and .* {value}"):
+    with pytest.raises(UsageError, match=f"set {name} must be between . and .* {value}"):
         PROBE.units(network_of().config, SETTINGS | {name: value})

@@ -22,5 +22,5 @@ def test_a_setting_outside_its_limits_is_an_error_that_names_it(name, setting, v
     probe = load_probe(name)
     config = make_config("demo", arch="plain", depth=8)
     assert probe.units(config, probe.settings)
-    with pytest.raises(UsageError, match=f"^--set {setting}={value}: must be between"):
+    with pytest.raises(UsageError, match=f"^set {setting}={value}: must be between"):
         probe.units(config, {**probe.settings, setting: value})

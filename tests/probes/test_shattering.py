@@ -104,7 +104,7 @@ def test_minibatches_shrink_where_there_are_too_few_images(network_of):
 
 def test_too_few_images_for_the_minibatches_are_an_error(network_of):
     network = network_of("plain", settings={"lines": 1, "points": 4, "minibatches": 100})
-    with pytest.raises(UsageError, match=r"120 training images into 100 minibatches.*--set minibatches"):
+    with pytest.raises(UsageError, match=r"120 training images into 100 minibatches.*set minibatches"):
         PROBE.measure(network, "cosines")
 
 

@@ -21,7 +21,7 @@ READERS = {
     "predictions.npz": (RunDir.read_predictions, Predictions),
     "attempts.jsonl": (RunDir.read_attempts, list),
 }
-GOOD_ROW = "1,391,0.1,1.0,50.0,,,,,1.5,60.0,40.0,1000.0,30.0,3.0,1048576"
+GOOD_ROW = "1,391,0.1,1.0,50.0,,,,,,1.5,60.0,40.0,1000.0,30.0,3.0,1048576"
 
 
 def refusal(read):
@@ -174,7 +174,7 @@ class TestTables:
             ("lr", "fast", "at `$.lr`"),
             ("lr", '"0.1', "at `$.lr`"),
             ("lr", "1" * 5_000_000, "at `$.lr`"),
-            ("lr", "0.1,0.1", "has 17 values instead of 16"),
+            ("lr", "0.1,0.1", "has 18 values instead of 17"),
         ],
         ids=lambda text: text[:30],
     )
@@ -217,7 +217,7 @@ class TestTables:
         rows = run.gradflow_path.read_bytes().splitlines(keepends=True)
         run.gradflow_path.write_bytes(b"".join(rows[:-1]))
         assert "does not have each of the 8 layers once in epoch 3" in refusal(lambda: run.read_gradflow(8))
-        run.gradflow_path.write_bytes(b"".join([*rows[:-1], rows[-1].replace(b"3,7,", b"3,8,")]))
+        run.gradflow_path.write_bytes(b"".join([*rows[:-1], rows[-1].replace(b"3,8,", b"3,9,")]))
         assert "does not have each of the 8 layers once in epoch 3" in refusal(lambda: run.read_gradflow(8))
         run.gradflow_path.write_bytes(b"".join([*rows, rows[-1]]))
         assert "does not have each of the 8 layers once in epoch 3" in refusal(lambda: run.read_gradflow(8))
