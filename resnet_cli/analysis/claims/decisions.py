@@ -23,6 +23,10 @@ ALPHA_PER_LOOK = 0.02
 """Level of each test if a study is judged after 3, 5 and 10 seeds: together, the three looks have a level of 0.05."""
 _LOOKS = 3
 
+LOGARITHM = "log "
+"""Beginning of the unit of effects that are natural logarithms."""
+_LARGEST_LOG = 700.0
+
 Status = Literal["supported", "refuted", "underpowered", "not measured"]
 Family = Literal["confirmatory", "mechanistic", "deterministic"]
 
@@ -30,6 +34,19 @@ Family = Literal["confirmatory", "mechanistic", "deterministic"]
 def alpha_per_look(looks: int) -> float:
     """Level of the tests of each family, if a study is judged `looks` times while seeds are added."""
     return ALPHA if looks == 1 else ALPHA_PER_LOOK if looks <= _LOOKS else ALPHA / looks
+
+
+def amount(effect: float, unit: str, *, sign: str = "") -> str:
+    """Write an effect with three digits; the exponential of a logarithm, as a factor.
+
+    Args:
+        effect: in `unit`.
+        unit: begins with `LOGARITHM` for a natural logarithm.
+        sign: `+` to show the sign of positive numbers too.
+    """
+    if unit.startswith(LOGARITHM):
+        return f"×{math.exp(min(effect, _LARGEST_LOG)):.3g}"
+    return f"{effect:{sign}.3g}".replace("-", "−")
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +68,23 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Number of networks whose means are added or subtracted."""
 
     def __str__(self) -> str:
+        margin, unit = self.amount(self.margin), "" if self.unit.startswith(LOGARITHM) else f" {self.unit}"
         if self.upper is not None:
-            return f"between {self.margin:.3g} and {self.upper:.3g} {self.unit}; refuted if outside"
-        within = "" if self.no_effect_within is None else f" or within ±{self.no_effect_within:.3g}"
-        return f"above {self.margin:.3g} {self.unit}; refuted if below {self.absent_below:.3g}{within}"
+            return f"between {margin} and {self.amount(self.upper)}{unit}; refuted if outside"
+        within = "" if self.no_effect_within is None else f" or {self.negligible}"
+        return f"above {margin}{unit}; refuted if below {self.amount(self.absent_below)}{within}"
+
+    def amount(self, effect: float) -> str:
+        """Write an effect: `0.5`, or `×1.5` if it is a logarithm."""
+        return amount(effect, self.unit)
+
+    @property
+    def negligible(self) -> str:
+        """The range of effects that count as none: `within ±0.2`, or `within a factor of 1.05`."""
+        assert self.no_effect_within is not None
+        if self.unit.startswith(LOGARITHM):
+            return f"within a factor of {math.exp(self.no_effect_within):.3g}"
+        return f"within ±{self.no_effect_within:.3g}"
 
     def _power(self) -> float:
         # an effect in the middle of an interval must pass two tests, which fail half as often each
@@ -239,21 +269,22 @@ def judge(finding: Finding, *, p_supported: float, p_refuted: float, alpha: floa
 
 def _supported(finding: Finding, rule: Rule, alpha: float) -> str:
     if rule.upper is not None:
-        return f"between {rule.margin:.3g} and {rule.upper:.3g}"
-    small = f", but within ±{rule.no_effect_within:.3g}" if finding.p_negligible < alpha else ""
-    return f"above {rule.margin:.3g}{small}"
+        return f"between {rule.amount(rule.margin)} and {rule.amount(rule.upper)}"
+    small = f", but {rule.negligible}" if finding.p_negligible < alpha else ""
+    return f"above {rule.amount(rule.margin)}{small}"
 
 
 def _refuted(finding: Finding, rule: Rule, alpha: float) -> str:
     if rule.upper is not None:
-        return f"outside {rule.margin:.3g} to {rule.upper:.3g}"
+        return f"outside {rule.amount(rule.margin)} to {rule.amount(rule.upper)}"
     if finding.p_negligible < alpha:
-        return f"no effect: within ±{rule.no_effect_within:.3g}"
-    return f"below {rule.absent_below:.3g}"
+        return f"no effect: {rule.negligible}"
+    return f"below {rule.amount(rule.absent_below)}"
 
 
 def _undecided(finding: Finding, rule: Rule, needed: int | None) -> str:
-    planned = f"an effect of {rule.planned:.3g} {rule.unit}"
+    unit = "" if rule.unit.startswith(LOGARITHM) else f" {rule.unit}"
+    planned = f"an effect of {rule.amount(rule.planned)}{unit}"
     if needed is None:
         return f"no feasible number of seeds would detect {planned}"
     if needed <= finding.n:

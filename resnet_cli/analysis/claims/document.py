@@ -7,7 +7,15 @@ from typing import Any
 import msgspec
 
 from resnet_cli.analysis.claims.catalogue import CLAIMS, Claim
-from resnet_cli.analysis.claims.decisions import ALPHA, Finding, Verdict, judge_certain, judge_family
+from resnet_cli.analysis.claims.decisions import (
+    ALPHA,
+    LOGARITHM,
+    Finding,
+    Verdict,
+    amount,
+    judge_certain,
+    judge_family,
+)
 from resnet_cli.analysis.claims.evidence import Evidence, load_evidence
 from resnet_cli.analysis.frames import Study
 from resnet_cli.analysis.tables import Column, Report, Table
@@ -74,7 +82,7 @@ def _row(claim: Claim, finding: Finding | None, verdict: Verdict) -> dict[str, A
     reason = f"measure it: {claim.command}" if verdict.status == "not measured" else verdict.reason
     return {
         "claim": claim.name, "status": verdict.status, "reason": reason,
-        "value": finding.value if finding else None, "unit": finding.unit if finding else None,
+        "value": finding.value if finding else None, "unit": rule.unit if rule else finding.unit if finding else None,
         "low": low, "high": high, "margin": rule.margin if rule else None, "p": verdict.p,
         "p_supported": finding.p_supported if finding else None, "p_refuted": finding.p_refuted if finding else None,
         "n": finding.n if finding else None, "seeds_needed": verdict.seeds_needed,
@@ -125,17 +133,21 @@ def claims_report(document: Mapping[str, Any]) -> Report:
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    interval = MISSING if row["low"] is None else f"[{_short(row['low'])}, {_short(row['high'])}]"
+    interval = MISSING if row["low"] is None else f"[{_short(row, 'low')}, {_short(row, 'high')}]"
     p = MISSING if row["p"] is None else ("<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}")
     return (
-        row["claim"], row["status"], _short(row["value"]), interval, _short(row["margin"]), row["unit"] or MISSING,
+        row["claim"], row["status"], _short(row, "value"), interval, _short(row, "margin"), _unit(row) or MISSING,
         MISSING if row["n"] is None else str(row["n"]), p, row["reason"], row["sentence"], row["measure"],
         row["source"],
     )  # fmt: skip
 
 
-def _short(value: float | None) -> str:
-    return MISSING if value is None else f"{value:+.3g}".replace("-", "−")
+def _short(row: Mapping[str, Any], key: str) -> str:
+    return MISSING if row[key] is None else amount(row[key], row["unit"] or "", sign="+")
+
+
+def _unit(row: Mapping[str, Any]) -> str:
+    return str(row["unit"] or "").removeprefix(LOGARITHM)
 
 
 def explanation(row: Mapping[str, Any]) -> list[str]:
@@ -149,8 +161,8 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
         f"  runs       {row['dataset']}, {row['recipe']}",
     ]
     if row["value"] is not None:
-        interval = "" if row["low"] is None else f", 95 % interval {_short(row['low'])} to {_short(row['high'])}"
-        lines.append(f"  effect     {_short(row['value'])} {row['unit']}{interval}, n = {row['n']}")
+        interval = "" if row["low"] is None else f", 95 % interval {_short(row, 'low')} to {_short(row, 'high')}"
+        lines.append(f"  effect     {_short(row, 'value')} {_unit(row)}{interval}, n = {row['n']}")
         lines += [
             f"  {name:<10} {', '.join(f'{value:.4g}' for value in values)}" for name, values in row["seeds"].items()
         ]

@@ -33,7 +33,7 @@ CONVERGENCE = Rule(unit="log ratio of epochs", planned=_LOG_RATIO, no_effect_wit
 TWICE_AS_FAST = Rule(unit="log ratio of epochs", margin=math.log(1.6), upper=math.log(2.5), planned=math.log(2))
 """The report says 2×; 1.6 to 2.5 is what rounds to it, symmetric on the logarithmic scale."""
 STABILITY = Rule(unit="log ratio of deviations", planned=_LOG_RATIO, no_effect_within=_SAME_RATIO)
-HIGHWAY = Rule(unit="log growth per block", planned=0.05)
+HIGHWAY = Rule(unit="log ratio of growth per block", planned=0.05)
 """5 % per block is a factor of 1.5 over the eight blocks of a stage of 56 layers."""
 VANISHING = Rule(
     unit="decades lost in a stage", margin=-math.log10(VANISHING_BELOW), absent_below=-math.log10(HEALTHY_WITHIN[0]),
@@ -41,7 +41,9 @@ VANISHING = Rule(
 )  # fmt: skip
 SHATTERING = Rule(unit="of the way from white to brown noise", margin=0.1, planned=0.3)
 """A tenth of the way is within the scatter of lines of one network."""
-IDENTITY_MAPPING = Rule(unit="log shrinkage", planned=_LOG_RATIO, no_effect_within=_SAME_RATIO, num_networks=1)
+IDENTITY_MAPPING = Rule(
+    unit="log shrinkage of branches", planned=_LOG_RATIO, no_effect_within=_SAME_RATIO, num_networks=1
+)
 ENSEMBLE = Rule(unit="pp of error per deleted block", margin=1.0, planned=5.0)
 """Below 1 pp, both kinds of networks survive deletions alike."""
 LANDSCAPE = Rule(unit="log ratio of curvatures", planned=math.log(2))

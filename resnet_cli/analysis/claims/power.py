@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from resnet_cli.analysis.claims.catalogue import CLAIMS, Claim
-from resnet_cli.analysis.claims.decisions import ALPHA, Rule
+from resnet_cli.analysis.claims.decisions import ALPHA, Rule, amount
 from resnet_cli.analysis.claims.document import claim_named
 from resnet_cli.analysis.claims.evidence import load_evidence
 from resnet_cli.analysis.frames import Study
@@ -16,7 +16,6 @@ from resnet_cli.errors import InputError, UsageError
 SCHEMA_VERSION = 1
 SEEDS = (3, 5, 10)
 """Numbers of seeds that are shown unless one is given."""
-_SHOWN = 3  # significant digits
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -112,23 +111,25 @@ def _table(document: Mapping[str, Any], plan: Mapping[str, Any]) -> Table:
         Column("seeds per network"), Column("effect detected, claim alone"),
         Column(f"among {document['family_size']} {document['family']} claims"),
     )  # fmt: skip
-    rows = [(str(row["seeds"]), _short(row["effect"]), _short(row["effect_in_family"])) for row in plan["detectable"]]
+    unit = document["unit"]
+    rows = [
+        (str(row["seeds"]), amount(row["effect"], unit), amount(row["effect_in_family"], unit))
+        for row in plan["detectable"]
+    ]
+    planned = amount(document["planned_effect"], unit)
     alone, among = _count(plan["seeds_needed"]), _count(plan["seeds_needed_in_family"])
-    needed = f"Seeds needed for {_short(document['planned_effect'])}: {alone} for the claim alone, {among} among all."
-    title = f"{document['claim']}, in {document['unit']}: σ = {_short(plan['sigma'])} ({plan['source']})"
+    needed = f"Seeds needed for {planned}: {alone} for the claim alone, {among} among all."
+    title = f"{document['claim']}, in {unit}: σ = {plan['sigma']:.3g} ({plan['source']})"
     return Table(title, columns, tuple(rows), (needed,))
 
 
 def _notes(document: Mapping[str, Any]) -> Iterator[str]:
-    yield f"Measure: {document['measure']}. The claim needs an effect above {_short(document['margin'])}."
+    margin = amount(document["margin"], document["unit"])
+    yield f"Measure: {document['measure']}. The claim needs an effect above {margin}."
     yield (
         f"Power 80 %, one-sided level {document['alpha']:g}; for the family, the strictest level of Holm's method, "
         f"{document['alpha'] / document['family_size']:.2g}."
     )
-
-
-def _short(value: float) -> str:
-    return f"{value:.{_SHOWN}g}".replace("-", "−")
 
 
 def _count(seeds: int | None) -> str:

@@ -11,6 +11,7 @@ from resnet_cli.analysis.claims.decisions import (
     Rule,
     Term,
     alpha_per_look,
+    amount,
     certain,
     effect_found,
     every,
@@ -24,7 +25,7 @@ SIMULATIONS = 1500
 LEVEL = 0.053
 MARGIN = Rule(unit="pp", margin=0.5, planned=1.5, no_effect_within=0.5)
 ABOVE_ZERO = Rule(unit="pp", planned=1.0)
-ABOUT_TWICE = Rule(unit="log", margin=math.log(1.6), upper=math.log(2.5), planned=math.log(2))
+ABOUT_TWICE = Rule(unit="log ratio", margin=math.log(1.6), upper=math.log(2.5), planned=math.log(2))
 
 
 def gap(first, second):
@@ -210,4 +211,13 @@ def test_several_looks_share_the_level_of_one():
 
 def test_rules_read_as_sentences():
     assert str(MARGIN) == "above 0.5 pp; refuted if below 0 or within ±0.5"
-    assert str(ABOUT_TWICE) == "between 0.47 and 0.916 log; refuted if outside"
+    assert str(ABOUT_TWICE) == "between ×1.6 and ×2.5; refuted if outside"
+    same = Rule(unit="log ratio", planned=1.0, no_effect_within=math.log(1.05))
+    assert str(same) == "above ×1; refuted if below ×1 or within a factor of 1.05"
+
+
+def test_effects_on_a_logarithmic_scale_are_written_as_factors():
+    assert amount(math.log(2), "log ratio") == "×2"
+    assert amount(-1.5, "pp", sign="+") == "−1.5"
+    assert amount(1.5, "pp", sign="+") == "+1.5"
+    assert amount(1e6, "log ratio").startswith("×1.01e+304")
