@@ -1,6 +1,6 @@
 """Error rates of every decision rule of `resnet compare --claims`, by simulation.
 
-    python benchmarks/claim_error_rates.py [--simulations 10000] [--out benchmarks/results/claim_error_rates.txt]
+    python benchmarks/claim_error_rates.py [--simulations 10000]
 
 For each rule, distribution and number of seeds n, three rates at the level 0.05 of a single test:
 
@@ -19,14 +19,13 @@ The standard deviation of each network is half the distance from the margin to t
 After them: claims about several classes or conditions, families with Holm's correction, and several looks.
 """
 
-import argparse
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import scipy
+from where import command_line, parser, where
 
 from resnet_cli.analysis.claims import confirmatory, mechanistic
 from resnet_cli.analysis.claims.decisions import (
@@ -229,13 +228,10 @@ def report(simulations: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=10_000)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    lines = []
-    for line in report(options.simulations):
+    options = parser(__doc__)
+    options.add_argument("--simulations", type=int, default=10_000, help="number of simulated studies per rate")
+    simulations = options.parse_args().simulations
+    print(f"{command_line()}\n")
+    for line in report(simulations):
         print(line, flush=True)
-        lines.append(line)
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+    print(f"\n{where()}")
