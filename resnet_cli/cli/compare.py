@@ -36,6 +36,8 @@ Examples:
 
   resnet compare runs/plain-* runs/resnet-* --sort=-test_accuracy_pct
 
+  resnet compare runs --seeds-shown
+
   resnet compare runs --out table1.tex
 
   resnet compare runs --format csv > networks.csv
@@ -90,6 +92,9 @@ def command(
             "by > >= < <= == or !=. Can be given several times.",
         ),
     ] = None,
+    seeds_shown: Annotated[
+        bool, typer.Option("--seeds-shown", help="Also show the results of each seed, for networks with 2 to 10 seeds.")
+    ] = False,
     claims: Annotated[
         bool, typer.Option("--claims", help="Judge every claim instead of showing results.", rich_help_panel="Claims")
     ] = False,
@@ -120,7 +125,7 @@ def command(
 ) -> None:  # fmt: skip
     """See `HELP`."""
     if claims or require or explain:
-        for option, value in (("--sort", sort), ("--assert", assertions)):
+        for option, value in (("--sort", sort), ("--assert", assertions), ("--seeds-shown", seeds_shown)):
             if value:
                 raise UsageError(
                     f"{option} cannot be combined with --claims, --require or --explain", hint=f"omit {option}"
@@ -145,7 +150,7 @@ def command(
     output = Output(json=shown == "json", quiet=quiet)
     study = load_study(runs)
     document = study_document(study, sort=sort)
-    view = ReportView(layout(document))
+    view = ReportView(layout(document, seeds_shown=seeds_shown))
     if not study.runs:
         if shown in ("json", "table"):
             output.result(document, view)
@@ -155,13 +160,13 @@ def command(
     results = [assertion.evaluate(document["networks"]) for assertion in parsed]
     document["assertions"] = msgspec.to_builtins(results)
     if out is not None and written is not None:
-        text = _plain_text(view) if written == "table" else render(document, written)
+        text = _plain_text(view) if written == "table" else render(document, written, seeds_shown=seeds_shown)
         write_output(out, text.encode())
         output.note(f"wrote {out}")
     if shown == "json" or shown == "table":  # noqa: PLR1714 - mypy narrows this one
         output.result(document, view)
     elif shown is not None:
-        output.raw(render(document, shown))
+        output.raw(render(document, shown, seeds_shown=seeds_shown))
     if "csv" in (shown, written) and study.skipped:
         output.warn(f"excluded runs: {len(study.skipped)}; --format table lists them with the reason")
     _report_assertions(output, results, shown)

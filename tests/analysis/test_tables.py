@@ -21,6 +21,39 @@ def _only(rows, **wanted):
     return row
 
 
+def test_diverged_runs_count_in_differences_but_not_in_means(make_run, tmp_path):
+    for seed in range(3):
+        for arch in ("plain", "resnet"):
+            is_lost = (arch, seed) == ("plain", 2)
+            make_run(tmp_path / f"{arch}-{seed}", arch=arch, depth=56, seed=seed, accuracy=90.0 + seed, predictions=False,
+                     status="diverged" if is_lost else "complete")  # fmt: skip
+    document = study_document(load_study([tmp_path]))
+    plain = next(row for row in document["networks"] if row["network"] == "plain-56")
+    assert (plain["n"], plain["test_accuracy_pct"]) == (2, 90.5)
+    gap = next(row for row in document["gaps"] if row["measure"] == "test_accuracy_pct")
+    assert (gap["n"], gap["num_diverged"]) == (3, 1)
+    assert gap["difference_pp"] == pytest.approx(91 - (90 + 91 + 10) / 3)
+    notes = [note for table in layout(document).tables for note in table.footnotes]
+    assert any("Diverged runs count with the accuracy of guessing" in note for note in notes)
+
+
+def test_equal_results_of_all_seeds_have_an_interval_of_the_resolution(make_run, tmp_path):
+    for seed in range(3):
+        make_run(tmp_path / str(seed), dataset="digits", seed=seed, accuracy=95.0, train_error=1.0, predictions=False)
+    (row,) = study_document(load_study([tmp_path]))["networks"]
+    assert row["test_accuracy_pct_high"] - row["test_accuracy_pct_low"] == pytest.approx(100 / 360)
+
+
+def test_results_of_each_seed_are_shown_on_request(make_run, tmp_path):
+    for seed, accuracy in ((0, 93.0), (1, 93.5), (7, 92.25)):
+        make_run(tmp_path / str(seed), seed=seed, accuracy=accuracy, train_error=1.0, predictions=False)
+    document = study_document(load_study([tmp_path]))
+    assert document["networks"][0]["test_accuracy_pct_by_seed"] == [93.0, 93.5, 92.25]
+    assert not any(table.title.startswith("Seeds") for table in layout(document).tables)
+    table = layout(document, seeds_shown=True).tables[1]
+    assert table.rows == (("resnet-20", "0, 1, 7", "93.00, 93.50, 92.25", "1.00, 1.00, 1.00"),)
+
+
 def test_a_network_has_mean_deviation_and_n_over_its_seeds(make_study):
     row = _networks(study_document(make_study(seeds=3)))["resnet-56"]
     accuracies = [93.25, 93.45, 93.65]

@@ -56,6 +56,12 @@ def test_compare_shows_results_published_values_and_excluded_runs(runs, capsys):
     assert err == ""
 
 
+@pytest.mark.parametrize("format", ["table", "markdown", "latex"])
+def test_seeds_are_shown_in_every_format_for_people(runs, format, capsys):
+    assert run(["compare", runs, "--seeds-shown", "--format", format]) == ExitCode.DONE
+    assert "93.25, 93.15" in capsys.readouterr().out
+
+
 def test_notes_are_shown_below_the_tables(runs, make_run, tmp_path, capsys):
     make_run(tmp_path / "runs" / "other", depth=56, lr=0.05)
     assert run(["compare", runs]) == ExitCode.DONE

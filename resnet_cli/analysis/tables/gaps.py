@@ -23,33 +23,44 @@ GAP_MEASURES = ("test_accuracy_pct", "train_clean_error_pct")
 
 
 class NetworkRuns(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
-    """The complete runs of one network within a group."""
+    """The complete and the diverged runs of one network within a group; at least one."""
 
     rows: list[Row]
-    """One row of `resnet_cli.analysis.frames.run_row` per run; at least one."""
+    """One row of `resnet_cli.analysis.frames.run_row` per complete run."""
+    diverged: list[Row]
+    """One row per diverged run: what identifies it, num_train, num_test, and accuracy and error of guessing."""
     published: Published | None
 
     @property
     def name(self) -> str:
         """`plain-56`, `resnet-56`, `resnet-56-B`."""
-        return str(self.rows[0]["network"])
+        return str(self._first["network"])
 
     @property
     def depth(self) -> int:
         """Number of weighted layers."""
-        return int(self.rows[0]["depth"])
+        return int(self._first["depth"])
 
     @property
     def family(self) -> tuple[str, str]:
         """Architecture and shortcut, shared by networks of different depths."""
-        return self.rows[0]["arch"], self.rows[0]["shortcut"]
+        return self._first["arch"], self._first["shortcut"]
 
-    def sample(self, measure: str) -> Sample:
-        """Values of one measure over the seeds; runs without the measure are excluded."""
-        images = self.rows[0]["num_train" if measure.startswith("train") else "num_test"]
+    @property
+    def _first(self) -> Row:
+        return (self.rows or self.diverged)[0]
+
+    def sample(self, measure: str, *, with_diverged: bool = False) -> Sample:
+        """Values of one measure over the seeds; runs without the measure are excluded.
+
+        Args:
+            measure: a column of the rows.
+            with_diverged: also count diverged runs, which have a value for `GAP_MEASURES` only.
+        """
+        images = self._first["num_train" if measure.startswith("train") else "num_test"]
         is_share = measure.endswith("_pct")
-        pairs = ((row["seed"], row[measure]) for row in self.rows)
-        return Sample.of(pairs, resolution=50 / images if is_share else 0.0)
+        rows = [*self.rows, *self.diverged] if with_diverged else self.rows
+        return Sample.of(((row["seed"], row[measure]) for row in rows), resolution=50 / images if is_share else 0.0)
 
     @cached_property
     def correct(self) -> "np.ndarray[Any, np.dtype[np.bool_]] | None":
@@ -72,7 +83,8 @@ def gap_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
 
     Keys: `depth`, `shortcut` (of the residual network), `first`, `second` (network names),
     `measure`, `difference_pp` (first − second), `low_pp`, `high_pp` (95 % interval by Welch's method), `n` (seeds of
-    the smaller sample), `sampling_standard_error_pp` (of the finite test set; test accuracy only, from predictions) and
+    the smaller sample), `num_diverged` (runs that diverged and count with the accuracy of guessing),
+    `sampling_standard_error_pp` (of the finite test set; test accuracy only, from predictions of complete runs) and
     `published_difference_pp`.
     """
     return [
@@ -102,8 +114,8 @@ def amplification_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
     """Compare the gap in test accuracy at each greater depth with the gap at the smallest depth.
 
     Keys: `shortcut`, `deep_depth`, `shallow_depth`, `difference_pp` (deep gap − shallow gap), `low_pp`, `high_pp` (95 %
-    interval), `n`, `ratio` (deep gap ÷ shallow gap), `ratio_set` (of `stats.RatioSet`: the kind of its 95 % Fieller
-    set), `ratio_low`, `ratio_high` and `published_ratio`.
+    interval), `n`, `num_diverged`, `ratio` (deep gap ÷ shallow gap), `ratio_set` (of `stats.RatioSet`: the kind of its
+    95 % Fieller set), `ratio_low`, `ratio_high` and `published_ratio`.
     """
     by_shortcut: dict[str, list[Pair]] = {}
     for residual, plain in _twins(networks):
@@ -112,10 +124,11 @@ def amplification_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
     for shortcut, (shallow, *deeper) in sorted(by_shortcut.items()):
         for deep in deeper:
             above, below = (
-                difference(*(network.sample("test_accuracy_pct") for network in pair)) for pair in (deep, shallow)
+                difference(*(network.sample("test_accuracy_pct", with_diverged=True) for network in pair))
+                for pair in (deep, shallow)
             )
             change = contrast(
-                (sign, network.sample("test_accuracy_pct"))
+                (sign, network.sample("test_accuracy_pct", with_diverged=True))
                 for sign, network in zip((1.0, -1.0, -1.0, 1.0), (*deep, *shallow), strict=True)
             )
             ratio = fieller(above, below)
@@ -124,6 +137,7 @@ def amplification_rows(networks: Sequence[NetworkRuns]) -> list[Row]:
             rows.append({
                 "shortcut": shortcut, "deep_depth": deep[0].depth, "shallow_depth": shallow[0].depth,
                 "difference_pp": change.mean, "low_pp": low, "high_pp": high, "n": change.n,
+                "num_diverged": sum(len(network.diverged) for network in (*deep, *shallow)),
                 "ratio": ratio.value, "ratio_set": ratio.kind, "ratio_low": ratio.low, "ratio_high": ratio.high,
                 "published_ratio": reported[0] / reported[1] if reported[0] is not None and reported[1] else None,
             })  # fmt: skip
@@ -140,14 +154,14 @@ def _twins(networks: Sequence[NetworkRuns]) -> Iterator[Pair]:
 
 def _difference_rows(first: NetworkRuns, second: NetworkRuns) -> Iterator[Row]:
     for measure in GAP_MEASURES:
-        samples = first.sample(measure), second.sample(measure)
+        samples = [network.sample(measure, with_diverged=True) for network in (first, second)]
         if not all(sample.values for sample in samples):
             continue
         gap = difference(*samples)
         low, high = gap.interval or (None, None)
         row: Row = {
             "first": first.name, "second": second.name, "measure": measure, "difference_pp": gap.mean,
-            "low_pp": low, "high_pp": high, "n": gap.n,
+            "low_pp": low, "high_pp": high, "n": gap.n, "num_diverged": len(first.diverged) + len(second.diverged),
             "sampling_standard_error_pp": None, "published_difference_pp": None,
         }  # fmt: skip
         if measure == "test_accuracy_pct":

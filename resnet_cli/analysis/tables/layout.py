@@ -16,7 +16,9 @@ Row = Mapping[str, Any]
 MISSING = "—"
 CHOSEN_ON_TEST = "*"
 RECIPE_CHANGED = "†"
+MAX_SEEDS_SHOWN = 10
 NO_INTERVAL = "No interval with one seed."
+_DIVERGED = "Diverged runs count with the accuracy of guessing here, but not in the means of the results."
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -85,8 +87,8 @@ class Sweep(msgspec.Struct, frozen=True):
         return sorted(found, key=lambda row: settings_order(self.row_of[_group(row)]))
 
 
-def layout(document: Mapping[str, Any]) -> Report:
-    """Lay out a document of `study_document`.
+def layout(document: Mapping[str, Any], *, seeds_shown: bool = False) -> Report:
+    """Lay out a document of `study_document`; `seeds_shown` adds the results of each seed of networks with at most ten.
 
     Each dataset and recipe has a table of results, the differences between its networks and their amplification with
     depth, if there are any; settings in which runs of a recipe differ have a column. The excluded runs follow.
@@ -94,6 +96,8 @@ def layout(document: Mapping[str, Any]) -> Report:
     tables = []
     for sweep in _sweeps(document["networks"]):
         tables.append(_results(sweep))
+        if seeds_shown and any(1 < row["n"] <= MAX_SEEDS_SHOWN for row in sweep.rows):
+            tables.append(_seeds(sweep))
         if gaps := sweep.select([*document["gaps"], *document["depth_gaps"]]):
             tables.append(_differences(sweep, gaps))
         if amplified := sweep.select(document["amplification"]):
@@ -151,6 +155,23 @@ def _results(sweep: Sweep) -> Table:
         for row in sweep.rows
     )  # fmt: skip
     return Table(f"Results{sweep.by}: {sweep.name}", columns, cells, _results_footnotes(sweep.rows))
+
+
+def _seeds(sweep: Sweep) -> Table:
+    columns = (
+        Column("network", "left"), *sweep.columns(), Column("seeds", "left", rank=2, is_text=True),
+        Column("test accuracy % of each seed", "left", is_text=True),
+        Column("clean training error % of each seed", "left", rank=1, is_text=True),
+    )  # fmt: skip
+    cells = tuple(
+        (
+            row["network"], *sweep.cells(row), ", ".join(map(str, row["seeds"])),
+            *(", ".join(f"{value:.2f}" for value in row[f"{measure}_by_seed"]) or MISSING
+              for measure in ("test_accuracy_pct", "train_clean_error_pct")),
+        )
+        for row in sweep.rows if 1 < row["n"] <= MAX_SEEDS_SHOWN
+    )  # fmt: skip
+    return Table(f"Seeds{sweep.by}: {sweep.name}", columns, cells)
 
 
 def _is_changed(row: Row) -> bool:
@@ -211,6 +232,7 @@ def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
         "SE of test images: standard error, not an interval, due to the choice of test images, "
         "which both networks share.": any(row["sampling_standard_error_pp"] is not None for row in rows),
         NO_INTERVAL: any(row["low_pp"] is None for row in rows),
+        _DIVERGED: any(row["num_diverged"] for row in rows),
     })  # fmt: skip
     return Table(f"Differences in percentage points{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
 
@@ -234,6 +256,7 @@ def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
         "The ratio divides the gap of the deep networks by that of the shallow ones; it is unstable if the latter is "
         "small.": any(row["ratio_set"] in ("two rays", "everything") for row in rows),
         NO_INTERVAL: any(row["n"] == 1 for row in rows),
+        _DIVERGED: any(row["num_diverged"] for row in rows),
     })  # fmt: skip
     return Table(f"Amplification of the residual gap{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
 

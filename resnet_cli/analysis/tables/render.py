@@ -22,7 +22,7 @@ _LATEX = str.maketrans({
 })  # fmt: skip
 
 
-def render(document: Mapping[str, Any], format: Format) -> str:
+def render(document: Mapping[str, Any], format: Format, *, seeds_shown: bool = False) -> str:
     """Convert a document of `study_document` to text that ends with a line break.
 
     The formats are Markdown with GitHub tables, LaTeX with booktabs tables, CSV with one row per network, and JSON
@@ -30,7 +30,7 @@ def render(document: Mapping[str, Any], format: Format) -> str:
     """
     if format == "json":
         return json_text(document)
-    return _csv(document) if format == "csv" else render_report(layout(document), format)
+    return _csv(document) if format == "csv" else render_report(layout(document, seeds_shown=seeds_shown), format)
 
 
 def render_report(report: Report, format: Literal["markdown", "latex"]) -> str:
