@@ -24,7 +24,8 @@ HELP = """Compare runs: results and the gaps between plain and residual networks
 
 Runs of different datasets or recipes have separate tables.
 A sweep, such as one recipe with several learning rates, has one table with a column for each setting that differs.
-Incomplete, diverged and unreadable runs are listed, but excluded from all averages.
+Incomplete, diverged and unreadable runs are listed, but excluded from all averages. In differences between networks, a
+diverged run counts with the accuracy of guessing.
 If an assertion does not hold, or a required claim is not supported, the exit code is 3.
 
 With --claims, every claim of the two documents that this tool implements gets a verdict: supported, refuted,

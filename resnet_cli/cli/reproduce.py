@@ -15,13 +15,15 @@ HELP = """Train plain and residual networks of two depths, then write Table 1 an
 
 Complete runs are kept and incomplete runs are resumed.
 You can run the same command again after an interruption, or with more seeds.
-The folder given by --out contains runs/, figures/ and table1.md.
+The folder given by --out contains runs/, figures/, table1.md and study.toml.
 
 Examples:
 
   resnet reproduce --recipe demo
 
   resnet reproduce --recipe demo --seeds 0,1,2 --out degradation
+
+  resnet reproduce --recipe demo --seeds 0,1,2 --planned-seeds 10 --looks 3
 
   resnet reproduce --recipe report2025 --seeds 0,1,2 --device cuda
 """
