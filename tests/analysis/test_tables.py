@@ -25,8 +25,10 @@ def test_diverged_runs_count_in_differences_but_not_in_means(make_run, tmp_path)
     for seed in range(3):
         for arch in ("plain", "resnet"):
             is_lost = (arch, seed) == ("plain", 2)
-            make_run(tmp_path / f"{arch}-{seed}", arch=arch, depth=56, seed=seed, accuracy=90.0 + seed, predictions=False,
-                     status="diverged" if is_lost else "complete")  # fmt: skip
+            make_run(
+                tmp_path / f"{arch}-{seed}", arch=arch, depth=56, seed=seed, accuracy=90.0 + seed, predictions=False,
+                status="diverged" if is_lost else "complete",
+            )  # fmt: skip
     document = study_document(load_study([tmp_path]))
     plain = next(row for row in document["networks"] if row["network"] == "plain-56")
     assert (plain["n"], plain["test_accuracy_pct"]) == (2, 90.5)
