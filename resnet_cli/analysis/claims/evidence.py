@@ -29,12 +29,15 @@ _COLUMNS: dict[str, dict[str, type]] = {
     },
     "shattering": {"quantity": str, "series": str, "lag": float, "distance": float, "autocorrelation": float},
     "responses": {"downsampling": str, "branch_to_skip_growth": float},
-    "lesion": {"lesion": str, "statistics": str, "downsampling": str, "error_change_pp": float},
+    "lesion": {
+        "lesion": str, "statistics": str, "downsampling": str, "repeat": float, "deleted_share": float,
+        "error_pct": float, "error_change_pp": float,
+    },
     "landscape": {"part": str, "matrix": str, "end": str, "eigenvalue": float, "residual": float},
     "similarity": {"quantity": str, "block_index": float, "accuracy_pct": float},
     "calibration": {
-        "scaling": str, "bin": float, "confidence_pct": float, "gap_pct": float, "nll": float, "brier": float,
-        "ece_pct": float,
+        "scaling": str, "bin": float, "confidence_pct": float, "gap_pct": float, "entropy": float, "nll": float,
+        "brier": float, "ece_pct": float,
     },
 }  # fmt: skip
 

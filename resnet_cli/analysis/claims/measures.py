@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_cli.analysis.gradients import stage_growth
+from resnet_cli.analysis.lesions import deletion_areas
 
 CONVERGENCE_THRESHOLDS_PCT = (60.0, 50.0, 40.0, 30.0, 20.0, 10.0)
 """Clean training errors at which convergence is timed, fixed beforehand."""
@@ -165,6 +166,16 @@ def harm_of_deletion(rows: pd.DataFrame, statistics: str = "re-estimated") -> fl
     single = rows[(rows["lesion"] == "delete") & (rows["statistics"] == statistics)]
     kept = single[~_is_true(single["downsampling"])]
     return float(kept["error_change_pp"].mean()) if len(kept) else math.nan
+
+
+def area_of_deletions(rows: pd.DataFrame) -> float:
+    """Mean error in per cent while a growing random share of the blocks is deleted; NaN if it was not measured.
+
+    Args:
+        rows: rows of the probe `lesion` of one run.
+    """
+    curves = rows[(rows["lesion"] == "delete-random") & (rows["statistics"] == "re-estimated")]
+    return float(deletion_areas(curves.assign(label=""))["area_error_pct"].iloc[0]) if len(curves) else math.nan
 
 
 def log_curvature(rows: pd.DataFrame) -> float:

@@ -1,7 +1,7 @@
 """Tests of the claims about why residual networks train better."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import msgspec
@@ -12,6 +12,7 @@ from resnet_cli.analysis.claims.decisions import Finding, Rule, Term, effect_fou
 from resnet_cli.analysis.claims.evidence import Evidence, per_run
 from resnet_cli.analysis.claims.measures import (
     ConvergenceTimes,
+    area_of_deletions,
     brownness,
     convergence_times,
     distance_from_constant,
@@ -190,14 +191,25 @@ def ensemble(evidence: Evidence) -> Finding | None:
     """Rise of the error when one block is deleted: deep plain − deep residual network."""
     networks = evidence.networks.plain_deep, evidence.networks.resnet_deep
     frame = _probe(evidence, "lesion", "last", harm_of_deletion)
-    running = _probe(evidence, "lesion", "last", partial(harm_of_deletion, statistics="running"))
-    if frame is None or running is None:
+    if frame is None:
         return None
-    details = []
-    if terms := evidence.gap(running, *networks):
-        plain, residual = (f"{term.sample.mean:.1f} pp" for term in terms)
-        details.append(f"with running statistics, a deletion costs {plain} (plain) and {residual} (residual)")
+    running = per_run(_last(evidence, "lesion"), partial(harm_of_deletion, statistics="running"))
+    areas = per_run(_last(evidence, "lesion"), area_of_deletions)
+    details = [
+        *_means(evidence, running, networks, "with running statistics, a deletion costs", "pp"),
+        *_means(evidence, areas, networks, "mean error while more and more random blocks are deleted:", "%"),
+    ]
     return _compare(evidence, ENSEMBLE, frame, *networks, details=details)
+
+
+def _last(evidence: Evidence, probe: str) -> pd.DataFrame:
+    rows = evidence.load_probe(probe)
+    return rows[rows["which"] == "last"]
+
+
+def _means(evidence: Evidence, frame: pd.DataFrame, networks: tuple[str, str], text: str, unit: str) -> Iterator[str]:
+    if terms := evidence.gap(frame, *networks):
+        yield f"{text} {' and '.join(f'{term.sample.mean:.1f} {unit} ({term.network})' for term in terms)}"
 
 
 def landscape(evidence: Evidence) -> Finding | None:
@@ -259,10 +271,12 @@ def confidence(evidence: Evidence) -> Finding | None:
     calibrated = evidence.gap(whole, plain, residual, "miscalibration")
     if higher is None or calibrated is None:
         return None
-    means = whole[whole["network"].isin([residual, plain])].groupby("network")[["gap_pct", "nll", "brier", "ece_pct"]]
+    means = whole[whole["network"].isin([residual, plain])].groupby("network")[
+        ["gap_pct", "entropy", "nll", "brier", "ece_pct"]
+    ]
     details = [
-        f"{network}: confidence − accuracy {row.gap_pct:+.2f} pp, NLL {row.nll:.3f}, Brier {row.brier:.3f}, "
-        f"ECE {row.ece_pct:.2f} %"
+        f"{network}: confidence − accuracy {row.gap_pct:+.2f} pp, entropy {row.entropy:.3f}, NLL {row.nll:.3f}, "
+        f"Brier {row.brier:.3f}, ECE {row.ece_pct:.2f} %"
         for network, row in means.mean().iterrows()
     ]
     cautions = evidence.cautions(whole, residual, plain)

@@ -118,7 +118,7 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
     def calibration(network):
         confidence, gap = level(network, 95.0, 85.0), level(network, 2.0, 6.0)
         return [{"which": which, "scaling": "none", "bin": None, "confidence_pct": value, "gap_pct": gap,
-                 "nll": 0.3, "brier": 0.1, "ece_pct": 3.0}
+                 "entropy": 0.2, "nll": 0.3, "brier": 0.1, "ece_pct": 3.0}
                 for which, value in (("last", confidence), ("init", 10.0))]  # fmt: skip
 
     def correct(network):

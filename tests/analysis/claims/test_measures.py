@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from resnet_cli.analysis.claims.measures import (
+    area_of_deletions,
     before_first_drop,
     brownness,
     convergence_times,
@@ -155,6 +156,16 @@ def test_the_harm_of_a_deletion_is_the_mean_over_single_blocks_that_keep_the_sha
     )  # fmt: skip
     assert harm_of_deletion(rows) == 3.0
     assert harm_of_deletion(rows, "running") == 8.0
+
+
+def test_the_area_of_deletions_is_the_mean_error_over_the_deleted_share():
+    shares, errors = [0.0, 0.5, 1.0], [10.0, 20.0, 90.0]
+    curve = pd.DataFrame({
+        "lesion": "delete-random", "statistics": "re-estimated", "repeat": 1, "deleted_share": shares,
+        "error_pct": errors, "error_change_pp": [error - 10 for error in errors],
+    })  # fmt: skip
+    assert area_of_deletions(curve) == pytest.approx(0.5 * 15 + 0.5 * 55)
+    assert math.isnan(area_of_deletions(curve.assign(lesion="delete")))
 
 
 def eigenvalue(value, residual):
