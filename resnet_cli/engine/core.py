@@ -19,7 +19,7 @@ from resnet_cli.engine.sums import AsyncSumsReader, EpochSums
 from resnet_cli.errors import DivergedError
 from resnet_cli.model import CifarNet, build_model
 from resnet_cli.optim import build_optimizer, lr_at, set_lr, steps_per_epoch, total_steps
-from resnet_cli.probes.gradflow import BATCH_SIZE, NUM_BATCHES, measure_gradflow, update_norms
+from resnet_cli.probes.gradflow import batches_of, measure_gradflow, update_norms
 from resnet_cli.rundir.records import EpochMetrics, GradflowRow
 from resnet_cli.util.seeding import derive_seed
 
@@ -237,11 +237,11 @@ class Engine:
 
     def _gradflow(self, epoch: int) -> list[GradflowRow]:
         lr = lr_at(max(self.step - 1, 0), self.config, self.num_train)
-        batch_size = min(BATCH_SIZE, self.num_train)
+        num_batches, batch_size = batches_of(self.num_train)
         return measure_gradflow(
             self.model, self.train_images, self.normalizer, lr=lr, epoch=epoch,
             update_norms=update_norms(self.model, self.optimizer, lr) if self.step else None,
-            num_batches=min(NUM_BATCHES, self.num_train // batch_size), batch_size=batch_size,
+            num_batches=num_batches, batch_size=batch_size,
         )  # fmt: skip
 
     def _is_due(self, every: int, epoch: int) -> bool:

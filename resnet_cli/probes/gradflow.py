@@ -34,6 +34,12 @@ NUM_BATCHES = 4
 BATCH_SIZE = 128
 
 
+def batches_of(num_images: int) -> tuple[int, int]:
+    """Number and size of the batches to measure on by default: fewer or smaller ones for few images."""
+    batch_size = min(BATCH_SIZE, num_images)
+    return min(NUM_BATCHES, num_images // batch_size), batch_size
+
+
 class BlockGradient(NamedTuple):
     """Gradient at the input of one block, and its two parts."""
 
@@ -129,7 +135,7 @@ def measure_gradflow(
     """
     if num_batches * batch_size > len(images):
         raise ConfigError(
-            f"{num_batches} batches of {batch_size} images need more than the {len(images)} images available",
+            f"--batches {num_batches} of {batch_size} images need more than the {len(images)} images available",
             hint="use a smaller --batches or --batch-size",
         )
     was_training = model.training
@@ -230,10 +236,13 @@ def _measure(network: Network, unit: str) -> list[Row]:
     config, settings = network.config, network.settings
     steps = {"init": 0, "last": total_steps(config, len(network.train)) - 1}
     step = steps.get(network.which)
+    num_batches, batch_size = int(settings["batches"]), int(settings["batch_size"])
+    if (num_batches, batch_size) == (NUM_BATCHES, BATCH_SIZE):
+        num_batches, batch_size = batches_of(len(network.train))
     rows = measure_gradflow(
         network.model, network.train, network.normalizer,
         lr=None if step is None else lr_at(step, config, len(network.train)),
-        num_batches=int(settings["batches"]), batch_size=int(settings["batch_size"]),
+        num_batches=num_batches, batch_size=batch_size,
     )  # fmt: skip
     return [{name: value for name, value in asdict(row).items() if name not in _NOT_MEASURED} for row in rows]
 

@@ -44,7 +44,7 @@ class TestResult:
         assert resnet([*FAST, "--steps", "3"]) == 0
         out = capsys.readouterr().out
         lines = out.splitlines()
-        assert lines[0].startswith("demo: 10 epochs with batches of 128")
+        assert lines[0].startswith("demo: 20 epochs with batches of 128")
         rows = {line.split()[0]: line for line in lines[2:6]}
         assert list(rows) == ["plain-20", "resnet-20", "plain-56", "resnet-56"]
         cells = rows["plain-20"].split()
@@ -69,7 +69,7 @@ class TestResult:
         assert (result["schema_version"], result["recipe"], result["dataset"]) == (1, "demo", "digits")
         assert [row["network"] for row in result["networks"]] == ["plain-20", "resnet-20", "plain-56", "resnet-56"]
         row = result["networks"][0]
-        assert (row["num_epochs"], row["num_train_images"], row["num_eval_images"]) == (10, 14_370, 17_970)
+        assert (row["num_epochs"], row["num_train_images"], row["num_eval_images"]) == (20, 28_740, 15_477)
         assert (row["step_seconds"], row["step_seconds_min"], row["step_seconds_max"]) == (0.2, 0.1, 0.21)
         assert (row["batch_size"], row["num_timed_steps"]) == (128, 3)
         assert row["peak_memory_bytes"] > 0

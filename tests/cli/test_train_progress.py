@@ -66,7 +66,8 @@ def step(**fields):
 
 METRICS = EpochMetrics(**{
     "epoch": 3, "step": 1173, "lr": 0.1, "train_loss": 0.51234, "train_error_pct": 16.44, "train_clean_loss": 0.4,
-    "train_clean_error_pct": 15.4, "train_clean_images": 100, "val_loss": 0.8, "val_error_pct": 9.05, "test_loss": 0.78, "test_error_pct": 19.5,
+    "train_clean_error_pct": 15.4, "train_clean_images": 100,
+    "val_loss": 0.8, "val_error_pct": 9.05, "test_loss": 0.78, "test_error_pct": 19.5,
     "test_accuracy_pct": 80.5, "images_per_second": 12345.6, "train_seconds": 30.0, "eval_seconds": 3.25,
     "peak_memory_bytes": None,
 })  # fmt: skip

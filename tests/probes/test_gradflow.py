@@ -142,7 +142,7 @@ def test_only_first_convolutions_of_blocks_have_block_measures_and_only_residual
 
 
 def test_too_few_images_for_the_batches_are_an_error(data):
-    with pytest.raises(ConfigError, match=r"--batches 3 of 100 images need more than the 200 images available"):
+    with pytest.raises(ConfigError, match=r"batches 3 of 100 images need more than the 200 images available"):
         measure_gradflow(build_model("plain", 8), *data, lr=0.1, num_batches=3, batch_size=100)
 
 
