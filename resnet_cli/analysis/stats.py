@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 POWER = 0.8
 _SIGMA_CONFIDENCE = 0.8  # of the upper limit of a standard deviation, for planning
-_MAX_SEEDS = 10_000
+MAX_SEEDS = 10_000
+"""Largest number of seeds that a plan considers."""
 
 Interval = tuple[float, float]
 
@@ -291,7 +292,7 @@ def seeds_needed(effect: float, sigma: float, *, alpha: float, num_means: int = 
 
     The other arguments are those of `power`. `effect` must come from a plan, never from the observed difference.
     """
-    low, high = 2, _MAX_SEEDS
+    low, high = 2, MAX_SEEDS
     if effect <= 0 or power(effect, sigma, high, alpha=alpha, num_means=num_means) < target:
         return None
     while low < high:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from resnet_cli.analysis.stats import (
+    MAX_SEEDS,
     POWER,
     Contrast,
     Interval,
@@ -286,7 +287,7 @@ def _undecided(finding: Finding, rule: Rule, needed: int | None) -> str:
     unit = "" if rule.unit.startswith(LOGARITHM) else f" {rule.unit}"
     planned = f"an effect of {rule.amount(rule.planned)}{unit}"
     if needed is None:
-        return f"no feasible number of seeds would detect {planned}"
+        return f"at this spread, more than {MAX_SEEDS:,} seeds would be needed for {planned}"
     if needed <= finding.n:
         return f"{finding.n} seeds suffice for {planned}; a smaller one needs more"
     return f"{needed} seeds per network would detect {planned}"

@@ -179,6 +179,8 @@ def test_an_undecided_claim_says_how_many_seeds_detect_the_planned_effect():
     undecided = effect_found(ABOVE_ZERO, gap([0.0, 1.0, -1.0], [0.5, -0.5, 0.0]))
     verdict = judge_family({"a": undecided})["a"]
     assert verdict.reason == f"{verdict.seeds_needed} seeds per network would detect an effect of 1 pp"
+    hopeless = effect_found(ABOVE_ZERO, gap([-900.0, 900.0], [0.0, 0.0]))
+    assert judge_family({"a": hopeless})["a"].reason.startswith("at this spread, more than 10,000 seeds")
     spread = np.tile([0.1, -0.1], 5)
     enough = judge_family({"a": effect_found(Rule(unit="pp", planned=1.0), gap(spread + 0.02, spread))})["a"]
     assert enough.status == "underpowered"
