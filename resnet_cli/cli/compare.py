@@ -186,7 +186,8 @@ def _judge(
     from resnet_cli.util.files import write_output
     from resnet_cli.util.text import json_text
 
-    check_claims([*require, *explain])
+    check_claims(require, "--require")
+    check_claims(explain, "--explain")
     study = load_study(runs, with_metrics=True)
     study.require_runs()
     alpha = alpha_per_look(planned_looks(runs) if looks is None else looks)

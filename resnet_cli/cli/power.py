@@ -61,7 +61,7 @@ def command(
     from resnet_cli.analysis.claims.power import SEEDS, Spread, measured_spreads, power_document, power_report
     from resnet_cli.analysis.frames import load_study
 
-    check_claims([claim])
+    check_claims([claim], "--claim")
     if (sigma is None) == (not runs):
         raise UsageError("--runs and --sigma are alternatives", hint="give one of them")
     if sigma == 0:

@@ -33,7 +33,7 @@ def test_json_is_one_document(capsys):
         (["--claim", "gap", "--sigma", "1", "--runs", "x"], "--runs and --sigma"),
         (["--claim", "gap", "--sigma", "0"], "--sigma must be above 0"),
         (["--claim", "gaps", "--sigma", "1"], "did you mean gap?"),
-        (["--claim", "capacity", "--sigma", "1"], "without chance"),
+        (["--claim", "capacity", "--sigma", "1"], "involves no chance"),
         (["--claim", "gap", "--runs", "nowhere"], "nowhere"),
     ],
 )

@@ -12,8 +12,9 @@ of the report's."""
 ACCURACY_GAP = Rule(unit="pp", planned=1.0, no_effect_within=0.2)
 """Of test accuracy. Each gap of the report exceeds 1 pp; 0.2 pp is half the sampling error of its test set."""
 AMPLIFICATION = Rule(unit="pp", planned=1.0, no_effect_within=0.2, num_networks=4)
-SAME_LOGITS = 1e-5
-"""Rounding of float32 logits of size 10 over a hundred layers."""
+SAME_LOGITS = 1e-4
+"""Above the rounding of float32, a few 1e-5 for logits of size 20 over a hundred layers; an inserted block that is not
+the identity changes logits by far more."""
 
 
 def degradation(evidence: Evidence) -> Finding | None:

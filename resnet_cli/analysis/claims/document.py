@@ -93,19 +93,19 @@ def _row(claim: Claim, finding: Finding | None, verdict: Verdict) -> dict[str, A
     }  # fmt: skip
 
 
-def check_claims(names: Sequence[str]) -> None:
-    """Raise `UsageError` unless every name is a claim."""
+def check_claims(names: Sequence[str], option: str) -> None:
+    """Raise a `UsageError` that names the option unless every value of it is a claim."""
     for name in names:
-        claim_named(name)
+        claim_named(name, option)
 
 
-def claim_named(name: str) -> Claim:
+def claim_named(name: str, option: str = "--claim") -> Claim:
     """Return a claim; raise `UsageError` if there is none of this name."""
     known = {claim.name: claim for claim in CLAIMS}
     if name not in known:
         similar = difflib.get_close_matches(name, known, n=2)
         hint = f"did you mean {' or '.join(similar)}?" if similar else f"choose from {', '.join(known)}"
-        raise UsageError(f"unknown claim {name!r}", hint=hint)
+        raise UsageError(f"{option}: unknown claim {name!r}", hint=hint)
     return known[name]
 
 

@@ -44,7 +44,7 @@ def measured_spreads(study: Study, name: str, *, warn: Callable[[str], None]) ->
             spreads.append(Spread(finding.sigma, f"upper 80 % limit from {finding.n} seeds: {group.label}"))
     if not spreads:
         raise InputError(
-            f"{name} was not measured for two seeds that differ",
+            f"--runs has no two seeds with different results for {name}",
             hint=f"give --sigma, or measure it: {claim.command}",
         )
     return spreads
@@ -97,7 +97,7 @@ def _plan(rule: Rule, spread: Spread, seeds: Sequence[int], alpha: float, size: 
 def _testable(name: str) -> tuple[Claim, Rule]:
     claim = claim_named(name)
     if claim.rule is None:
-        raise UsageError(f"{name} is a computation without chance", hint=f"{claim.command} decides it with one seed")
+        raise UsageError(f"--claim {name} involves no chance", hint=f"{claim.command} decides it with one seed")
     return claim, claim.rule
 
 

@@ -71,6 +71,16 @@ def test_the_effects_are_those_of_the_frames(supported):
     assert supported["capacity"]["value"] == pytest.approx(1e-6)
 
 
+def test_a_different_prediction_or_a_logit_beyond_rounding_refutes_the_capacity_of_the_deep_network():
+    evidence = make_evidence()
+    for column, value, holds in (("max_logit_difference", 3e-5, True), ("max_logit_difference", 1e-3, False),
+                                 ("num_changed", 1, False)):  # fmt: skip
+        rows = evidence.load_probe("capacity")
+        rows.loc[rows["mode"] == "eval", column] = value
+        finding = claim_named("capacity").test(msgspec.structs.replace(evidence, load_probe=lambda name, r=rows: r))
+        assert (finding.p_supported == 0) == holds
+
+
 def test_diverged_networks_count_with_the_error_of_guessing():
     rows = rows_by_claim(make_evidence(seeds=5, diverged=2))
     assert rows["gap"]["seeds"]["plain-56"][:2] == [10.0, 10.0]
