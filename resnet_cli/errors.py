@@ -25,7 +25,8 @@ class ExitCode(enum.IntEnum):
     """Ctrl-C; a run that had started is saved and resumable (128 + SIGINT)."""
 
 
-_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])")
+# a whole command of this tool, or an option
+_COMMAND_OR_OPTION = re.compile(r"(\bresnet [a-z][^;]*)|(?<![\w-])--([a-z][a-z-]*[a-z])")
 
 
 class ResnetError(Exception):
@@ -55,8 +56,8 @@ class ResnetError(Exception):
 
 
 def as_arguments(text: str) -> str:
-    """Write each option in `text` as the Python argument that it sets: `--batch-size` becomes `batch_size`."""
-    return _OPTION.sub(lambda option: option[1].replace("-", "_"), text)
+    """Write each option in `text`, except in commands, as the argument that it sets: `--batch-size` as `batch_size`."""
+    return _COMMAND_OR_OPTION.sub(lambda found: found[1] or found[2].replace("-", "_"), text)
 
 
 class UsageError(ResnetError):

@@ -108,7 +108,7 @@ def command(
 
     settings = (f"batches={batches}", f"batch_size={batch_size}")
     # `which` of new networks is fixed, that of runs defaults to last
-    options = ProbeOptions(which=which, settings=settings, device=device, data_dir=data_dir)
+    options = ProbeOptions(which, batch_size=batch_size, settings=settings, device=device, data_dir=data_dir)
     with output.progress() as progress:
         result = run_probe("gradflow", subjects, options, progress=progress, note=output.note)
     frame = result.frame

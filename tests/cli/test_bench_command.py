@@ -50,8 +50,8 @@ class TestResult:
         cells = rows["plain-20"].split()
         assert cells[1:3] == ["200", "100–210"]
         assert cells[3] == "640"  # 128 images in 0.2 s
-        assert " 40 s " in rows["plain-20"]  # 14,370 / 640 + 17,970 * 0.001
-        assert "total 2 min 42 s: one run of each network" in out
+        assert "1 min 00 s" in rows["plain-20"]  # 28,740 / 640 + 15,477 * 0.001
+        assert "total 4 min 02 s: one run of each network" in out
         assert "device cpu: requested" in lines
         assert "compile off: requested" in lines
         assert any(line.startswith("matrix peak ") and "64×64 matrices in fp32" in line for line in lines)

@@ -196,7 +196,7 @@ def test_a_damaged_file_in_the_cifar_folder_is_named_and_never_parsed(name, dama
 
 def test_the_error_for_a_missing_file_in_the_cifar_folder_names_it(unpacked):
     (unpacked / "data_batch_2").unlink()
-    with pytest.raises(InputError, match=r"data_batch_2 is missing; unpack .* again, or use another --data-dir"):
+    with pytest.raises(InputError, match=r"data_batch_2 is missing; unpack .* again, or use another data_dir"):
         load_cifar("cifar10", unpacked.parent)
 
 

@@ -110,7 +110,7 @@ def test_data_verify_confirms_an_intact_archive_and_names_a_damaged_one(data, pu
     code, out, err = data("verify", "cifar10", "--data-dir", tmp_path, "--json")
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {archive} is damaged: SHA-256 is ")
-    assert err.endswith("; delete it and run: resnet data fetch cifar10\n")
+    assert f"; delete it and run: resnet data fetch cifar10 --data-dir {tmp_path}\n" in err
 
 
 @pytest.mark.parametrize("command", ["verify", "show"])

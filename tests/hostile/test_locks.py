@@ -38,9 +38,10 @@ def test_reading_a_run_while_it_trains_changes_no_file(subject, zygote):
     run = RunDir(subject.new_out())
     process = zygote.start(*subject.command(run.path), prepare="slow evaluation").wait_for_stall()
     before = files_of(run)
-    for command in ("compare", "plot"):
-        code, output = zygote.run(command, run.path)
-        assert code == 2
-        assert "running" in output
+    code, output = zygote.run("compare", run.path)
+    assert code == 2
+    assert "running" in output
+    code, output = zygote.run("plot", run.path, "--out", run.path.parent / "figures")
+    assert (code, "curves.png" in output) == (0, True), output
     assert files_of(run) == before
     process.kill()

@@ -17,7 +17,7 @@ ABSURD_LR = ["--limit-train", "200", "--lr", "1e4", "--epochs", "10", "--save-ev
 
 def test_a_diverging_run_stops_at_its_step_and_is_excluded_from_means(zygote, tmp_path, make_run, capfd):
     run = RunDir(tmp_path / "diverged")
-    line = zygote.fail(4, *TRAIN, *ABSURD_LR, "--out", run.path)
+    line = zygote.fail(4, *TRAIN, *ABSURD_LR, "--warmup-steps", 0, "--out", run.path)
     step = run.read_divergence().step
     assert f"error: training diverged: the loss was not finite at step {step} (epoch " in line
     assert "lr 10000" in line
@@ -40,7 +40,8 @@ GRADFLOW = ["gradflow", "--depth", "8", "--device", "cpu", "--batches", "1"]
 
 def assert_out_of_memory(zygote, batch_size, *args):
     line = zygote.fail(1, *args, prepare="little memory")
-    assert line.startswith(f"error: out of memory with a batch size of {batch_size}; ")
+    assert line.startswith("error: out of memory ")
+    assert f" with a batch size of {batch_size}; " in line
     assert "smaller --batch-size" in line
 
 

@@ -22,7 +22,7 @@ MUTATIONS = all_mutations()
 KINDS = ("degradation", "gradients", "fig4")
 SMALL = {"recipe": "demo", "dataset": "digits", "depth": 8, "limit_test": 40, "gradflow": True}
 # mutated runs that may still be used have another recipe than the good runs, so that they are in other rows and figures
-OTHER = {**SMALL, "lr": 0.01}
+OTHER = {**SMALL, "lr": 0.03}
 GOOD_RECIPE = "demo limit_test=40"
 GOOD_FIGURES = "digits-16-16-demo-limit-test-40"
 
