@@ -84,19 +84,16 @@ def command(
                 problem = f"{option}s {text}: {as_arguments(error.message)}"
                 raise UsageError(problem, hint=f"use {option}s {example}") from error
         raise
-    folder = out or Path("reproduction") / recipe
-    num_seeds = len(_numbers("--seeds", seeds))
-    _record_plan(folder, num_seeds, planned_seeds or num_seeds, looks, output)
-    _reproduce(configs, folder, data_dir, output)
+    _reproduce(configs, out or Path("reproduction") / recipe, data_dir, planned_seeds, looks, output)
 
 
-def _record_plan(folder: Path, num_seeds: int, planned_seeds: int, looks: int, output: Output) -> None:
+def _record_plan(folder: Path, num_seeds: int, planned_seeds: int | None, looks: int, output: Output) -> None:
     """Write the plan of a new study; warn if an existing one is exceeded."""
     from resnet_cli.analysis.claims.plan import FILE_NAME, StudyPlan, read_plan, write_plan
 
     plan = read_plan(folder)
     if plan is None:
-        write_plan(folder, StudyPlan(planned_seeds, looks))
+        write_plan(folder, StudyPlan(planned_seeds or num_seeds, looks))
     elif num_seeds > plan.seeds:
         output.warn(
             f"{folder / FILE_NAME} planned {plan.seeds} seeds, not {num_seeds}: seeds that are added after a look at "
@@ -104,13 +101,16 @@ def _record_plan(folder: Path, num_seeds: int, planned_seeds: int, looks: int, o
         )
 
 
-def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, output: Output) -> None:
+def _reproduce(
+    configs: list[RunConfig], folder: Path, data_dir: Path | None, planned_seeds: int | None, looks: int, output: Output
+) -> None:
     from resnet_cli.analysis.figures import describe_skipped
     from resnet_cli.analysis.tables import layout
     from resnet_cli.launch import Job
     from resnet_cli.study import plan, run_study, write_results
 
     jobs = plan(configs, folder / "runs")
+    _record_plan(folder, len({config.seed for config in configs}), planned_seeds, looks, output)
     todo = [job for job in jobs if job.state in ("todo", "resume")]
     output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} complete, {len(todo)} to train")
 
