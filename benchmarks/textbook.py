@@ -64,6 +64,8 @@ def network(arch: str, depth: int, num_classes: int = 10) -> nn.Sequential:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return model
 
 

@@ -51,7 +51,8 @@ RECIPES = {
             cost="not measured; `resnet bench --recipe he2015` estimates it",
             differences="batch normalisation uses all 128 images of a batch (in the paper, 64 on each of two GPUs); "
             "the warm-up is a fixed 400 steps (in the paper, until the training error is below 80 %); the paper does "
-            "not say whether its results were trained on the 45k images of the split or on all 50k",
+            "not say whether its results were trained on the 45k images of the split or on all 50k, nor whether "
+            "weight decay applies to the parameters of batch normalisation (here it does)",
             values={
                 **_CIFAR10, "epochs": None, "steps": 64_000, "milestones": (32_000, 48_000), "val_size": 5_000,
                 "normalization": "pixel-mean",

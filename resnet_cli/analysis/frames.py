@@ -141,7 +141,7 @@ class Study(msgspec.Struct, eq=False):
     metrics: "dict[str, pd.DataFrame]" = {}
     """Contents of metrics.csv by run id, if the study was loaded with metrics."""
     unfinished: list[UnfinishedRun] = []
-    """Runs in `skipped` that are incomplete, running or diverged, if the study was loaded with metrics."""
+    """Runs in `skipped` that diverged; if the study was loaded with metrics, also those incomplete or running."""
 
     def groups(self) -> dict[Group, list[Run]]:
         """Group the runs; groups are in alphabetical order."""
@@ -174,6 +174,7 @@ def load_study(paths: Paths, *, with_metrics: bool = False) -> Study:
     """
     study = Study([], [], {})
     first_path: dict[Any, str] = {}
+    diverged: set[str] = set()
     for folder in find_runs(paths):
         path = str(folder.path)
         try:
@@ -182,6 +183,11 @@ def load_study(paths: Paths, *, with_metrics: bool = False) -> Study:
                 study.metrics[run.record.run_id] = folder.read_metrics(run.summary)
             elif with_metrics and isinstance(run, Skipped) and run.status in get_args(UnfinishedStatus):
                 run = _add_unfinished(study, folder, run)
+            elif isinstance(run, Skipped) and run.status == "diverged":
+                record = folder.read_record()
+                if record.run_id not in diverged:  # not a copy
+                    study.unfinished.append(UnfinishedRun(folder, record, "diverged"))
+                diverged.add(record.run_id)
         except (RunFileError, OSError) as error:
             # The path is shown next to the reason.
             run = Skipped(path, "unreadable", str(error).replace(f"{path}{os.sep}", "").replace("\n", " "))

@@ -1,18 +1,27 @@
-"""Means, differences and ratios over seeds, with intervals where the number of seeds permits them."""
+"""Means and contrasts over seeds, with intervals and one-sided tests; ratios with Fieller's set; power.
+
+The unit is the seed: repetitions of a seed are averaged first, so that n counts distinct seeds. Networks are compared
+by Welch's method throughout, chosen beforehand: equal seeds make a pair only if its results correlate, and with few
+seeds a paired test then costs more power than it gains.
+"""
 
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
 if TYPE_CHECKING:
     import numpy as np
 
+    Matrix = np.ndarray[Any, np.dtype[np.bool_]]
+
 CONFIDENCE = 0.95
-BOOTSTRAP_RESAMPLES = 10_000
-_BOOTSTRAP_SEED = 0
+POWER = 0.8
+_SIGMA_CONFIDENCE = 0.8  # of the upper limit of a standard deviation, for planning
+MAX_SEEDS = 10_000
+"""Largest number of seeds that a plan considers."""
 
 Interval = tuple[float, float]
 
@@ -21,22 +30,38 @@ class Sample(msgspec.Struct, frozen=True):
     """One measure of one network over its seeds; `values[i]` belongs to `seeds[i]`."""
 
     seeds: tuple[int, ...]
+    """Distinct, in order."""
     values: tuple[float, ...]
+    resolution: float = 0.0
+    """Half the change that one image makes to a value: no difference smaller than it can be measured."""
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[int, float | None]]) -> "Sample":
-        """Build a sample from (seed, value) pairs, without pairs whose value is missing."""
-        kept = sorted((seed, float(value)) for seed, value in pairs if value is not None)
-        return cls(tuple(seed for seed, _ in kept), tuple(value for _, value in kept))
-
-    @property
-    def has_distinct_seeds(self) -> bool:
-        """Whether no seed occurs twice, as pairing requires."""
-        return len(set(self.seeds)) == len(self.seeds)
+    def of(cls, pairs: Iterable[tuple[int, float | None]], *, resolution: float = 0.0) -> Self:
+        """Build a sample from (seed, value) pairs: without missing values, and with repetitions of a seed averaged."""
+        by_seed: dict[int, list[float]] = {}
+        for seed, value in pairs:
+            if value is not None and not math.isnan(value):
+                by_seed.setdefault(seed, []).append(float(value))
+        seeds = sorted(by_seed)
+        return cls(tuple(seeds), tuple(fmean(by_seed[seed]) for seed in seeds), resolution)
 
     def restricted_to(self, seeds: Container[int]) -> "Sample":
         """Return the part of the sample that has `seeds`."""
-        return Sample.of(pair for pair in zip(self.seeds, self.values, strict=True) if pair[0] in seeds)
+        pairs = (pair for pair in zip(self.seeds, self.values, strict=True) if pair[0] in seeds)
+        return Sample.of(pairs, resolution=self.resolution)
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds, of which there is at least one."""
+        return fmean(self.values)
+
+    @property
+    def variance(self) -> float:
+        """Sample variance (divisor n − 1); NaN for n = 1, and exactly 0 for equal values."""
+        n = len(self.values)
+        if n > 1 and min(self.values) == max(self.values):  # the mean of equal numbers may be rounded
+            return 0.0
+        return math.fsum((value - self.mean) ** 2 for value in self.values) / (n - 1) if n > 1 else math.nan
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,34 +74,12 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Student-t interval of the mean; None for n = 1."""
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A difference of two means, first minus second."""
-
-    mean: float
-    n: int
-    """Number of values used from the smaller sample."""
-    method: Literal["paired", "Welch", "single"]
-    std: float | None = None
-    """Standard deviation of paired differences; None for other methods."""
-    interval: Interval | None = None
-    """Interval of the difference; None for the method `single`."""
-
-
-class Ratio(msgspec.Struct, frozen=True, kw_only=True):
-    """A ratio of two differences: the gap between deep networks divided by the gap between shallow ones."""
-
-    value: float | None
-    """The ratio; None if the shallow gap is zero."""
-    n: int
-    """Number of values used from the smallest of the four samples."""
-    interval: Interval | None = None
-    """Percentile bootstrap interval over seeds; None if n = 1 or if unbounded."""
-    is_unbounded: bool = False
-    """Whether the interval of the shallow gap includes zero, so that the ratio has no finite interval."""
-
-
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Sequence[float], *, resolution: float = 0.0) -> Estimate:
     """Compute the mean, sample standard deviation and Student-t interval of at least one value.
+
+    Args:
+        values: independent values.
+        resolution: the interval reaches at least this far from the mean.
 
     Source: Student 1908; the interval is mean ± t(n − 1) · std / √n.
     """
@@ -85,108 +88,239 @@ def estimate(values: Sequence[float]) -> Estimate:
     if n == 1:
         return Estimate(mean=mean)
     std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = t_quantile(n - 1) * std / math.sqrt(n)
+    half = max(t_quantile(n - 1) * std / math.sqrt(n), resolution)
     return Estimate(mean=mean, std=std, interval=(mean - half, mean + half))
 
 
-def difference(first: Sample, second: Sample) -> Difference:
-    """Subtract the mean of `second` from the mean of `first`, with the narrowest valid interval.
+class Contrast(msgspec.Struct, frozen=True, kw_only=True):
+    """A weighted sum of the means of independent samples, such as a difference of two networks."""
 
-    The method is `paired` over shared seeds, if these are at least two and at least half of the
-    smaller sample: two networks with the same seed are trained on the same batches. Otherwise it is
-    `Welch` over all values, which assumes neither pairs nor equal variances. With a single value
-    in either sample there is no interval (`single`). Neither sample may be empty.
+    mean: float
+    n: int
+    """Number of seeds of the smallest sample."""
+    standard_error: float | None = None
+    """Not smaller than the resolution; None if any sample has a single seed."""
+    freedom: float = math.nan
+    """Welch-Satterthwaite degrees of freedom."""
+    is_degenerate: bool = False
+    """Whether no sample varies over its seeds, so that nothing can be concluded from the spread."""
 
-    Source: Welch 1947, with the Welch-Satterthwaite degrees of freedom.
+    @property
+    def interval(self) -> Interval | None:
+        """Two-sided 95 % interval; None without a standard error."""
+        return self.interval_at(CONFIDENCE)
+
+    def interval_at(self, confidence: float) -> Interval | None:
+        """Two-sided interval; None without a standard error."""
+        if self.standard_error is None:
+            return None
+        half = t_quantile(self.freedom, confidence) * self.standard_error
+        return self.mean - half, self.mean + half
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p-value of the hypothesis that the true value is at most `bound`; 1 without a standard error."""
+        from scipy.special import stdtr
+
+        if self.standard_error is None:
+            return 1.0
+        return float(stdtr(self.freedom, (bound - self.mean) / self.standard_error))
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p-value of the hypothesis that the true value is at least `bound`; 1 without a standard error."""
+        return 1.0 if self.standard_error is None else 1.0 - self.p_above(bound)
+
+    def p_within(self, margin: float) -> float:
+        """p-value of two one-sided tests: small if the true value lies between −`margin` and `margin`.
+
+        Source: Schuirmann 1987.
+        """
+        return max(self.p_above(-margin), self.p_below(margin))
+
+
+def contrast(terms: Iterable[tuple[float, Sample]]) -> Contrast:
+    """Compute the sum of weight × mean over independent samples, none of them empty.
+
+    The standard error does not assume equal variances. It is not smaller than the resolution of the measure, because
+    with few test images several seeds can give the same count.
+
+    Source: Welch 1947; degrees of freedom: Satterthwaite 1946.
     """
-    if pairs := _pairs(first, second):
-        paired = estimate([a - b for a, b in zip(pairs[0].values, pairs[1].values, strict=True)])
-        n = len(pairs[0].values)
-        return Difference(mean=paired.mean, n=n, method="paired", std=paired.std, interval=paired.interval)
-    a, b = estimate(first.values), estimate(second.values)
-    mean, sizes = a.mean - b.mean, (len(first.values), len(second.values))
-    if a.std is None or b.std is None:
-        return Difference(mean=mean, n=min(sizes), method="single")
-    variances = a.std**2 / sizes[0], b.std**2 / sizes[1]
-    total = sum(variances)
-    half = 0.0
+    terms = list(terms)
+    mean = math.fsum(weight * sample.mean for weight, sample in terms)
+    n = min(len(sample.values) for _, sample in terms)
+    if n < 2:
+        return Contrast(mean=mean, n=n)
+    parts = [(weight**2 * sample.variance / len(sample.values), len(sample.values) - 1) for weight, sample in terms]
+    total = math.fsum(part for part, _ in parts)
+    resolution = max(sample.resolution for _, sample in terms)
+    freedom = float(min(freedom for _, freedom in parts))
     if total > 0:
-        shares = variances[0] / total, variances[1] / total
-        freedom = 1 / (shares[0] ** 2 / (sizes[0] - 1) + shares[1] ** 2 / (sizes[1] - 1))
-        half = t_quantile(freedom) * math.sqrt(total)
-    return Difference(mean=mean, n=min(sizes), method="Welch", interval=(mean - half, mean + half))
+        freedom = 1 / math.fsum((part / total) ** 2 / freedom for part, freedom in parts)
+    return Contrast(
+        mean=mean, n=n, standard_error=max(math.sqrt(total), resolution), freedom=freedom, is_degenerate=total == 0
+    )
 
 
-def sampling_standard_error_pp(first_pct: float, second_pct: float, num_test: int) -> float:
-    """Compute the binomial standard error of a difference of two accuracies that is due to `num_test` test images.
+def difference(first: Sample, second: Sample) -> Contrast:
+    """Subtract the mean of `second` from the mean of `first`; neither may be empty."""
+    return contrast([(1.0, first), (-1.0, second)])
 
-    The errors of the two networks are treated as independent. Both are tested on the same images, so
-    the true standard error of the difference is usually smaller.
+
+class RatioSet(msgspec.Struct, frozen=True, kw_only=True):
+    """A ratio of two contrasts and the set of ratios that the data do not reject."""
+
+    value: float | None
+    """The ratio; None if the denominator is zero."""
+    kind: Literal["interval", "two rays", "everything", "none"]
+    """`two rays`: up to `low` and from `high` on; `none`: no standard error."""
+    low: float | None = None
+    high: float | None = None
+
+
+def fieller(numerator: Contrast, denominator: Contrast) -> RatioSet:
+    """Compute Fieller's 95 % set of a ratio of two independent contrasts.
+
+    It contains every ρ for which numerator − ρ · denominator does not differ from zero. The degrees of freedom are
+    those of that difference at the estimated ratio.
+
+    Source: Fieller 1954.
     """
-    return math.sqrt(sum(p * (100 - p) / num_test for p in (first_pct, second_pct)))
+    a, b = numerator, denominator
+    value = a.mean / b.mean if b.mean else None
+    if a.standard_error is None or b.standard_error is None:
+        return RatioSet(value=value, kind="none")
+    parts = (a.standard_error**2, a.freedom), ((value or 0.0) ** 2 * b.standard_error**2, b.freedom)
+    total = sum(part for part, _ in parts)
+    freedom = min(a.freedom, b.freedom)
+    if total > 0:
+        freedom = 1 / sum((part / total) ** 2 / freedom for part, freedom in parts)
+    t_squared = t_quantile(freedom) ** 2
+    # A² − t² var(A) − 2 ρ A B + ρ² (B² − t² var(B)) ≤ 0
+    quadratic = b.mean**2 - t_squared * b.standard_error**2
+    linear = -2 * a.mean * b.mean
+    constant = a.mean**2 - t_squared * a.standard_error**2
+    root = linear**2 - 4 * quadratic * constant
+    if quadratic == 0 or root < 0:
+        return RatioSet(value=value, kind="everything")
+    low, high = sorted((-linear + sign * math.sqrt(root)) / (2 * quadratic) for sign in (-1, 1))
+    return RatioSet(value=value, kind="interval" if quadratic > 0 else "two rays", low=low, high=high)
 
 
-def amplification(deep: tuple[Sample, Sample], shallow: tuple[Sample, Sample]) -> Ratio:
-    """Divide the gap between a deep pair of networks by the gap between a shallow pair.
+def image_sampling_error_pp(first: "Matrix", second: "Matrix") -> float:
+    """Standard error, in percentage points, of a difference of accuracies that is due to the choice of test images.
 
-    Each gap is computed by `difference`. The interval is a percentile bootstrap over seeds with a
-    fixed generator: networks with the same seeds are resampled jointly, others independently.
-    With few seeds this interval is too narrow, so it is reported with its n. If the interval of the
-    shallow gap includes zero, the ratio can take any value and is reported as unbounded.
+    It is a paired quantity, since both networks are tested on the same images. With one seed each it is
+    √(b + c − (b − c)²/N) / N, for the counts b and c of images that only one of the networks classifies correctly.
 
     Args:
-        deep: (residual, plain) at the greater depth; neither is empty.
-        shallow: (residual, plain) at the smaller depth; neither is empty.
-
-    Source: Efron 1979; unbounded ratios: Fieller 1954.
+        first: whether each image was classified correctly, (seeds, N).
+        second: the same images for another network, (seeds, N).
     """
-    above, below = difference(*deep), difference(*shallow)
-    n = min(above.n, below.n)
-    value = above.mean / below.mean if below.mean else None
-    if below.interval is None or n < 2:
-        return Ratio(value=value, n=n)
-    numerators, denominators = _resampled_gaps(deep, shallow)
-    if below.interval[0] <= 0 <= below.interval[1] or denominators.min() <= 0 <= denominators.max():
-        return Ratio(value=value, n=n, is_unbounded=True)
+    per_image = first.mean(axis=0) - second.mean(axis=0)
+    return 100 * float(per_image.std()) / math.sqrt(len(per_image))
+
+
+def two_way_bootstrap(
+    first: "Matrix", second: "Matrix", *, draws: int = 2000, confidence: float = CONFIDENCE
+) -> Interval:
+    """Percentile interval of a difference of accuracies, in percentage points, over new seeds and new test images.
+
+    Seeds are drawn for each network, images for both together. With three seeds the interval is too narrow; it shows
+    how much the choice of images adds.
+
+    Args:
+        first: whether each image was classified correctly, (seeds, N), or its mean over repetitions of a seed.
+        second: the same images for another network, (seeds, N).
+        draws: number of resamples; the random numbers are the same in every call.
+        confidence: coverage in large samples.
+    """
     import numpy as np
 
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(numerators / denominators, [tail, 1 - tail])
-    return Ratio(value=value, n=n, interval=(float(low), float(high)))
+    rng = np.random.default_rng(0)
+    images = first.shape[1]
+    weights = rng.multinomial(images, np.full(images, 1 / images), size=draws) / images  # (draws, N)
+    means = []
+    for matrix in (first, second):
+        seeds = len(matrix)
+        of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds  # (draws, seeds)
+        means.append(np.einsum("ds,ds->d", of_seeds, weights @ matrix.T.astype(float)))
+    low, high = np.quantile(100 * (means[0] - means[1]), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
-def t_quantile(freedom: float) -> float:
-    """Return the t for which the interval from −t to t covers `CONFIDENCE` of Student's distribution."""
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjust the p-values of a family of tests so that each can be compared with the level of the family.
+
+    Source: Holm 1979.
+    """
+    adjusted: dict[str, float] = {}
+    largest = 0.0
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in p_values}
+
+
+def upper_sigma(std: float, n: int) -> float:
+    """Upper 80 % confidence limit of a standard deviation that was estimated from n values; 2.1 `std` for n = 3."""
+    from scipy.special import chdtri
+
+    return std * math.sqrt((n - 1) / float(chdtri(n - 1, _SIGMA_CONFIDENCE)))
+
+
+def power(effect: float, sigma: float, n: int, *, alpha: float, num_means: int = 2) -> float:
+    """Power of a one-sided test of a contrast of `num_means` means with weights ±1 over n seeds each.
+
+    Args:
+        effect: true distance from the margin.
+        sigma: standard deviation of each sample.
+        n: seeds per sample, at least 2.
+        alpha: level of the test.
+        num_means: 2 for a difference, 4 for a difference of differences.
+    """
+    from scipy.special import nctdtr, stdtrit
+
+    freedom = num_means * (n - 1)
+    if sigma == 0:
+        return 1.0 if effect > 0 else alpha
+    noncentrality = effect / (sigma * math.sqrt(num_means / n))
+    return 1.0 - float(nctdtr(freedom, noncentrality, stdtrit(freedom, 1 - alpha)))
+
+
+def seeds_needed(effect: float, sigma: float, *, alpha: float, num_means: int = 2, target: float = POWER) -> int | None:
+    """Smallest number of seeds per network for the power `target`; None if 10,000 do not suffice.
+
+    The other arguments are those of `power`. `effect` must come from a plan, never from the observed difference.
+    """
+    low, high = 2, MAX_SEEDS
+    if effect <= 0 or power(effect, sigma, high, alpha=alpha, num_means=num_means) < target:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if power(effect, sigma, middle, alpha=alpha, num_means=num_means) >= target:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def detectable_effect(sigma: float, n: int, *, alpha: float, num_means: int = 2, target: float = POWER) -> float:
+    """Effect that a test detects with the power `target`, in the unit of `sigma`; other arguments as in `power`."""
+    low, high = 0.0, 1.0
+    while power(high, 1.0, n, alpha=alpha, num_means=num_means) < target:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        if power(middle, 1.0, n, alpha=alpha, num_means=num_means) < target:
+            low = middle
+        else:
+            high = middle
+    return high * sigma
+
+
+def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
+    """Return the t for which the interval from −t to t covers `confidence` of Student's distribution."""
     # Importing scipy.stats would take longer than the command itself.
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
-
-
-def _resampled_gaps(*pairs: tuple[Sample, Sample]) -> list["np.ndarray[Any, np.dtype[np.float64]]"]:
-    """Resample the gap, first minus second, of each pair; each result has shape (BOOTSTRAP_RESAMPLES,)."""
-    import numpy as np
-
-    rng = np.random.Generator(np.random.PCG64(_BOOTSTRAP_SEED))
-    picks_of: dict[tuple[int, ...], np.ndarray[Any, np.dtype[np.int64]]] = {}
-    gaps = []
-    for pair in pairs:
-        means = []
-        for sample in _pairs(*pair) or pair:
-            picks = picks_of.get(sample.seeds)
-            if picks is None:
-                picks = rng.integers(0, len(sample.values), size=(BOOTSTRAP_RESAMPLES, len(sample.values)))
-            if sample.has_distinct_seeds:
-                picks_of[sample.seeds] = picks
-            means.append(np.asarray(sample.values)[picks].mean(axis=1))
-        gaps.append(means[0] - means[1])
-    return gaps
-
-
-def _pairs(first: Sample, second: Sample) -> tuple[Sample, Sample] | None:
-    """Restrict both samples to their shared seeds; None if too few seeds are shared."""
-    shared = set(first.seeds) & set(second.seeds)
-    is_enough = len(shared) >= 2 and 2 * len(shared) >= min(len(first.values), len(second.values))
-    if not (is_enough and first.has_distinct_seeds and second.has_distinct_seeds):
-        return None
-    return first.restricted_to(shared), second.restricted_to(shared)
+    return float(stdtrit(freedom, (1 + confidence) / 2))

@@ -8,7 +8,21 @@ from typing import Annotated, TextIO
 
 import typer
 
-from resnet_cli.cli import bench, compare, data, diff, evaluate, gradflow, ls, plot, probe, reproduce, show, train
+from resnet_cli.cli import (
+    bench,
+    compare,
+    data,
+    diff,
+    evaluate,
+    gradflow,
+    ls,
+    plot,
+    power,
+    probe,
+    reproduce,
+    show,
+    train,
+)
 from resnet_cli.cli.output import Output, Pipe
 from resnet_cli.errors import ExitCode, ResnetError, StoppedError
 from resnet_cli.util.signals import stop_with_parent
@@ -52,7 +66,7 @@ def root(
 
 for name, module in {
     "train": train, "bench": bench, "eval": evaluate, "ls": ls, "show": show, "diff": diff, "compare": compare,
-    "plot": plot, "gradflow": gradflow, "probe": probe, "reproduce": reproduce,
+    "plot": plot, "gradflow": gradflow, "probe": probe, "power": power, "reproduce": reproduce,
 }.items():  # fmt: skip
     app.command(name, help=module.HELP)(module.command)
 app.add_typer(data.app, name="data")

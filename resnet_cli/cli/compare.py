@@ -24,14 +24,20 @@ HELP = """Compare runs: results and the gaps between plain and residual networks
 
 Runs of different datasets or recipes have separate tables.
 A sweep, such as one recipe with several learning rates, has one table with a column for each setting that differs.
-Incomplete, diverged and unreadable runs are listed, but excluded from all averages.
-If an assertion does not hold, the exit code is 3.
+Incomplete, diverged and unreadable runs are listed, but excluded from all averages. In differences between networks, a
+diverged run counts with the accuracy of guessing.
+If an assertion does not hold, or a required claim is not supported, the exit code is 3.
+
+With --claims, every claim of the two documents that this tool implements gets a verdict: supported, refuted,
+underpowered (with the number of seeds that would settle it), or not measured (with the command that measures it).
 
 Examples:
 
   resnet compare runs
 
   resnet compare runs/plain-* runs/resnet-* --sort=-test_accuracy_pct
+
+  resnet compare runs --seeds-shown
 
   resnet compare runs --out table1.tex
 
@@ -40,6 +46,12 @@ Examples:
   resnet compare runs --assert "resnet-56.test_accuracy_pct > 92"
 
   resnet compare runs --assert "plain-56.test_loss > plain-20.test_loss"
+
+  resnet compare runs --claims
+
+  resnet compare runs --require degradation --require gap
+
+  resnet compare runs --explain vanishing-gradient
 """
 
 _SUFFIXES: Mapping[str, OutFormat] = {
@@ -81,10 +93,50 @@ def command(
             "by > >= < <= == or !=. Can be given several times.",
         ),
     ] = None,
+    seeds_shown: Annotated[
+        bool, typer.Option("--seeds-shown", help="Also show the results of each seed, for networks with 2 to 10 seeds.")
+    ] = False,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="Judge every claim instead of showing results.", rich_help_panel="Claims")
+    ] = False,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLAIM", show_default=False, rich_help_panel="Claims",
+            help="Judge the claims, and exit with code 3 unless this one is supported. Can be given several times.",
+        ),
+    ] = None,
+    explain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLAIM", show_default=False, rich_help_panel="Claims",
+            help="Show definition, rule, data and verdict of this claim. Can be given several times.",
+        ),
+    ] = None,
+    looks: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, metavar="N", show_default=False, rich_help_panel="Claims",
+            help="How often the claims are judged in all while seeds are added; each judgement is then stricter "
+            "(default: from study.toml, else 1).",
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """See `HELP`."""
+    if claims or require or explain:
+        for option, value in (("--sort", sort), ("--assert", assertions), ("--seeds-shown", seeds_shown)):
+            if value:
+                raise UsageError(
+                    f"{option} cannot be combined with --claims, --require or --explain", hint=f"omit {option}"
+                )
+        shown, written = _formats(format, out, json)
+        output = Output(json=shown == "json", quiet=quiet)
+        _judge(runs, require or [], explain or [], looks, shown, written, out, output)
+        return
+    if looks is not None:
+        raise UsageError("--looks needs --claims, --require or --explain", hint="add one of them")
     from resnet_cli.analysis.assertions import parse_assertion
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.analysis.selection import parse_sort
@@ -99,7 +151,7 @@ def command(
     output = Output(json=shown == "json", quiet=quiet)
     study = load_study(runs)
     document = study_document(study, sort=sort)
-    view = ReportView(layout(document))
+    view = ReportView(layout(document, seeds_shown=seeds_shown))
     if not study.runs:
         if shown in ("json", "table"):
             output.result(document, view)
@@ -109,16 +161,63 @@ def command(
     results = [assertion.evaluate(document["networks"]) for assertion in parsed]
     document["assertions"] = msgspec.to_builtins(results)
     if out is not None and written is not None:
-        text = _plain_text(view) if written == "table" else render(document, written)
+        text = _plain_text(view) if written == "table" else render(document, written, seeds_shown=seeds_shown)
         write_output(out, text.encode())
         output.note(f"wrote {out}")
     if shown == "json" or shown == "table":  # noqa: PLR1714 - mypy narrows this one
         output.result(document, view)
     elif shown is not None:
-        output.raw(render(document, shown))
+        output.raw(render(document, shown, seeds_shown=seeds_shown))
     if "csv" in (shown, written) and study.skipped:
         output.warn(f"excluded runs: {len(study.skipped)}; --format table lists them with the reason")
     _report_assertions(output, results, shown)
+
+
+def _judge(
+    runs: list[Path], require: list[str], explain: list[str], looks: int | None, shown: OutFormat | None,
+    written: OutFormat | None, out: Path | None, output: Output,
+) -> None:  # fmt: skip
+    """Print the verdicts on all claims, or explain some of them."""
+    from resnet_cli.analysis.claims import CLAIM_COLUMNS, check_claims, claims_document, claims_report, explanation
+    from resnet_cli.analysis.claims.decisions import alpha_per_look
+    from resnet_cli.analysis.claims.plan import planned_looks
+    from resnet_cli.analysis.frames import load_study
+    from resnet_cli.analysis.tables import csv_table, render_report
+    from resnet_cli.util.files import write_output
+    from resnet_cli.util.text import json_text
+
+    check_claims(require, "--require")
+    check_claims(explain, "--explain")
+    study = load_study(runs, with_metrics=True)
+    study.require_runs()
+    alpha = alpha_per_look(planned_looks(runs) if looks is None else looks)
+    document = claims_document(study, alpha=alpha, warn=output.warn)
+    failed = [row for row in document["claims"] if row["claim"] in require and row["status"] != "supported"]
+    if explain:
+        document["claims"] = [row for row in document["claims"] if row["claim"] in explain]
+    report = claims_report(document)
+    view = ReportView(report)
+
+    def text(form: OutFormat) -> str:
+        if form == "json":
+            return json_text(document)
+        if form == "csv":
+            return csv_table(CLAIM_COLUMNS, document["claims"])
+        return _plain_text(view) if form == "table" else render_report(report, form)
+
+    if out is not None and written is not None:
+        write_output(out, text(written).encode())
+        output.note(f"wrote {out}")
+    if shown == "table" and explain:
+        parts = ["\n".join(map(printable, explanation(row))) for row in document["claims"]]
+        output.raw("\n\n".join(parts))
+    elif shown == "json" or shown == "table":  # noqa: PLR1714 - mypy narrows this one
+        output.result(document, view)
+    elif shown is not None:
+        output.raw(text(shown))
+    if failed:
+        names = ", ".join(f"{row['claim']} ({row['status']})" for row in failed)
+        raise CheckFailedError(f"not supported: {names}")
 
 
 def _formats(format: OutFormat | None, out: Path | None, as_json: bool) -> tuple[OutFormat | None, OutFormat | None]:

@@ -15,13 +15,15 @@ HELP = """Train plain and residual networks of two depths, then write Table 1 an
 
 Complete runs are kept and incomplete runs are resumed.
 You can run the same command again after an interruption, or with more seeds.
-The folder given by --out contains runs/, figures/ and table1.md.
+The folder given by --out contains runs/, figures/, table1.md and study.toml.
 
 Examples:
 
   resnet reproduce --recipe demo
 
   resnet reproduce --recipe demo --seeds 0,1,2 --out degradation
+
+  resnet reproduce --recipe demo --seeds 0,1,2 --planned-seeds 10 --looks 3
 
   resnet reproduce --recipe report2025 --seeds 0,1,2 --device cuda
 """
@@ -40,6 +42,26 @@ def command(
     ] = None,
     depths: Annotated[str, typer.Option(metavar="N,N,…", help="Depths to train, each 6n+2.")] = "20,56",
     seeds: Annotated[str, typer.Option(metavar="N,N,…", help="Seeds to train each network with.")] = "0",
+    planned_seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            metavar="N",
+            show_default=False,
+            help="Seeds per network in the finished study, recorded before training (default: the number of --seeds).",
+        ),
+    ] = None,
+    looks: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=100,
+            metavar="N",
+            help="How often claims will be judged while seeds are added, recorded before training: "
+            "resnet compare --claims is stricter for several looks.",
+        ),
+    ] = 1,
     given: dict[str, Any],
     data_dir: DataDir = None,
     json: Json = False,
@@ -62,16 +84,33 @@ def command(
                 problem = f"{option}s {text}: {as_arguments(error.message)}"
                 raise UsageError(problem, hint=f"use {option}s {example}") from error
         raise
-    _reproduce(configs, out or Path("reproduction") / recipe, data_dir, output)
+    _reproduce(configs, out or Path("reproduction") / recipe, data_dir, planned_seeds, looks, output)
 
 
-def _reproduce(configs: list[RunConfig], folder: Path, data_dir: Path | None, output: Output) -> None:
+def _record_plan(folder: Path, num_seeds: int, planned_seeds: int | None, looks: int, output: Output) -> None:
+    """Write the plan of a new study; warn if an existing one is exceeded."""
+    from resnet_cli.analysis.claims.plan import FILE_NAME, StudyPlan, read_plan, write_plan
+
+    plan = read_plan(folder)
+    if plan is None:
+        write_plan(folder, StudyPlan(planned_seeds or num_seeds, looks))
+    elif num_seeds > plan.seeds:
+        output.warn(
+            f"{folder / FILE_NAME} planned {plan.seeds} seeds, not {num_seeds}: seeds that are added after a look at "
+            "the results need --looks for resnet compare --claims"
+        )
+
+
+def _reproduce(
+    configs: list[RunConfig], folder: Path, data_dir: Path | None, planned_seeds: int | None, looks: int, output: Output
+) -> None:
     from resnet_cli.analysis.figures import describe_skipped
     from resnet_cli.analysis.tables import layout
     from resnet_cli.launch import Job
     from resnet_cli.study import plan, run_study, write_results
 
     jobs = plan(configs, folder / "runs")
+    _record_plan(folder, len({config.seed for config in configs}), planned_seeds, looks, output)
     todo = [job for job in jobs if job.state in ("todo", "resume")]
     output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} complete, {len(todo)} to train")
 

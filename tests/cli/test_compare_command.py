@@ -50,10 +50,16 @@ def test_compare_shows_results_published_values_and_excluded_runs(runs, capsys):
         *line.split()[12:15], "1", "min", "30", "s",
     ]  # fmt: skip
     assert "resnet-56 − plain-56" in out
-    assert "56 ÷ 20 layers" in out
+    assert "20 → 56 layers" in out
     assert "plain-110" in out
     assert "the loss was not finite" in out
     assert err == ""
+
+
+@pytest.mark.parametrize("format", ["table", "markdown", "latex"])
+def test_seeds_are_shown_in_every_format_for_people(runs, format, capsys):
+    assert run(["compare", runs, "--seeds-shown", "--format", format]) == ExitCode.DONE
+    assert "93.25, 93.15" in capsys.readouterr().out
 
 
 def test_notes_are_shown_below_the_tables(runs, make_run, tmp_path, capsys):

@@ -53,6 +53,7 @@ VALID = {
     "diff": ["runs/run", "runs/run"],
     "plot": ["runs"],
     "gradflow": ["--depth", "8", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    "power": ["--claim", "gap", "--sigma", "1"],
     "probe": ["calibration", "runs/run"],
     "reproduce": [],
     "data fetch": ["digits"],
@@ -63,6 +64,9 @@ VALID = {
 VALID_WITH = {
     ("train", "--from"): [],
     ("eval", "--which"): ["runs/run", "--device", "cpu"],
+    ("power", "--claim"): ["--sigma", "1"],
+    ("power", "--runs"): ["--claim", "gap"],
+    ("power", "--sigma"): ["--claim", "gap"],
     ("gradflow", "--runs"): ["--batches", "1", "--batch-size", "4", "--device", "cpu"],
     ("probe", "--subjects"): ["bn", "--device", "cpu", "--images", "10"],
     ("gradflow", "--which"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],

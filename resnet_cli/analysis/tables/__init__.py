@@ -2,8 +2,9 @@
 
 from resnet_cli.analysis.tables.document import NETWORK_COLUMNS, study_document
 from resnet_cli.analysis.tables.layout import Column, Report, Table, layout
-from resnet_cli.analysis.tables.render import Format, csv_table, render
+from resnet_cli.analysis.tables.render import Format, csv_table, render, render_report
 
 __all__ = [
-    "NETWORK_COLUMNS", "Column", "Format", "Report", "Table", "csv_table", "layout", "render", "study_document",
+    "NETWORK_COLUMNS", "Column", "Format", "Report", "Table", "csv_table", "layout", "render",
+    "render_report", "study_document",
 ]  # fmt: skip

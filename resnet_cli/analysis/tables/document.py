@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from resnet_cli.analysis.frames import CONFIG_COLUMNS, Group, Run, Study, run_row
+from resnet_cli.analysis.frames import CONFIG_COLUMNS, AnyRun, Group, Run, Study, run_row
 from resnet_cli.analysis.paper import published
 from resnet_cli.analysis.selection import parse_sort, sort_rows
 from resnet_cli.analysis.stats import estimate
@@ -23,6 +23,7 @@ _MEASURES = (
     "train_error_pct", "train_loss", "train_clean_loss", "val_error_pct", "val_loss",
     "train_seconds", "eval_seconds", "images_per_second",
 )  # fmt: skip
+_BY_SEED = ("test_accuracy_pct", "train_clean_error_pct")
 _WITH_INTERVAL = ("test_accuracy_pct", "best_test_accuracy_pct", "train_clean_error_pct")
 
 _SETTINGS = tuple(column for name, column in CONFIG_COLUMNS.items() if name != "seed")
@@ -36,6 +37,7 @@ NETWORK_COLUMNS = tuple(dict.fromkeys((
     *_MEASURES,
     *(f"{measure}_std" for measure in _MEASURES),
     *(f"{measure}_{end}" for measure in _WITH_INTERVAL for end in ("low", "high")),
+    *(f"{measure}_by_seed" for measure in _BY_SEED),
     *_SETTINGS,
 )))  # fmt: skip
 """Keys of a row of `networks`, in order: the names in `--sort` and `--assert` and the columns of the CSV format."""
@@ -53,8 +55,9 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
     Returns:
         `schema_version`; `networks`, one row per network with the keys `NETWORK_COLUMNS`: means
         over `n` runs, their sample standard deviation (`_std`) and 95 % Student-t interval (`_low`
-        and `_high`), None for n = 1, the largest `epochs` and `peak_memory_bytes`, and the fields of the
-        configuration (names: `CONFIG_COLUMNS`), None where the runs differ;
+        and `_high`), None for n = 1, the values of each seed (`_by_seed`, in the order of `seeds`), the largest
+        `epochs` and `peak_memory_bytes`, and the fields of the configuration (names: `CONFIG_COLUMNS`), None where the
+        runs differ;
         `gaps`, `depth_gaps` and `amplification` (see `resnet_cli.analysis.tables.gaps`);
         `skipped`, the excluded runs; `notes`, one line each; `assertions`, an empty list for the
         results of `resnet_cli.analysis.assertions`.
@@ -73,8 +76,9 @@ def study_document(study: Study, *, sort: str | None = None) -> dict[str, Any]:
     if len(groups) > 1:
         document["notes"].append(f"runs of {len(groups)} different datasets or settings are averaged separately")
     for group, runs in groups.items():
-        networks = _networks(runs)
-        document["networks"] += map(_network_row, networks)
+        diverged = [run for run in study.unfinished if run.status == "diverged" and run.group == group]
+        networks = _networks(runs, diverged)
+        document["networks"] += [_network_row(network) for network in networks if network.rows]
         place = {"dataset": group.dataset, "recipe": group.recipe, "fingerprint": group.fingerprint}
         document["gaps"] += [{**place, **row} for row in gap_rows(networks)]
         document["depth_gaps"] += [{**place, **row} for row in depth_gap_rows(networks)]
@@ -113,27 +117,44 @@ def _order(row: Mapping[str, Any]) -> list[Any]:
     return [row["depth"], row["arch"], row["shortcut"], *settings_order(row)]
 
 
-def _networks(runs: Sequence[Run]) -> list[NetworkRuns]:
+def _networks(runs: Sequence[Run], diverged: Sequence[AnyRun]) -> list[NetworkRuns]:
     found: dict[tuple[int, str, str], NetworkRuns] = {}
-    for run in runs:
+    for run in (*runs, *diverged):
         config = run.record.config
         key = config.depth, config.arch, config.shortcut
-        found.setdefault(key, NetworkRuns(rows=[], published=published(config))).rows.append(run_row(run))
+        network = found.setdefault(key, NetworkRuns(rows=[], diverged=[], published=published(config)))
+        if isinstance(run, Run):
+            network.rows.append(run_row(run))
+        else:
+            network.diverged.append(_guessing_row(run))
     return [network for _, network in sorted(found.items())]
+
+
+def _guessing_row(run: AnyRun) -> Row:
+    """A diverged run scores what guessing would: leaving it out would favour the networks that fail most."""
+    config, dataset = run.record.config, run.record.dataset
+    chance = 100 / len(dataset.classes)
+    return {
+        "network": run.network, "arch": config.arch, "depth": config.depth, "shortcut": config.shortcut,
+        "seed": run.seed, "num_train": dataset.num_train, "num_test": dataset.num_test, "test_accuracy_pct": chance,
+        "train_clean_error_pct": 100 - chance,
+    }  # fmt: skip
 
 
 def _network_row(network: NetworkRuns) -> Row:
     rows, reference = network.rows, network.published
-    row = {**rows[0], "n": len(rows), "seeds": sorted(r["seed"] for r in rows)}
+    row = {**rows[0], "n": len({r["seed"] for r in rows}), "seeds": sorted({r["seed"] for r in rows})}
     for name in ("epochs", "peak_memory_bytes"):
         row[name] = max((r[name] for r in rows if r[name] is not None), default=None)
     for name in _SETTINGS:
         row[name] = rows[0][name] if all(r[name] == rows[0][name] for r in rows) else None
     for measure in _MEASURES:
-        values = network.sample(measure).values
-        value = estimate(values) if values else None
+        sample = network.sample(measure)
+        value = estimate(sample.values, resolution=sample.resolution) if sample.values else None
         row[measure], row[f"{measure}_std"] = (value.mean, value.std) if value else (None, None)
         row[f"{measure}_low"], row[f"{measure}_high"] = (value and value.interval) or (None, None)
+    for measure in _BY_SEED:
+        row[f"{measure}_by_seed"] = list(network.sample(measure).values)
     row["published_accuracy_pct"] = reference and reference.accuracy_pct
     row["published_accuracy_pct_std"] = reference and reference.std
     row["published_source"] = reference and reference.source
@@ -147,9 +168,9 @@ def _notes(networks: Sequence[NetworkRuns]) -> list[str]:
         n, name = len(network.rows), network.name
         seeds = sorted(Counter(row["seed"] for row in network.rows).items())
         if repeated := ", ".join(str(seed) for seed, count in seeds if count > 1):
-            notes.append(f"several runs of {name} have seed {repeated}; all are averaged, but not paired by seed")
+            notes.append(f"several runs of {name} have seed {repeated}; they count as one")
         for measure in _MEASURES:
-            measured = len(network.sample(measure).values)
+            measured = sum(row[measure] is not None for row in network.rows)
             if 0 < measured < n:
                 notes.append(f"only {measured} of {n} runs of {name} recorded {measure}; averaged over these")
     return notes

@@ -16,7 +16,9 @@ Row = Mapping[str, Any]
 MISSING = "—"
 CHOSEN_ON_TEST = "*"
 RECIPE_CHANGED = "†"
+MAX_SEEDS_SHOWN = 10
 NO_INTERVAL = "No interval with one seed."
+_DIVERGED = "Diverged runs count with the accuracy of guessing here, but not in the means of the results."
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -85,8 +87,8 @@ class Sweep(msgspec.Struct, frozen=True):
         return sorted(found, key=lambda row: settings_order(self.row_of[_group(row)]))
 
 
-def layout(document: Mapping[str, Any]) -> Report:
-    """Lay out a document of `study_document`.
+def layout(document: Mapping[str, Any], *, seeds_shown: bool = False) -> Report:
+    """Lay out a document of `study_document`; `seeds_shown` adds the results of each seed of networks with at most ten.
 
     Each dataset and recipe has a table of results, the differences between its networks and their amplification with
     depth, if there are any; settings in which runs of a recipe differ have a column. The excluded runs follow.
@@ -94,6 +96,8 @@ def layout(document: Mapping[str, Any]) -> Report:
     tables = []
     for sweep in _sweeps(document["networks"]):
         tables.append(_results(sweep))
+        if seeds_shown and any(1 < row["n"] <= MAX_SEEDS_SHOWN for row in sweep.rows):
+            tables.append(_seeds(sweep))
         if gaps := sweep.select([*document["gaps"], *document["depth_gaps"]]):
             tables.append(_differences(sweep, gaps))
         if amplified := sweep.select(document["amplification"]):
@@ -153,6 +157,23 @@ def _results(sweep: Sweep) -> Table:
     return Table(f"Results{sweep.by}: {sweep.name}", columns, cells, _results_footnotes(sweep.rows))
 
 
+def _seeds(sweep: Sweep) -> Table:
+    columns = (
+        Column("network", "left"), *sweep.columns(), Column("seeds", "left", rank=2, is_text=True),
+        Column("test accuracy % of each seed", "left", is_text=True),
+        Column("clean training error % of each seed", "left", rank=1, is_text=True),
+    )  # fmt: skip
+    cells = tuple(
+        (
+            row["network"], *sweep.cells(row), ", ".join(map(str, row["seeds"])),
+            *(", ".join(f"{value:.2f}" for value in row[f"{measure}_by_seed"]) or MISSING
+              for measure in ("test_accuracy_pct", "train_clean_error_pct")),
+        )
+        for row in sweep.rows if 1 < row["n"] <= MAX_SEEDS_SHOWN
+    )  # fmt: skip
+    return Table(f"Seeds{sweep.by}: {sweep.name}", columns, cells)
+
+
 def _is_changed(row: Row) -> bool:
     """Whether the published accuracy of this network was reached with other settings."""
     return " " in row["recipe"] and row["published_accuracy_pct"] is not None
@@ -191,7 +212,7 @@ def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
         of_pair.setdefault(_group(row), {})[row["measure"]] = row
     columns = (
         Column("difference", "left"), *sweep.columns(), Column("test accuracy pp"), Column("95 % interval"),
-        Column("n"), Column("method", "left", rank=5), Column("test-set sampling ±", rank=3),
+        Column("n"), Column("SE of test images", rank=3),
         Column("published pp", rank=2), Column("clean training error pp", rank=1),
         Column("error 95 % interval", rank=4),
     )  # fmt: skip
@@ -201,41 +222,53 @@ def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
             accuracy, error = measures["test_accuracy_pct"], measures.get("train_clean_error_pct", {})
             cells.append((
                 f"{first} − {second}", *sweep.cells(accuracy), signed(accuracy["difference_pp"]),
-                _gap_interval(accuracy), str(accuracy["n"]), accuracy["method"],
+                _gap_interval(accuracy), str(accuracy["n"]),
                 _number(accuracy["sampling_standard_error_pp"]), signed(accuracy["published_difference_pp"]),
                 signed(error.get("difference_pp")), _gap_interval(error),
             ))  # fmt: skip
     notes = _applicable({
-        "Intervals: Student's t on differences paired by seed, or Welch's t where seeds differ.":
+        "n counts seeds. Intervals: Welch's t, not narrower than half a test image.":
             any(row["low_pp"] is not None for row in rows),
-        "Test-set sampling: binomial standard error due to the finite number of test images; "
-        "the errors of the two networks are treated as independent.": True,
-        NO_INTERVAL: any(row["method"] == "single" for row in rows),
+        "SE of test images: standard error, not an interval, due to the choice of test images, "
+        "which both networks share.": any(row["sampling_standard_error_pp"] is not None for row in rows),
+        NO_INTERVAL: any(row["low_pp"] is None for row in rows),
+        _DIVERGED: any(row["num_diverged"] for row in rows),
     })  # fmt: skip
     return Table(f"Differences in percentage points{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
 
 
 def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
     columns = (
-        Column("residual gap at", "left"), *sweep.columns(), Column("ratio"), Column("95 % interval"),
-        Column("width"), Column("n"), Column("published", rank=1),
+        Column("change of the residual gap", "left"), *sweep.columns(), Column("pp"), Column("95 % interval"),
+        Column("n"), Column("ratio", rank=2), Column("95 % Fieller set", rank=3), Column("published ratio", rank=1),
     )  # fmt: skip
     cells = []
     for row in rows:
         of = "" if row["shortcut"] == "A" else f", shortcut {row['shortcut']}"
-        interval = "unbounded" if row["is_unbounded"] else _interval(row["low"], row["high"], _number)
         cells.append((
-            f"{row['deep_depth']} ÷ {row['shallow_depth']} layers{of}", *sweep.cells(row), _number(row["ratio"]),
-            interval, _number(row["width"]), str(row["n"]), _number(row["published_ratio"]),
+            f"{row['shallow_depth']} → {row['deep_depth']} layers{of}", *sweep.cells(row),
+            signed(row["difference_pp"]), _gap_interval(row), str(row["n"]), _number(row["ratio"]), _ratio_set(row),
+            _number(row["published_ratio"]),
         ))  # fmt: skip
     notes = _applicable({
-        "Intervals: percentile bootstrap over seeds, which is too narrow with few seeds.":
-            any(row["low"] is not None for row in rows),
-        "unbounded: the interval of the shallow gap includes zero, so the ratio can take any value.":
-            any(row["is_unbounded"] for row in rows),
+        "Amplification means that the difference of the two gaps is above 0; Welch's t over four networks.":
+            any(row["low_pp"] is not None for row in rows),
+        "The ratio divides the gap of the deep networks by that of the shallow ones; it is unstable if the latter is "
+        "small.": any(row["ratio_set"] in ("two rays", "everything") for row in rows),
         NO_INTERVAL: any(row["n"] == 1 for row in rows),
+        _DIVERGED: any(row["num_diverged"] for row in rows),
     })  # fmt: skip
     return Table(f"Amplification of the residual gap{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
+
+
+def _ratio_set(row: Row) -> str:
+    low, high = row["ratio_low"], row["ratio_high"]
+    return {
+        "interval": _interval(low, high, _number),
+        "two rays": f"below {_number(low)} or above {_number(high)}",
+        "everything": "all numbers",
+        "none": MISSING,
+    }[row["ratio_set"]]
 
 
 def _excluded(skipped: Sequence[Row]) -> Table:

@@ -4,11 +4,11 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from resnet_cli.analysis.tables.document import NETWORK_COLUMNS
-from resnet_cli.analysis.tables.layout import Table, layout
+from resnet_cli.analysis.tables.layout import Report, Table, layout
 from resnet_cli.util.text import csv_text, json_text, markdown_text
 
 Format = Literal["markdown", "latex", "csv", "json"]
@@ -22,16 +22,20 @@ _LATEX = str.maketrans({
 })  # fmt: skip
 
 
-def render(document: Mapping[str, Any], format: Format) -> str:
+def render(document: Mapping[str, Any], format: Format, *, seeds_shown: bool = False) -> str:
     """Convert a document of `study_document` to text that ends with a line break.
 
     The formats are Markdown with GitHub tables, LaTeX with booktabs tables, CSV with one row per network, and JSON
     with the whole document.
     """
-    writers: Mapping[Format, Callable[[Mapping[str, Any]], str]] = {
-        "markdown": _markdown, "latex": _latex, "csv": _csv, "json": json_text,
-    }  # fmt: skip
-    return writers[format](document)
+    if format == "json":
+        return json_text(document)
+    return _csv(document) if format == "csv" else render_report(layout(document, seeds_shown=seeds_shown), format)
+
+
+def render_report(report: Report, format: Literal["markdown", "latex"]) -> str:
+    """Convert tables to Markdown or LaTeX, as `render` does."""
+    return _markdown(report) if format == "markdown" else _latex(report)
 
 
 def _csv(document: Mapping[str, Any]) -> str:
@@ -58,8 +62,7 @@ def _csv_cell(value: Any) -> Any:
     return value
 
 
-def _markdown(document: Mapping[str, Any]) -> str:
-    report = layout(document)
+def _markdown(report: Report) -> str:
     parts = [_markdown_table(table) for table in report.tables]
     if report.notes:
         parts.append("Notes:\n\n" + "\n".join(f"- {markdown_text(note)}" for note in report.notes))
@@ -76,8 +79,7 @@ def _markdown_table(table: Table) -> str:
     return "\n".join([*head, *map(line, table.rows), *(["", notes] if notes else [])])
 
 
-def _latex(document: Mapping[str, Any]) -> str:
-    report = layout(document)
+def _latex(report: Report) -> str:
     parts = ["% needs \\usepackage{booktabs}, \\usepackage{textcomp} and a text width of 16 cm"]
     parts += map(_latex_table, report.tables)
     if report.notes:

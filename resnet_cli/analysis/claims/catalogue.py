@@ -1,0 +1,165 @@
+"""Every claim of the two documents: its sentence, its measure, its rule, and the function that tests it.
+
+The documents are V. R. Shinde, "Deep Residual Learning for Image Recognition: Implementation and Analysis" (2025), here
+"the report", and "A Mathematical Analysis of the ResNet Architecture", here "the analysis".
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from resnet_cli.analysis.claims import confirmatory, mechanistic
+from resnet_cli.analysis.claims.decisions import Family, Finding, Rule
+from resnet_cli.analysis.claims.evidence import Evidence
+
+
+class Claim(NamedTuple):
+    """One claim and how it is tested."""
+
+    name: str
+    sentence: str
+    source: str
+    family: Family
+    measure: str
+    rule: Rule | None
+    """None for a computation without chance."""
+    command: str
+    """Measures what is missing; RUNS stands for the run directories."""
+    test: Callable[[Evidence], Finding | None]
+    """None if it was not measured."""
+    criterion: str = ""
+    """The rule in words, where it is more than `rule`."""
+    caveat: str = ""
+
+    @property
+    def rule_text(self) -> str:
+        """When the claim is supported and when refuted."""
+        return self.criterion or str(self.rule)
+
+
+_REPORT, _ANALYSIS = "report", "analysis"
+_TRAIN_ALL = "resnet reproduce"
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "degradation", "Plain-56 performs worse than Plain-20: optimization difficulties limit deep networks.",
+        f"{_REPORT}, 3.3", "confirmatory",
+        "clean training error with re-estimated batch-norm statistics, deep plain − shallow plain network",
+        confirmatory.DEGRADATION, "resnet probe bn RUNS", confirmatory.degradation,
+        caveat="Part of it is the exploding first steps of the deep plain network: see degradation-warmup.",
+    ),
+    Claim(
+        "degradation-warmup", "Plain-56 performs worse than Plain-20, when both are warmed up.",
+        f"{_REPORT}, 3.3", "confirmatory", "as degradation, in plain networks trained with a warm-up",
+        confirmatory.DEGRADATION,
+        "resnet train --arch plain --warmup-steps 400 --warmup-lr 0.01 at both depths, then resnet probe bn RUNS",
+        confirmatory.degradation_after_warmup,
+    ),
+    Claim(
+        "gap", "The performance gap increased to 6.54 percentage points at 56 layers.",
+        f"{_REPORT}, 3.2", "confirmatory", "test accuracy, deep residual − deep plain network",
+        confirmatory.ACCURACY_GAP, _TRAIN_ALL, confirmatory.gap,
+    ),
+    Claim(
+        "scaling", "ResNet-56 outperforms ResNet-20: residual connections enable effective depth scaling.",
+        f"{_REPORT}, 3.3", "confirmatory", "test accuracy, deep residual − shallow residual network",
+        confirmatory.ACCURACY_GAP, _TRAIN_ALL, confirmatory.scaling,
+    ),
+    Claim(
+        "amplification", "The advantage of residual connections grows with depth, from 1.11 % to 6.54 %.",
+        f"{_REPORT}, 3.3", "confirmatory",
+        "difference of the gaps in test accuracy: (residual − plain) at the greater depth − the same at the smaller",
+        confirmatory.AMPLIFICATION, _TRAIN_ALL, confirmatory.amplification,
+    ),
+    Claim(
+        "capacity", "Optimization difficulties, not model capacity, limit deep network performance.",
+        f"{_REPORT}, 3.3; {_ANALYSIS}, 2", "deterministic",
+        "largest difference of logits in eval mode between a trained shallow plain network and a deeper one built from "
+        "it by inserting identity blocks",
+        None, "resnet probe capacity RUNS", confirmatory.capacity,
+        criterion=f"at most {confirmatory.SAME_LOGITS:g}, and no prediction changes",
+        caveat="A good solution exists; this does not show that training could reach it.",
+    ),
+    Claim(
+        "convergence", "ResNets converge faster.", f"{_REPORT}, 3.1", "mechanistic",
+        "logarithm of the epochs to a clean training error, plain − residual network at the smaller depth, mean over "
+        "fixed errors, before the first drop of the learning rate",
+        mechanistic.CONVERGENCE, "resnet train --clean-train-every 1", mechanistic.convergence,
+    ),
+    Claim(
+        "convergence-2x", "2× faster convergence.", f"{_REPORT}, 3.1", "mechanistic",
+        "as convergence, over the errors that every run reached", mechanistic.TWICE_AS_FAST,
+        "resnet train --clean-train-every 1", mechanistic.twice_as_fast,
+        criterion="ratio of epochs between 1.6 and 2.5; refuted if outside",
+    ),
+    Claim(
+        "stability", "Training stability improves dramatically with skip connections.", f"{_REPORT}, 5", "mechanistic",
+        "logarithm of the deviation of the test accuracy from epoch to epoch within phases of the learning rate, "
+        "deep plain − deep residual network",
+        mechanistic.STABILITY, "resnet train with at least four epochs at one learning rate", mechanistic.stability,
+    ),
+    Claim(
+        "highway", "Skip connections provide effective gradient pathways.",
+        f"{_REPORT}, 4.1; {_ANALYSIS}, 4", "mechanistic",
+        "mean over stages of |log growth of ‖∂L/∂x‖ per block| at initialisation, deep plain − deep residual network",
+        mechanistic.HIGHWAY, "resnet train --gradflow-every N", mechanistic.highway,
+        caveat="That the gradient splits into a skip part and a branch part is an identity, and no evidence.",
+    ),
+    Claim(
+        "vanishing-gradient", "In plain networks, gradients vanish on the way to the earlier layers.",
+        f"{_ANALYSIS}, 4", "mechanistic",
+        "−log₁₀ of ‖∂L/∂x‖ at the first ÷ at the last block of a stage of the deep plain network at initialisation, in "
+        "the stage where it is smallest",
+        mechanistic.VANISHING, "resnet train --gradflow-every N", mechanistic.vanishing,
+        criterion="ratio below 1/10; refuted if above 1/3",
+    ),
+    Claim(
+        "shattering", "Skip connections keep gradients of nearby inputs correlated.", "Balduzzi et al. 2017",
+        "mechanistic",
+        "autocorrelation of input gradients over the first eighth of a line, from white (0) to brown noise (1), deep "
+        "residual − deep plain network at initialisation",
+        mechanistic.SHATTERING, "resnet probe shattering RUNS", mechanistic.shattering,
+    ),
+    Claim(
+        "identity-mapping", "Skip connections enable layers to learn identity mappings.",
+        f"{_REPORT}, 4.1; {_ANALYSIS}, 3", "mechanistic",
+        "−log of ‖F(x)‖ / ‖S x‖ after training ÷ at initialisation, mean over the blocks of the deep residual network "
+        "that keep the shape",
+        mechanistic.IDENTITY_MAPPING, "resnet probe responses RUNS", mechanistic.identity_mapping,
+    ),
+    Claim(
+        "ensemble", "ResNets can be viewed as implicit ensembles of networks with different effective depths.",
+        f"{_REPORT}, 4.3", "mechanistic",
+        "rise of the test error when one block that keeps the shape is deleted, with re-estimated batch-norm "
+        "statistics, deep plain − deep residual network",
+        mechanistic.ENSEMBLE, "resnet probe lesion RUNS", mechanistic.ensemble,
+        caveat="Robustness to deletion fits an ensemble, but does not prove one.",
+    ),
+    Claim(
+        "landscape", "Residual connections create more favorable optimization landscapes.", f"{_REPORT}, 4.1",
+        "mechanistic",
+        "logarithm of the largest eigenvalue of D H D (H: Hessian, D: filter norms) after training, deep plain − deep "
+        "residual network",
+        mechanistic.LANDSCAPE, "resnet probe landscape RUNS", mechanistic.landscape,
+        caveat="Curvature falls with the loss, so networks that end at different losses are not strictly comparable.",
+    ),
+    Claim(
+        "information-flow", "Identity mappings preserve information from earlier layers.", f"{_REPORT}, 4.3",
+        "mechanistic",
+        "accuracy of a linear classifier on the best block − on the last block, deep plain − deep residual network",
+        mechanistic.INFORMATION_FLOW, "resnet probe similarity RUNS", mechanistic.information_flow,
+    ),
+    Claim(
+        "diagonal", "Residual networks achieve better classification performance across all classes.",
+        f"{_REPORT}, 3.4", "mechanistic", "recall of every class, deep residual − deep plain network",
+        mechanistic.RECALL, _TRAIN_ALL, mechanistic.diagonal,
+        criterion="above 0 in each class; refuted if below 0 in any",
+    ),
+    Claim(
+        "confidence", "Sharper diagonal patterns indicate more confident predictions.", f"{_REPORT}, 3.4",
+        "mechanistic", "mean confidence on the test images, deep residual − deep plain network; and |confidence − "
+        "accuracy| of each run, deep plain − deep residual network",
+        mechanistic.CONFIDENCE, "resnet probe calibration RUNS", mechanistic.confidence,
+        criterion=f"confidence above 0, and miscalibration at most {-mechanistic.NOT_WORSE_CALIBRATED.margin:g} pp "
+        "higher; refuted if either is the opposite",
+    ),
+)  # fmt: skip

@@ -1,0 +1,177 @@
+"""Verdicts on all claims as one document and as tables."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from resnet_cli.analysis.claims.catalogue import CLAIMS, Claim
+from resnet_cli.analysis.claims.decisions import (
+    ALPHA,
+    LOGARITHM,
+    Finding,
+    Verdict,
+    amount,
+    judge_certain,
+    judge_family,
+)
+from resnet_cli.analysis.claims.evidence import Evidence, load_evidence
+from resnet_cli.analysis.frames import Study
+from resnet_cli.analysis.tables import Column, Report, Table
+from resnet_cli.errors import UsageError
+
+SCHEMA_VERSION = 1
+MISSING = "—"
+
+CLAIM_COLUMNS = (
+    "claim", "status", "reason", "value", "unit", "low", "high", "margin", "p", "p_supported", "p_refuted", "n",
+    "seeds_needed", "family",
+    "sentence", "source", "measure", "rule", "command", "caveat", "details", "dataset", "recipe", "fingerprint",
+)  # fmt: skip
+"""Columns of the CSV format."""
+
+
+def claims_document(
+    study: Study, *, alpha: float = ALPHA, warn: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Judge every claim in every group of runs that has plain and residual networks.
+
+    Args:
+        study: loaded with metrics.
+        alpha: level of each family of claims.
+        warn: receives one line for each file of a probe that cannot be used.
+
+    Returns:
+        `schema_version`; `claims`, one row per group and claim with the keys `CLAIM_COLUMNS` and `seeds` (the value of
+        each seed, by network), where p is adjusted by Holm's method, and p_supported and p_refuted are not;
+        `skipped`, the runs that were not used.
+
+    Raises:
+        UsageError: no group has plain and residual networks.
+    """
+    rows = []
+    for group, evidence in load_evidence(study, warn=warn).items():
+        place = {"dataset": group.dataset, "recipe": group.recipe, "fingerprint": group.fingerprint}
+        rows += [{**row, **place} for row in judge_claims(evidence, alpha=alpha)]
+    if not rows:
+        raise UsageError(
+            "claims need plain and residual networks with the same dataset and recipe",
+            hint="train the missing networks, for example with resnet reproduce",
+        )
+    return {
+        "schema_version": SCHEMA_VERSION, "alpha": alpha, "claims": rows,
+        "skipped": msgspec.to_builtins(study.skipped),
+    }  # fmt: skip
+
+
+def judge_claims(evidence: Evidence, *, alpha: float = ALPHA) -> list[dict[str, Any]]:
+    """Judge all claims, in the order of the catalogue, with Holm's correction within each family."""
+    findings = {claim.name: claim.test(evidence) for claim in CLAIMS}
+    verdicts: dict[str, Verdict] = {}
+    for family in ("confirmatory", "mechanistic"):
+        members = {claim.name: findings[claim.name] for claim in CLAIMS if claim.family == family}
+        verdicts |= judge_family(members, alpha=alpha)
+    verdicts |= {claim.name: judge_certain(findings[claim.name]) for claim in CLAIMS if claim.rule is None}
+    return [_row(claim, findings[claim.name], verdicts[claim.name]) for claim in CLAIMS]
+
+
+def _row(claim: Claim, finding: Finding | None, verdict: Verdict) -> dict[str, Any]:
+    low, high = (finding.interval if finding else None) or (None, None)
+    rule = finding.rule if finding else claim.rule
+    reason = f"measure it: {claim.command}" if verdict.status == "not measured" else verdict.reason
+    return {
+        "claim": claim.name, "status": verdict.status, "reason": reason,
+        "value": finding.value if finding else None, "unit": rule.unit if rule else finding.unit if finding else None,
+        "low": low, "high": high, "margin": rule.margin if rule else None, "p": verdict.p,
+        "p_supported": finding.p_supported if finding else None, "p_refuted": finding.p_refuted if finding else None,
+        "n": finding.n if finding else None, "seeds_needed": verdict.seeds_needed,
+        "family": claim.family, "sentence": claim.sentence, "source": claim.source, "measure": claim.measure,
+        "rule": claim.rule_text, "command": claim.command, "caveat": claim.caveat,
+        "details": list(finding.details) if finding else [],
+        "seeds": {name: list(values) for name, values in finding.seeds.items()} if finding else {},
+    }  # fmt: skip
+
+
+def check_claims(names: Sequence[str], option: str) -> None:
+    """Raise a `UsageError` that names the option unless every value of it is a claim."""
+    for name in names:
+        claim_named(name, option)
+
+
+def claim_named(name: str, option: str = "--claim") -> Claim:
+    """Return a claim; raise `UsageError` if there is none of this name."""
+    known = {claim.name: claim for claim in CLAIMS}
+    if name not in known:
+        similar = difflib.get_close_matches(name, known, n=2)
+        hint = f"did you mean {' or '.join(similar)}?" if similar else f"choose from {', '.join(known)}"
+        raise UsageError(f"{option}: unknown claim {name!r}", hint=hint)
+    return known[name]
+
+
+def claims_report(document: Mapping[str, Any]) -> Report:
+    """Lay out a document of `claims_document`: one table per group."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in document["claims"]:
+        groups.setdefault((row["dataset"], row["recipe"], row["fingerprint"]), []).append(row)
+    columns = (
+        Column("claim", "left"), Column("verdict", "left"), Column("effect"), Column("95 % interval", rank=1),
+        Column("margin", rank=5), Column("unit", "left", rank=4), Column("n"), Column("p (Holm)", rank=3),
+        Column("reason", "left", rank=2, is_text=True), Column("sentence", "left", rank=7, is_text=True),
+        Column("measure", "left", rank=8, is_text=True), Column("source", "left", rank=6),
+    )  # fmt: skip
+    notes = (
+        "Effect: in the direction of the claim. n counts seeds. p: one-sided, adjusted within the confirmatory or the "
+        "mechanistic family.",
+        f"Level {document['alpha']:g} for each family. --explain CLAIM gives the definition, the rule and the data.",
+    )
+    tables = [
+        Table(f"Verdicts: {dataset}, {recipe}", columns, tuple(map(_cells, rows)), notes)
+        for (dataset, recipe, _), rows in groups.items()
+    ]
+    return Report(tuple(tables), ())
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    interval = MISSING if row["low"] is None else f"[{_short(row, 'low')}, {_short(row, 'high')}]"
+    p = MISSING if row["p"] is None else ("<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}")
+    return (
+        row["claim"], row["status"], _short(row, "value"), interval, _short(row, "margin"), _unit(row) or MISSING,
+        MISSING if row["n"] is None else str(row["n"]), p, row["reason"], row["sentence"], row["measure"],
+        row["source"],
+    )  # fmt: skip
+
+
+def _short(row: Mapping[str, Any], key: str) -> str:
+    return MISSING if row[key] is None else amount(row[key], row["unit"] or "", sign="+")
+
+
+def _unit(row: Mapping[str, Any]) -> str:
+    return str(row["unit"] or "").removeprefix(LOGARITHM)
+
+
+def explanation(row: Mapping[str, Any]) -> list[str]:
+    """Explain one row of `claims`: definition, rule, data and how the verdict came about, as lines of text."""
+    lines = [
+        f"{row['claim']}: {row['status']} ({row['reason']})",
+        f"  sentence   “{row['sentence']}” ({row['source']})",
+        f"  measure    {row['measure']}",
+        f"  rule       {row['rule']}",
+        f"  family     {row['family']}",
+        f"  runs       {row['dataset']}, {row['recipe']}",
+    ]
+    if row["value"] is not None:
+        interval = "" if row["low"] is None else f", 95 % interval {_short(row, 'low')} to {_short(row, 'high')}"
+        lines.append(f"  effect     {_short(row, 'value')} {_unit(row)}{interval}, n = {row['n']}")
+        lines += [
+            f"  {name:<10} {', '.join(f'{value:.4g}' for value in values)}" for name, values in row["seeds"].items()
+        ]
+        if row["p"] is not None:
+            lines.append(f"  p          {row['p']:.3g}, adjusted by Holm's method within the family")
+        if row["seeds_needed"]:
+            plan = f"{row['seeds_needed']} seeds per network detect the planned effect with a power of 80 %"
+            lines.append(f"  plan       {plan}")
+    lines += [f"  note       {detail}" for detail in (*row["details"], row["caveat"]) if detail]
+    if row["status"] == "not measured":
+        lines.append(f"  measure it {row['command']}")
+    return lines

@@ -1,0 +1,286 @@
+"""Tests of the claims about why residual networks train better."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from resnet_cli.analysis.claims.decisions import Finding, Rule, Term, effect_found, every
+from resnet_cli.analysis.claims.evidence import Evidence, per_run
+from resnet_cli.analysis.claims.measures import (
+    ConvergenceTimes,
+    area_of_deletions,
+    brownness,
+    convergence_times,
+    distance_from_constant,
+    harm_of_deletion,
+    information_loss,
+    log_curvature,
+    log_fluctuation,
+    log_shrinkage,
+    log_smallest_ratio,
+)
+from resnet_cli.analysis.gradients import HEALTHY_WITHIN, VANISHING_BELOW
+from resnet_cli.analysis.stats import Sample, contrast, two_way_bootstrap
+
+_LOG_RATIO = math.log(1.5)
+"""Half as much again: an effect that a figure shows at a glance."""
+_SAME_RATIO = math.log(1.05)
+
+CONVERGENCE = Rule(unit="log ratio of epochs", planned=_LOG_RATIO, no_effect_within=_SAME_RATIO)
+TWICE_AS_FAST = Rule(unit="log ratio of epochs", margin=math.log(1.6), upper=math.log(2.5), planned=math.log(2))
+"""The report says 2×; 1.6 to 2.5 is what rounds to it, symmetric on the logarithmic scale."""
+STABILITY = Rule(unit="log ratio of deviations", planned=_LOG_RATIO, no_effect_within=_SAME_RATIO)
+HIGHWAY = Rule(unit="log ratio of growth per block", planned=0.05)
+"""5 % per block is a factor of 1.5 over the eight blocks of a stage of 56 layers."""
+VANISHING = Rule(
+    unit="decades lost in a stage", margin=-math.log10(VANISHING_BELOW), absent_below=-math.log10(HEALTHY_WITHIN[0]),
+    planned=1.5, num_networks=1,
+)  # fmt: skip
+SHATTERING = Rule(unit="of the way from white to brown noise", margin=0.1, planned=0.3)
+"""A tenth of the way is within the scatter of lines of one network."""
+IDENTITY_MAPPING = Rule(
+    unit="log shrinkage of branches", planned=_LOG_RATIO, no_effect_within=_SAME_RATIO, num_networks=1
+)
+ENSEMBLE = Rule(unit="pp of error per deleted block", margin=1.0, planned=5.0)
+"""Below 1 pp, both kinds of networks survive deletions alike."""
+LANDSCAPE = Rule(unit="log ratio of curvatures", planned=math.log(2))
+INFORMATION_FLOW = Rule(unit="pp of accuracy lost", planned=2.0, no_effect_within=0.5)
+"""0.5 pp is less than twice the sampling error of an accuracy on 10,000 test images."""
+RECALL = Rule(unit="pp of recall", planned=1.0)
+CONFIDENCE = Rule(unit="pp of confidence", planned=1.0)
+NOT_WORSE_CALIBRATED = Rule(unit="pp of |confidence − accuracy|", margin=-1.0, absent_below=-1.0, planned=0.0)
+"""Non-inferiority: up to 1 pp worse does not contradict "more confident"."""
+
+
+def _times(evidence: Evidence, network: str) -> dict[int, list[ConvergenceTimes]]:
+    """Times of every run of a network, by seed."""
+    rows = evidence.epochs[evidence.epochs["network"] == network]
+    found: dict[int, list[ConvergenceTimes]] = {}
+    for (seed, _), of_run in rows.groupby(["seed", "path"]):
+        times = convergence_times(of_run.sort_values("epoch"), chance_error=evidence.chance_error_pct)
+        if times is not None:
+            found.setdefault(int(str(seed)), []).append(times)
+    return found
+
+
+def _convergence(evidence: Evidence, rule: Rule) -> Finding | None:
+    networks = evidence.networks.plain_shallow, evidence.networks.resnet_shallow
+    times = {name: _times(evidence, name) for name in networks}
+    if not all(times.values()):
+        return None
+    every_run = [one for of_network in times.values() for of_seed in of_network.values() for one in of_seed]
+    # A lower bound of a time would bias the ratio towards 1, which an equivalence test could mistake for a result.
+    skipped = all if rule.upper is None else any
+    kept = [tau for tau in every_run[0].logs if not skipped(tau in one.not_reached for one in every_run)]
+    if not kept:
+        return None
+    terms = [
+        Term(weight, name, Sample.of((seed, _mean(one, kept)) for seed, runs in times[name].items() for one in runs))
+        for weight, name in zip((1.0, -1.0), networks, strict=True)
+    ]
+    if censored := sum(tau in one.not_reached for one in every_run for tau in kept):
+        rule = Rule(unit=rule.unit, planned=rule.planned)  # likewise
+    ratio = math.exp(contrast((term.weight, term.sample) for term in terms).mean)
+    details = [
+        f"{networks[0]} takes {ratio:.2f} times as many epochs as {networks[1]}",
+        f"to training errors of {', '.join(f'{tau:g}' for tau in kept)} %, before the first drop of the learning rate",
+    ]
+    if censored:
+        details.append(f"{censored} times are lower bounds: the error was not reached before the drop")
+    seen = pd.DataFrame([(name, seed) for name in networks for seed in times[name]], columns=["network", "seed"])
+    return effect_found(rule, terms, [*details, *evidence.cautions(seen, *networks)])
+
+
+def _mean(times: ConvergenceTimes, kept: list[float]) -> float:
+    return float(np.mean([times.logs[tau] for tau in kept]))
+
+
+def convergence(evidence: Evidence) -> Finding | None:
+    """Logarithm of epochs to training errors: shallow plain − shallow residual network."""
+    return _convergence(evidence, CONVERGENCE)
+
+
+def twice_as_fast(evidence: Evidence) -> Finding | None:
+    """The same, over training errors that every run reached."""
+    return _convergence(evidence, TWICE_AS_FAST)
+
+
+def stability(evidence: Evidence) -> Finding | None:
+    """Logarithm of the fluctuation of the test accuracy: deep plain − deep residual network."""
+    networks = evidence.networks.plain_deep, evidence.networks.resnet_deep
+    frame = per_run(evidence.epochs, partial(log_fluctuation, resolution=evidence.test_resolution))
+    levels = [evidence.sample(evidence.runs, network, "test_accuracy_pct") for network in networks]
+    level = " and ".join(
+        f"{sample.mean:.1f} % ({network})" for sample, network in zip(levels, networks, strict=True) if sample.values
+    )
+    details = [f"deviations depend on the accuracy itself, which ends at {level}"]
+    return _compare(evidence, STABILITY, frame, *networks, details=details)
+
+
+def _compare(
+    evidence: Evidence, rule: Rule, frame: pd.DataFrame, plus: str, minus: str, *, details: list[str] | None = None
+) -> Finding | None:
+    """Compare the column `value` of two networks."""
+    terms = evidence.gap(frame, plus, minus)
+    return effect_found(rule, terms, [*(details or []), *evidence.cautions(frame, plus, minus)]) if terms else None
+
+
+def _at_initialisation(evidence: Evidence) -> pd.DataFrame:
+    return evidence.gradflow[evidence.gradflow["epoch"] == 0] if len(evidence.gradflow) else evidence.gradflow
+
+
+def highway(evidence: Evidence) -> Finding | None:
+    """|log growth of ‖∂L/∂x‖ per block| at initialisation: deep plain − deep residual network."""
+    networks, rows = evidence.networks, _at_initialisation(evidence)
+    if rows.empty:
+        return None
+    shares = rows.loc[(rows["network"] == networks.resnet_deep), "skip_share"].dropna()
+    details = []
+    if len(shares):
+        details.append(
+            f"share of the gradient at a block's input that comes through the shortcut: mean {shares.mean():.2f}, "
+            f"{shares.min():.2f} to {shares.max():.2f}"
+        )
+    frame = per_run(rows, distance_from_constant)
+    return _compare(evidence, HIGHWAY, frame, networks.plain_deep, networks.resnet_deep, details=details)
+
+
+def vanishing(evidence: Evidence) -> Finding | None:
+    """−log₁₀ of the ratio of ‖∂L/∂x‖ over the stage of the deep plain network in which it is smallest."""
+    rows, deep = _at_initialisation(evidence), evidence.networks.plain_deep
+    if rows.empty:
+        return None
+    frame = per_run(rows, log_smallest_ratio)
+    sample = evidence.sample(frame, deep, "value")
+    if not sample.values:
+        return None
+    factor = f"{10**sample.mean:.3g}"
+    detail = f"towards the input, ‖∂L/∂x‖ changes by a factor of {factor} in the stage where it grows least"
+    return effect_found(VANISHING, [Term(-1.0, deep, sample)], [detail, *evidence.cautions(frame, deep)])
+
+
+def _probe(evidence: Evidence, name: str, which: str, measure: Callable[[pd.DataFrame], float]) -> pd.DataFrame | None:
+    """A measure of every run from the rows of a probe; None if it was not measured."""
+    rows = evidence.load_probe(name)
+    return None if rows.empty else per_run(rows[rows["which"] == which], measure)
+
+
+def shattering(evidence: Evidence) -> Finding | None:
+    """Position of input gradients between white and brown noise: deep residual − deep plain network."""
+    frame, networks = _probe(evidence, "shattering", "init", brownness), evidence.networks
+    return None if frame is None else _compare(evidence, SHATTERING, frame, networks.resnet_deep, networks.plain_deep)
+
+
+def identity_mapping(evidence: Evidence) -> Finding | None:
+    """Shrinkage of residual branches in training, in the deep residual network."""
+    frame, deep = _probe(evidence, "responses", "last", log_shrinkage), evidence.networks.resnet_deep
+    if frame is None:
+        return None
+    sample = evidence.sample(frame, deep, "value")
+    if not sample.values:
+        return None
+    detail = f"‖F(x)‖ / ‖S x‖ changes by a factor of {math.exp(-sample.mean):.2f} in training"
+    return effect_found(IDENTITY_MAPPING, [Term(1.0, deep, sample)], [detail, *evidence.cautions(frame, deep)])
+
+
+def ensemble(evidence: Evidence) -> Finding | None:
+    """Rise of the error when one block is deleted: deep plain − deep residual network."""
+    networks = evidence.networks.plain_deep, evidence.networks.resnet_deep
+    frame = _probe(evidence, "lesion", "last", harm_of_deletion)
+    if frame is None:
+        return None
+    running = per_run(_last(evidence, "lesion"), partial(harm_of_deletion, statistics="running"))
+    areas = per_run(_last(evidence, "lesion"), area_of_deletions)
+    details = [
+        *_means(evidence, running, networks, "with running statistics, a deletion costs", "pp"),
+        *_means(evidence, areas, networks, "mean error while more and more random blocks are deleted:", "%"),
+    ]
+    return _compare(evidence, ENSEMBLE, frame, *networks, details=details)
+
+
+def _last(evidence: Evidence, probe: str) -> pd.DataFrame:
+    rows = evidence.load_probe(probe)
+    return rows[rows["which"] == "last"]
+
+
+def _means(evidence: Evidence, frame: pd.DataFrame, networks: tuple[str, str], text: str, unit: str) -> Iterator[str]:
+    if terms := evidence.gap(frame, *networks):
+        yield f"{text} {' and '.join(f'{term.sample.mean:.1f} {unit} ({term.network})' for term in terms)}"
+
+
+def landscape(evidence: Evidence) -> Finding | None:
+    """Logarithm of the largest eigenvalue of D H D: deep plain − deep residual network."""
+    frame, networks = _probe(evidence, "landscape", "last", log_curvature), evidence.networks
+    return None if frame is None else _compare(evidence, LANDSCAPE, frame, networks.plain_deep, networks.resnet_deep)
+
+
+def information_flow(evidence: Evidence) -> Finding | None:
+    """Accuracy lost between the best and the last block: deep plain − deep residual network."""
+    frame, networks = _probe(evidence, "similarity", "last", information_loss), evidence.networks
+    if frame is None:
+        return None
+    return _compare(evidence, INFORMATION_FLOW, frame, networks.plain_deep, networks.resnet_deep)
+
+
+def diagonal(evidence: Evidence) -> Finding | None:
+    """Recall of every class: deep residual − deep plain network."""
+    networks = evidence.networks.resnet_deep, evidence.networks.plain_deep
+    frames = [evidence.load_correct(network) for network in networks]
+    if any(frame.empty for frame in frames):
+        return None
+    by_class = {}
+    for label in sorted(set(frames[0]["label"])):
+        matrices = [_correct_by_seed(frame[frame["label"] == label]) for frame in frames]
+        terms = [
+            Term(weight, network, _recall(matrix))
+            for weight, network, matrix in zip((1.0, -1.0), networks, matrices, strict=True)
+        ]
+        low, high = two_way_bootstrap(*(matrix.to_numpy() for matrix in matrices))
+        by_class[f"class {label}"] = effect_found(
+            RECALL, terms, [f"95 % bootstrap interval over seeds and test images: {low:+.2f} to {high:+.2f} pp"]
+        )
+    found = every(by_class)
+    seen = pd.concat([frame.drop_duplicates(["network", "seed"]) for frame in frames])
+    return msgspec.structs.replace(found, details=(*found.details, *evidence.cautions(seen, *networks)))
+
+
+def _correct_by_seed(of_class: pd.DataFrame) -> pd.DataFrame:
+    """One row per seed, averaged over its runs, and one column per image."""
+    by_image = of_class.assign(image=of_class.groupby("path").cumcount())
+    return by_image.groupby(["seed", "image"])["correct"].mean().unstack("image")
+
+
+def _recall(matrix: pd.DataFrame) -> Sample:
+    recall = 100 * matrix.mean(axis="columns")
+    return Sample.of(zip(recall.index.tolist(), recall.tolist(), strict=True), resolution=50 / matrix.shape[1])
+
+
+def confidence(evidence: Evidence) -> Finding | None:
+    """Mean confidence: deep residual − deep plain network; and the miscalibration, which may not rise."""
+    rows = evidence.load_probe("calibration")
+    if rows.empty:
+        return None
+    residual, plain = evidence.networks.resnet_deep, evidence.networks.plain_deep
+    whole = rows[(rows["scaling"] == "none") & rows["bin"].isna() & (rows["which"] == "last")]
+    whole = whole.assign(miscalibration=whole["gap_pct"].abs())
+    higher = evidence.gap(whole, residual, plain, "confidence_pct")
+    calibrated = evidence.gap(whole, plain, residual, "miscalibration")
+    if higher is None or calibrated is None:
+        return None
+    means = whole[whole["network"].isin([residual, plain])].groupby("network")[
+        ["gap_pct", "entropy", "nll", "brier", "ece_pct"]
+    ]
+    details = [
+        f"{network}: confidence − accuracy {row.gap_pct:+.2f} pp, entropy {row.entropy:.3f}, NLL {row.nll:.3f}, "
+        f"Brier {row.brier:.3f}, ECE {row.ece_pct:.2f} %"
+        for network, row in means.mean().iterrows()
+    ]
+    cautions = evidence.cautions(whole, residual, plain)
+    return every({
+        "mean confidence": effect_found(CONFIDENCE, higher, [*details, *cautions]),
+        "calibration not worse": effect_found(NOT_WORSE_CALIBRATED, calibrated, [*details, *cautions]),
+    })  # fmt: skip

@@ -1,0 +1,194 @@
+"""Every claim is supported by strong evidence, refuted by the opposite, and not measured without its data."""
+
+import msgspec
+import pandas as pd
+import pytest
+from claim_frames import NO_ROWS, make_evidence, without_networks
+
+from resnet_cli.analysis.claims.catalogue import CLAIMS
+from resnet_cli.analysis.claims.document import claim_named, judge_claims
+
+NAMES = [claim.name for claim in CLAIMS]
+NEEDS = {
+    "degradation": "bn", "degradation-warmup": "warmup", "capacity": "capacity", "convergence": "epochs",
+    "convergence-2x": "epochs", "stability": "epochs", "highway": "gradflow", "vanishing-gradient": "gradflow",
+    "shattering": "shattering", "identity-mapping": "responses", "ensemble": "lesion", "landscape": "landscape",
+    "information-flow": "similarity", "diagonal": "correct", "confidence": "calibration",
+}  # fmt: skip
+
+
+def rows_by_claim(evidence):
+    return {row["claim"]: row for row in judge_claims(evidence)}
+
+
+@pytest.fixture(scope="module")
+def supported():
+    return rows_by_claim(make_evidence(holds=True))
+
+
+@pytest.fixture(scope="module")
+def opposite():
+    return rows_by_claim(make_evidence(holds=False))
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return rows_by_claim(make_evidence(without=set(NEEDS.values())))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_strong_effect_supports_a_claim(supported, name):
+    assert supported[name]["status"] == "supported"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_opposite_effect_refutes_a_claim(opposite, name):
+    assert opposite[name]["status"] == "refuted"
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS))
+def test_a_claim_without_its_data_is_not_measured_and_names_the_command(bare, name):
+    row = bare[name]
+    assert row["status"] == "not measured"
+    assert claim_named(name).command in row["reason"]
+    assert row["value"] is None
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"capacity"}))
+def test_one_seed_decides_no_claim_that_involves_chance(name):
+    finding = claim_named(name).test(make_evidence(seeds=1))
+    assert (finding.p_supported, finding.p_refuted, finding.interval) == (1.0, 1.0, None)
+
+
+def test_the_effects_are_those_of_the_frames(supported):
+    assert supported["degradation"]["value"] == pytest.approx(4, abs=0.1)
+    assert supported["gap"]["value"] == pytest.approx(7, abs=0.1)
+    assert supported["scaling"]["value"] == pytest.approx(2, abs=0.1)
+    assert supported["amplification"]["value"] == pytest.approx(6, abs=0.2)
+    assert supported["convergence"]["value"] == pytest.approx(0.69, abs=0.05)
+    assert supported["ensemble"]["value"] == pytest.approx(39.5, abs=0.1)
+    assert supported["information-flow"]["value"] == pytest.approx(9.5, abs=0.1)
+    assert supported["capacity"]["value"] == pytest.approx(1e-6)
+
+
+def test_a_different_prediction_or_a_logit_beyond_rounding_refutes_the_capacity_of_the_deep_network():
+    evidence = make_evidence()
+    for column, value, holds in (("max_logit_difference", 3e-5, True), ("max_logit_difference", 1e-3, False),
+                                 ("num_changed", 1, False)):  # fmt: skip
+        rows = evidence.load_probe("capacity")
+        rows.loc[rows["mode"] == "eval", column] = value
+        finding = claim_named("capacity").test(msgspec.structs.replace(evidence, load_probe=lambda name, r=rows: r))
+        assert (finding.p_supported == 0) == holds
+
+
+def test_diverged_networks_count_with_the_error_of_guessing():
+    rows = rows_by_claim(make_evidence(seeds=5, diverged=2))
+    assert rows["gap"]["seeds"]["plain-56"][:2] == [10.0, 10.0]
+    assert rows["degradation"]["seeds"]["plain-56"][:2] == [90.0, 90.0]
+    assert "2 seeds of plain-56 diverged and are included" in rows["gap"]["details"]
+    assert "2 seeds of plain-56 diverged and are missing here" in rows["landscape"]["details"]
+
+
+def test_seeds_that_a_probe_has_not_measured_are_mentioned():
+    evidence = make_evidence()
+    rows = evidence.load_probe("bn")
+    fewer = rows[~((rows["network"] == "plain-20") & (rows["seed"] == 3))]
+    changed = msgspec.structs.replace(evidence, load_probe=lambda name: fewer if name == "bn" else NO_ROWS)
+    finding = claim_named("degradation").test(changed)
+    assert "1 seed of plain-20 is not measured" in finding.details
+    assert finding.n == 4
+
+
+def test_one_depth_measures_no_claim_about_two():
+    evidence = make_evidence()
+    same = msgspec.structs.replace(evidence.networks, plain_deep="plain-20", resnet_deep="resnet-20")
+    rows = rows_by_claim(msgspec.structs.replace(evidence, networks=same, warmup=None))
+    for name in ("degradation", "scaling", "amplification"):
+        assert rows[name]["status"] == "not measured"
+    assert rows["gap"]["value"] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("network", ["plain-20", "plain-56", "resnet-20", "resnet-56"])
+def test_a_missing_network_leaves_only_the_claims_about_others(network):
+    rows = rows_by_claim(without_networks(make_evidence(without={"warmup"}), network))
+    assert all(network not in row["seeds"] for row in rows.values())
+    assert rows["amplification"]["status"] == "not measured"
+
+
+def test_repetitions_of_a_seed_do_not_count_as_seeds():
+    evidence = make_evidence(seeds=3)
+    again = evidence.runs.assign(path=evidence.runs["path"] + "-again")
+    twice = msgspec.structs.replace(evidence, runs=pd.concat([evidence.runs, again], ignore_index=True))
+    once, repeated = (claim_named("gap").test(one) for one in (evidence, twice))
+    assert repeated == once
+
+
+def test_a_worse_test_error_without_a_worse_training_error_is_called_overfitting():
+    evidence = make_evidence()
+    bn = evidence.load_probe("bn")
+    bn = bn.assign(error_pct=5.0 + 0.01 * bn["seed"])
+    changed = msgspec.structs.replace(evidence, load_probe=lambda name: bn)
+    finding = claim_named("degradation").test(changed)
+    assert finding.p_refuted < 0.05
+    assert any("overfitting instead" in detail for detail in finding.details)
+
+
+def test_the_resolution_of_degradation_follows_the_number_of_measured_images():
+    evidence = make_evidence()
+    bn = evidence.load_probe("bn")
+    few = bn.assign(error_pct=5.0 + 0.001 * bn["seed"], num_images=100)
+    finding = claim_named("degradation").test(msgspec.structs.replace(evidence, load_probe=lambda name: few))
+    low, high = finding.interval
+    assert high - low > 1.0  # half of one of 100 images is 0.5 pp
+
+
+def test_times_that_are_lower_bounds_are_labelled_and_cannot_show_that_two_times_are_equal():
+    evidence = make_evidence()
+    slow = evidence.epochs.assign(train_clean_error_pct=evidence.epochs["train_clean_error_pct"].clip(lower=35))
+    finding = claim_named("convergence").test(msgspec.structs.replace(evidence, epochs=slow))
+    assert not any("lower bound" in detail for detail in finding.details)  # no run reached 30 %, so it is not counted
+    is_plain = slow["network"] == "plain-20"
+    only_plain = slow.assign(train_clean_error_pct=evidence.epochs["train_clean_error_pct"].where(
+        ~is_plain, slow["train_clean_error_pct"]))  # fmt: skip
+    evidence = msgspec.structs.replace(evidence, epochs=only_plain)
+    censored = claim_named("convergence").test(evidence)
+    assert "15 times are lower bounds: the error was not reached before the drop" in censored.details
+    assert censored.rule.no_effect_within is None
+    assert "to training errors of 60, 50, 40 %" in claim_named("convergence-2x").test(evidence).details[1]
+
+
+def test_a_confident_network_that_is_much_worse_calibrated_refutes_the_claim():
+    evidence = make_evidence()
+    rows = evidence.load_probe("calibration")
+    worse = rows.assign(gap_pct=rows["gap_pct"].where(rows["network"] != "resnet-56", 9.0 + 0.01 * rows["seed"]))
+    changed = msgspec.structs.replace(evidence, load_probe=lambda name: worse)
+    finding = claim_named("confidence").test(changed)
+    assert finding.p_refuted < 0.05
+    assert finding.details[0] == "weakest of 2: calibration not worse"
+
+
+def test_the_recall_of_every_class_must_be_higher():
+    evidence = make_evidence()
+
+    def correct(network):
+        frame = evidence.load_correct(network)
+        if network == "resnet-56":  # never right on class 1
+            frame = frame.assign(correct=frame["correct"] & (frame["label"] == 0))
+        return frame
+
+    finding = claim_named("diagonal").test(msgspec.structs.replace(evidence, load_correct=correct))
+    assert finding.p_refuted < 0.05
+    assert finding.value < -50
+    assert finding.details[0] == "weakest of 2: class 1"
+
+
+def test_every_claim_has_a_source_a_measure_a_rule_and_a_command():
+    for claim in CLAIMS:
+        assert all((claim.sentence, claim.source, claim.measure, claim.rule_text, claim.command))
+        assert (claim.rule is None) == (claim.family == "deterministic")
+    assert len(set(NAMES)) == len(NAMES)
+
+
+def test_the_confirmatory_family_is_the_one_fixed_beforehand():
+    confirmatory = {claim.name for claim in CLAIMS if claim.family == "confirmatory"}
+    assert confirmatory == {"degradation", "degradation-warmup", "gap", "scaling", "amplification"}

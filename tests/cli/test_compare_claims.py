@@ -1,0 +1,124 @@
+"""`resnet compare --claims`: verdicts in every format, required claims and explanations."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from resnet_cli.analysis.claims import CLAIM_COLUMNS
+from resnet_cli.analysis.claims.catalogue import CLAIMS
+from resnet_cli.cli.app import run
+from resnet_cli.errors import ExitCode
+
+
+@pytest.fixture
+def runs(make_run, tmp_path):
+    """Three seeds of the four networks of the report, in which the gap and scaling are clear."""
+    for arch, depth, accuracy in (
+        ("plain", 20, 90.84), ("resnet", 20, 91.95), ("plain", 56, 86.71), ("resnet", 56, 93.25),
+    ):  # fmt: skip
+        for seed in range(3):
+            path = tmp_path / "runs" / f"{arch}-{depth}-s{seed}"
+            make_run(path, arch=arch, depth=depth, seed=seed, accuracy=accuracy + seed / 10, predictions=False)
+    return str(tmp_path / "runs")
+
+
+def test_every_claim_has_a_line_with_its_verdict(runs, capsys):
+    assert run(["compare", runs, "--claims"]) == ExitCode.DONE
+    out, err = capsys.readouterr()
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert all(claim.name in lines for claim in CLAIMS)
+    assert "supported" in lines["gap"]
+    assert "+6.54" in lines["gap"]
+    assert "not measured" in lines["degradation"]
+    assert "resnet probe bn" in lines["degradation"]
+    assert "underpowered" not in lines["scaling"]
+    assert err == ""
+
+
+def test_json_is_one_document_with_the_data_of_every_seed(runs, capsys):
+    assert run(["compare", runs, "--claims", "--json"]) == ExitCode.DONE
+    document = json.loads(capsys.readouterr().out)
+    gap = next(row for row in document["claims"] if row["claim"] == "gap")
+    assert document["schema_version"] == 1
+    assert gap["seeds"]["plain-56"] == pytest.approx([86.71, 86.81, 86.91])
+    assert (gap["status"], gap["n"], gap["margin"]) == ("supported", 3, 0.0)
+    assert set(CLAIM_COLUMNS) <= set(gap)
+
+
+def test_csv_has_one_row_per_claim(runs, capsys):
+    assert run(["compare", runs, "--claims", "--format", "csv"]) == ExitCode.DONE
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["claim"] for row in rows] == [claim.name for claim in CLAIMS]
+    assert tuple(rows[0]) == CLAIM_COLUMNS
+
+
+@pytest.mark.parametrize(("format", "mark"), [("markdown", "| gap | supported |"), ("latex", "gap & supported &")])
+def test_papers_get_a_table_with_sentence_measure_margin_and_source(runs, format, mark, capsys):
+    assert run(["compare", runs, "--claims", "--format", format]) == ExitCode.DONE
+    out = capsys.readouterr().out
+    assert mark in out
+    assert "The performance gap increased to 6.54 percentage points at 56 layers." in out
+    assert "report, 3.2" in out
+    assert "margin" in out
+
+
+def test_out_writes_the_format_of_its_suffix(runs, tmp_path, capsys):
+    out = tmp_path / "claims.md"
+    assert run(["compare", runs, "--claims", "--out", str(out)]) == ExitCode.DONE
+    assert out.read_text().count("| gap |") == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_a_required_claim_that_is_supported_passes(runs):
+    assert run(["compare", runs, "--require", "gap", "--require", "scaling"]) == ExitCode.DONE
+
+
+def test_a_required_claim_that_is_not_supported_exits_with_3_after_the_table(runs, capsys):
+    assert run(["compare", runs, "--require", "gap", "--require", "degradation"]) == ExitCode.CHECK_FAILED
+    out, err = capsys.readouterr()
+    assert "supported" in out
+    assert err.strip().splitlines()[-1].endswith("not supported: degradation (not measured)")
+
+
+def test_a_required_claim_fails_also_if_only_another_one_is_explained(runs, capsys):
+    args = ["compare", runs, "--explain", "gap", "--require", "degradation"]
+    assert run(args) == ExitCode.CHECK_FAILED
+    assert "degradation: " not in capsys.readouterr().out
+
+
+def test_an_explanation_gives_sentence_measure_rule_data_and_verdict(runs, capsys):
+    assert run(["compare", runs, "--explain", "gap"]) == ExitCode.DONE
+    out = capsys.readouterr().out
+    assert out.startswith("gap: supported (above 0)")
+    for part in ("report, 3.2", "deep residual − deep plain network", "refuted if below 0 or within ±0.2",
+                 "86.71, 86.81, 86.91", "95 % interval", "n = 3", "Holm"):  # fmt: skip
+        assert part in out
+
+
+def test_an_explanation_of_a_missing_measurement_gives_the_command(runs, capsys):
+    assert run(["compare", runs, "--explain", "shattering"]) == ExitCode.DONE
+    assert "measure it resnet probe shattering RUNS" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--require", "--explain"])
+def test_an_unknown_claim_is_refused_before_runs_are_read_with_the_nearest_name(option, capsys):
+    assert run(["compare", "nowhere", option, "degradatoin"]) == ExitCode.USAGE
+    err = capsys.readouterr().err
+    assert "unknown claim 'degradatoin'" in err
+    assert "did you mean degradation" in err
+
+
+@pytest.mark.parametrize("option", [["--sort", "network"], ["--assert", "1 > 0"]])
+def test_options_of_results_cannot_be_combined_with_claims(runs, option, capsys):
+    assert run(["compare", runs, "--claims", *option]) == ExitCode.USAGE
+    assert f"omit {option[0]}" in capsys.readouterr().err
+
+
+def test_more_looks_make_the_level_of_a_test_stricter(runs, capsys):
+    levels = []
+    for looks in ("1", "3"):
+        run(["compare", runs, "--claims", "--json", "--looks", looks])
+        levels.append(json.loads(capsys.readouterr().out)["alpha"])
+    assert levels == [0.05, 0.02]
