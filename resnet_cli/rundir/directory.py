@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import hashlib
 import io
 import math
 import os
@@ -35,7 +34,7 @@ from resnet_cli.rundir.records import (
     Summary,
     TableState,
 )
-from resnet_cli.util.files import append_durably, open_regular, sync_folder, temporary_files, write_atomic
+from resnet_cli.util.files import append_durably, file_sha256, open_regular, sync_folder, temporary_files, write_atomic
 from resnet_cli.util.text import encode_json, json_text, one_line
 
 if TYPE_CHECKING:
@@ -259,8 +258,7 @@ class RunDir:
         hashes = {}
         for path in results:
             if path.is_file():
-                with path.open("rb") as file:
-                    hashes[path.relative_to(self.path).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+                hashes[path.relative_to(self.path).as_posix()] = file_sha256(path)
         return hashes
 
     def append_attempt(self, attempt: Attempt) -> None:
@@ -336,11 +334,10 @@ class RunDir:
         expected = summary.files.get(path.relative_to(self.path).as_posix())
         if expected is None or not path.is_file():
             return  # the reader of a missing file says so
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise RunFileError(
-                    f"{path} is not the file that this run wrote: its SHA-256 differs from the one in summary.json"
-                )
+        if file_sha256(path) != expected:
+            raise RunFileError(
+                f"{path} is not the file that this run wrote: its SHA-256 differs from the one in summary.json"
+            )
 
     def read_metrics(self, summary: Summary | None = None) -> "pd.DataFrame":
         """Read metrics.csv as a frame of numbers with one row per epoch.

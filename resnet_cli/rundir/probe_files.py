@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 from resnet_cli.errors import RunFileError
 from resnet_cli.rundir.directory import RunDir
 from resnet_cli.rundir.reading import read_json, read_text_bytes
-from resnet_cli.util.files import append_durably, temporary_files, write_atomic
+from resnet_cli.util.files import append_durably, file_sha256, temporary_files, write_atomic
 from resnet_cli.util.text import json_text, one_line
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ class ProbeFiles:
         path = self.run.predictions_path if source == "predictions" else paths.get(self.which)
         if path is None or not path.is_file():
             return None
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
 
 
 def _line(unit: Unit) -> bytes:

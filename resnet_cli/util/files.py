@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -72,6 +73,17 @@ def read_bytes(path: Path, most: int) -> bytes:
         raise RunFileError(f"{path} is missing") from None
     except OSError as error:
         raise RunFileError(f"{path} cannot be read: {one_line(error)}") from error
+
+
+def file_sha256(path: Path, most: int = 2**30) -> str:
+    """SHA-256 (hex) of a regular file of at most `most` bytes; raises `RunFileError` as `read_bytes` does."""
+    try:
+        if path.is_file() and path.stat().st_size <= most:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunFileError(f"{path} cannot be read: {one_line(error)}") from error
+    raise RunFileError(f"{path} is not a regular file of at most {most // 2**20} MiB")
 
 
 def append_durably(path: Path, data: bytes) -> None:
