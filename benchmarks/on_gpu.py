@@ -23,6 +23,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from gpu import archive, children, study, summary
 from gpu.results import ROOT, DamagedError, Record, Results, source_checksum
@@ -43,9 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="resnet-gpu-") as scratch:
         try:
             return Slot(args, Path(scratch), started).run()
-        except (DamagedError, OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+        except (DamagedError, tarfile.TarError, zipfile.BadZipFile) as error:
             print(f"on_gpu.py: {error}", file=sys.stderr)
             return _USAGE
+        except OSError as error:
+            print(f"on_gpu.py: {error}", file=sys.stderr)
+            return _FAILED
 
 
 class Slot:
@@ -65,10 +69,11 @@ class Slot:
         self._signal = ""
         self._last_save = started
         self.notes: list[str] = []
+        self._has_failed = False
         args.out.mkdir(parents=True, exist_ok=True)
         self.results = Results(args.out / "results.json", source=source_checksum(), device=args.device)
         archive.unpack(args.out, self.results.archive, self.work)
-        self.steps = steps_of(args.device, tiny=args.tiny)
+        self._setup, *self.steps = steps_of(args.device, tiny=args.tiny)
         self.runs = study.planned_runs(tiny=args.tiny)
         self.environment = self._environment()
 
@@ -80,13 +85,10 @@ class Slot:
         """Run the stages and close; returns the exit code."""
         with self._signals():
             try:
-                chosen = [step for step in self.steps if step.stage in ("setup", *self.args.stages)]
-                # steps that have failed before come last
-                failed = {step.name for step in chosen if self._state(step) in ("failed", "slow")}
-                for step in sorted(chosen, key=lambda step: (step.stage != "setup", step.name in failed)):
+                if not self._examine():
+                    return self._refuse()
+                for step in self._ordered():
                     self._run_step(step)
-                    if step.stage == "setup" and self._state(step) != "done":
-                        return self._refuse(step)
                 if "study" in self.args.stages:
                     self._train()
             finally:
@@ -94,25 +96,40 @@ class Slot:
         print("\n".join(self._summary()))
         return self._exit_code()
 
-    def _refuse(self, step: Step) -> int:
-        record = self.results.find(step.name)
-        print(f"on_gpu.py: {record.reason if record else 'no time was left for the first step'}", file=sys.stderr)
+    def _examine(self) -> bool:
+        """Examine the environment in every slot, since it may be another machine; returns whether it can be used."""
+        values = self._run_step(self._setup)
+        record = self.results.find(self._setup.name)
+        if not values or record is None:
+            return False
+        # times on different GPUs are kept apart
+        self.results.device = str(values[0]["name"])
+        self.results.add(record._replace(device=self.results.device))
+        return True
+
+    def _refuse(self) -> int:
+        record = self.results.find(self._setup.name)
+        print(f"on_gpu.py: {record.reason if record else 'too little time for the first step'}", file=sys.stderr)
         return _FAILED if record and record.state == "failed" else _STOPPED
+
+    def _ordered(self) -> list[Step]:
+        """The steps of the chosen stages that are not done; those that have failed before come last."""
+        chosen = [step for step in self.steps if step.stage in self.args.stages and self._state(step) != "done"]
+        return sorted(chosen, key=lambda step: self._state(step) in ("failed", "slow"))
 
     def _state(self, step: Step) -> str:
         record = self.results.find(step.name)
         return record.state if record else "planned"
 
-    def _run_step(self, step: Step) -> None:
-        if self._state(step) == "done":
-            return
+    def _run_step(self, step: Step) -> list[dict[str, Any]]:
+        """Run a step if it fits into the time; returns what it has measured."""
         expected = self.results.expected_seconds(step.name) or step.seconds
         if self._signal or expected > self.seconds_left():
             if not self._signal:
                 self._report(f"{step.name}: not started, needs about {expected:.0f} s of {self.seconds_left():.0f} s")
-            return
+            return []
         self._report(f"{step.name}: about {expected:.0f} s, {self.seconds_left():.0f} s left")
-        values: list[dict[str, object]] = []
+        values: list[dict[str, Any]] = []
         log = self.work / "logs" / f"{step.name.replace('/', '-')}.txt"
         log.unlink(missing_ok=True)
         # a step that hangs must not take the time of all others
@@ -129,6 +146,7 @@ class Slot:
             )
         )  # fmt: skip
         self._write_summary()
+        return values
 
     def _train(self) -> None:
         if self.seconds_left() < (2 if self.args.tiny else _UNPACK_SECONDS):
@@ -143,10 +161,12 @@ class Slot:
             is_stopped=lambda: self.seconds_left() == 0, on_value=lambda _: None,
         )  # fmt: skip
         if ending.state == "failed":
-            self.notes.insert(0, f"the images cannot be read: {ending.reason}")
+            self._fail(f"the images cannot be read: {ending.reason}")
             return
         if self.args.device == "cuda":
-            on += ["--cuda-graph" if self._graph_is_proven() else "--no-cuda-graph"]
+            on.append("--cuda-graph" if self._graph_is_proven() else "--no-cuda-graph")
+            if not self._graph_is_proven():
+                self.notes.append("runs do without CUDA graphs: their tests have not all passed with this code")
         concurrency = self.args.share or summary.best_concurrency(
             self.results.values("shared"), self.results.values("step")
         )
@@ -159,7 +179,12 @@ class Slot:
         )  # fmt: skip
         self._report(f"study: {concurrency or 1} runs share the device, {self.seconds_left():.0f} s left")
         lab.train(self.runs, self.seconds_left, self._on_progress)
-        self.notes += [f"run {name} failed: {reason}" for name, reason in lab.failures.items()]
+        for name, reason in lab.failures.items():
+            self._fail(f"run {name} failed: {reason.replace(f'{self.work}/', '')}")
+
+    def _fail(self, note: str) -> None:
+        self._has_failed = True
+        self.notes.insert(0, note)
 
     def _graph_is_proven(self) -> bool:
         """Whether every test of a recorded step has passed on this device with this code."""
@@ -224,7 +249,7 @@ class Slot:
         records = [record for step in chosen if (record := self.results.find(step.name))]
         values = [value for record in records for value in record.values]
         failed = any(record.state in ("failed", "slow") for record in records)
-        if failed or any("error" in value or value.get("outcome") == "failed" for value in values) or self.notes:
+        if failed or any("error" in value or value.get("outcome") == "failed" for value in values) or self._has_failed:
             return _FAILED
         runs = self.runs if "study" in self.args.stages else []
         return _STOPPED if summary.missing_work(self.results, chosen, runs, self.work / "runs") else _DONE
@@ -267,7 +292,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     options.add_argument("--tiny", action="store_true", help="measure and train almost nothing, for a rehearsal")
     args = options.parse_args(arguments)
     args.stages = (args.stage,) if args.stage else STAGES
-    if args.minutes <= 0:
+    if not args.minutes > 0:  # NaN neither
         options.error(f"--minutes must be positive (got {args.minutes:g})")
     if args.share is not None and args.share < 1:
         options.error(f"--share must be at least 1 (got {args.share})")
@@ -278,6 +303,9 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
             options.error(f"{option} {path} does not exist")
     if args.out.exists() and not args.out.is_dir():
         options.error(f"--out {args.out} is not a folder")
+    for name in ("out", "data_dir", "wheels"):  # the steps run in the root of the project
+        if path := getattr(args, name):
+            setattr(args, name, path.resolve())
     return args
 
 

@@ -52,6 +52,10 @@ def pack(
             del contents[name]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for folder in sorted(path for path in work.rglob("*") if path.is_dir()):  # `resnet` expects empty ones too
+            member = tarfile.TarInfo(folder.relative_to(work).as_posix())
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(member)
         for name, data in contents.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -82,7 +86,7 @@ def _contents(work: Path) -> dict[str, bytes]:
             excluded: tuple[str, ...] = ("checkpoints/resume.safetensors", "weights/best.safetensors")
         else:
             # a run that is being completed at this moment stays incomplete in the archive
-            excluded = ("summary.json", "predictions.npz", "weights/best.safetensors", "weights/last.safetensors")
+            excluded = ("summary.json", "predictions.npz", "weights/last.safetensors")
             # the checkpoint first: the tables may have rows that are newer than the checkpoint, but none may be missing
             found.sort(key=lambda path: path.parent.name != "checkpoints")
         files += [path for path in found if path.relative_to(run).as_posix() not in excluded]

@@ -1,6 +1,7 @@
 """Child processes with a time limit; each leads its own process group, which ends with it."""
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -12,9 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpu.results import ROOT
+
 GRACE_SECONDS = 10.0
 """Time between SIGTERM and SIGKILL."""
 _POLL_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Ending(NamedTuple):
@@ -33,8 +37,14 @@ def start(command: Sequence[str], *, environment: dict[str, str], log: Path, **o
     with log.open("ab") as stderr:
         return subprocess.Popen(
             [sys.executable, *command], stdin=subprocess.DEVNULL, stderr=stderr, env=environment, text=True,
-            start_new_session=True, **options,
+            cwd=ROOT, start_new_session=True, preexec_fn=_end_with_parent, **options,  # noqa: PLW1509 - no thread is running here
         )  # fmt: skip
+
+
+def _end_with_parent() -> None:
+    """Let the kernel send SIGTERM to this process when its parent ends, even by SIGKILL (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop(processes: Sequence[subprocess.Popen[str]], grace_seconds: float = GRACE_SECONDS) -> None:
@@ -98,7 +108,8 @@ def _read(process: subprocess.Popen[str], on_value: Callable[[dict[str, Any]], N
     assert process.stdout is not None
     for line in process.stdout:
         with contextlib.suppress(json.JSONDecodeError):  # a process that is killed may leave half a line
-            on_value(json.loads(line))
+            if isinstance(value := json.loads(line), dict):
+                on_value(value)
 
 
 def last_line(path: Path) -> str:

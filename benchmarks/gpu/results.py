@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("resnet_cli", "benchmarks", "tests")
+_SOURCES = ("resnet_cli", "tests", "benchmarks/gpu")
 
 
 class DamagedError(Exception):
@@ -25,7 +25,7 @@ class Record(NamedTuple):
     source: str
     """Checksum of the code; see `source_checksum`."""
     device: str
-    """`cuda` or `cpu`."""
+    """Name of the GPU or CPU; `cuda` or `cpu` before it is known."""
     finished_at: str
     values: list[dict[str, Any]]
 
@@ -36,7 +36,7 @@ class Results:
     Args:
         path: file that `save` replaces; read if it exists.
         source: checksum of the present code.
-        device: `cuda` or `cpu`.
+        device: `cuda` or `cpu`; the caller replaces it by the name of the device.
 
     Raises:
         DamagedError: the file is not one that `save` has written.
@@ -93,7 +93,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def source_checksum(root: Path = ROOT) -> str:
-    """Checksum of the Python files of the package, the benchmarks and the tests; 12 hexadecimal digits."""
+    """Checksum of the Python files of the package, the tests and this folder; 12 hexadecimal digits."""
     digest = hashlib.sha256()
     for folder in _SOURCES:
         for path in sorted((root / folder).rglob("*.py")):

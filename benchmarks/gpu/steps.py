@@ -31,7 +31,7 @@ _OTHER_TESTS = (
 
 
 def steps_of(device: str, *, tiny: bool) -> list[Step]:
-    """All steps of the stages `setup`, `tests` and `speed`, in order."""
+    """The step that examines the environment, then those of the stages `tests` and `speed`, in order."""
     on = ("--device", device, *(["--tiny"] if tiny else []))
     small, large, deepest = ("8", "14", "20") if tiny else ("20", "56", "110")
 

@@ -25,7 +25,7 @@ class Run(NamedTuple):
     """Arguments of `resnet train`."""
 
 
-_TINY = ("--epochs", "3", "--milestones", "none", "--limit-train", "40", "--limit-test", "20", "--batch-size", "20")
+_TINY = ("--epochs", "40", "--milestones", "none", "--limit-train", "40", "--limit-test", "20", "--batch-size", "20")
 
 
 def planned_runs(*, tiny: bool) -> list[Run]:
@@ -74,7 +74,7 @@ class StudyTime(NamedTuple):
 
 
 FULL = StudyTime(start=45.0, stop=15.0)
-TINY = StudyTime(start=2.0, stop=30.0)
+TINY = StudyTime(start=2.0, stop=12.0)
 
 
 class Study:

@@ -70,7 +70,7 @@ def _head(results: Results) -> str:
         return f"{results.device}, code {results.source}; the environment was not examined"
     one = found[-1]
     speed = f"{one['copy_bytes_per_second'] / 1e12:.2f} TB/s copied"
-    return f"{one['name']} ({results.device}), torch {one['torch']}, python {one['python']}, {speed}, {results.source}"
+    return f"{one['name']}, torch {one['torch']}, python {one['python']}, {speed}, code {results.source}"
 
 
 def _states(results: Results, steps: list[Step]) -> Iterator[str]:
