@@ -221,6 +221,8 @@ class Slot:
             **os.environ, "PYTHONPATH": os.pathsep.join([*folders, *([inherited] if inherited else [])]),
             # read when cuBLAS creates its first handle, in the tests of deterministic training
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "NO_COLOR": "1",
+            # only what the tests need, whatever else is installed
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }  # fmt: skip
 
     def _save(self) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import json
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,8 @@ def emit(kind: str, **values: Any) -> None:
 def environment(args: argparse.Namespace) -> None:
     """Versions, the device, the speed of its memory, and dependencies that are missing."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = [dependency.partition(">=")[0] for dependency in project["dependencies"]]
-    missing = [name for name in names if importlib.util.find_spec(_IMPORT_NAMES.get(name, name)) is None]
+    needed = dict(dependency.split(">=") for dependency in project["dependencies"])
+    missing = [name for name in needed if importlib.util.find_spec(_IMPORT_NAMES.get(name, name)) is None]
     if missing:
         raise SystemExit(f"missing packages: {', '.join(missing)}; give their wheels with --wheels")
     import torch
@@ -53,10 +55,20 @@ def environment(args: argparse.Namespace) -> None:
     cuda = args.device == "cuda"
     emit(
         "environment", python=platform.python_version(), torch=str(torch.__version__),
+        older=[
+            f"{name} {metadata.version(name)}, not {minimum}"
+            for name, minimum in needed.items()
+            if _numbers(metadata.version(name)) < _numbers(minimum)
+        ],
         name=torch.cuda.get_device_name() if cuda else platform.machine(),
         cudnn=str(torch.backends.cudnn.version()) if cuda else None,
         copy_bytes_per_second=copy_bytes_per_second(args.device, _size(args.tiny)),
     )  # fmt: skip
+
+
+def _numbers(version: str) -> list[int]:
+    """The leading numbers of a version: [2, 11] of `2.11+cu130`."""
+    return [int(number) for number in re.match(r"[\d.]*", version)[0].strip(".").split(".")]
 
 
 def steps(args: argparse.Namespace) -> None:

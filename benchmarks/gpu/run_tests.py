@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import os
 import sys
 from typing import Any, TextIO
 
@@ -39,8 +40,8 @@ def main() -> None:
         raise SystemExit("missing packages: pytest; give its wheels with --wheels")
     import pytest
 
-    output = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):
+    # a copy, since pytest captures what is written to descriptor 1
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as output, contextlib.redirect_stdout(sys.stderr):
         code = pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[Outcomes(output)])
     # 1: some tests failed, 2 and more: pytest itself did not run them all
     raise SystemExit(0 if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else int(code))

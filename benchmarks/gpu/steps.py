@@ -45,7 +45,7 @@ def steps_of(device: str, *, tiny: bool) -> list[Step]:
     other_tests = ("tests/test_device.py",) if tiny else _OTHER_TESTS
     found = [
         Step("setup/environment", 20, (_MEASURE, "environment", *on)),
-        Step("tests/cuda", 100, (_RUN_TESTS, "tests/test_cuda.py")),
+        Step("tests/cuda", 150, (_RUN_TESTS, "tests/test_cuda.py")),
         steps(small, 45, "graph", "eager", "textbook"),
         steps(large, 60, "graph", "eager", "textbook"),
         measure("epochs", 60, "epochs"),

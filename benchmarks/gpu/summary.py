@@ -38,6 +38,7 @@ def write_lines(results: Results, steps: list[Step], runs: list[Run], folder: Pa
     values = {name: _by_key(results.values(name)) for name in ("step", "epoch", "shared", "profile", "traffic")}
     lines = [
         _head(results),
+        *_older(results),
         *_states(results, steps),
         *_failed_tests(results),
         *_step_lines(values["step"]),
@@ -71,6 +72,11 @@ def _head(results: Results) -> str:
     one = found[-1]
     speed = f"{one['copy_bytes_per_second'] / 1e12:.2f} TB/s copied"
     return f"{one['name']}, torch {one['torch']}, python {one['python']}, {speed}, code {results.source}"
+
+
+def _older(results: Results) -> list[str]:
+    found = [text for one in results.values("environment")[-1:] for text in one.get("older", [])]
+    return [f"older than required: {'; '.join(found)}"] if found else []
 
 
 def _states(results: Results, steps: list[Step]) -> Iterator[str]:
