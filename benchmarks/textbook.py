@@ -82,15 +82,16 @@ class Textbook:
         *,
         lr: float = 0.1,
         milestones: tuple[int, ...] = (100, 150),
+        num_workers: int = NUM_WORKERS,
     ) -> None:
         normalize = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
         augment = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
         self.train_loader = DataLoader(
             PilImages(*train, transforms.Compose(augment + normalize)), batch_size=128, shuffle=True,
-            num_workers=NUM_WORKERS, pin_memory=device == "cuda",
+            num_workers=num_workers, pin_memory=device == "cuda",
         )  # fmt: skip
         self.test_loader = DataLoader(
-            PilImages(*test, transforms.Compose(normalize)), batch_size=128, num_workers=NUM_WORKERS,
+            PilImages(*test, transforms.Compose(normalize)), batch_size=128, num_workers=num_workers,
             pin_memory=device == "cuda",
         )  # fmt: skip
         self.device = device

@@ -1,0 +1,69 @@
+"""Steps of the stages `tests` and `speed`, the most valuable first."""
+
+from typing import NamedTuple
+
+TINY_SECONDS = 5.0  # expected of every step of a rehearsal
+
+
+class Step(NamedTuple):
+    """One process of a slot."""
+
+    name: str
+    """Stage, then what it does: `speed/steps-20`."""
+    seconds: float
+    """Expected time on an H100 or H200; replaced by the measured time once there is one. Estimates, not measured."""
+    command: tuple[str, ...]
+    """Script and arguments, relative to the root of the project."""
+
+    @property
+    def stage(self) -> str:
+        """`setup`, `tests` or `speed`."""
+        return self.name.partition("/")[0]
+
+
+_MEASURE = "benchmarks/gpu/measure.py"
+_RUN_TESTS = "benchmarks/gpu/run_tests.py"
+# files with tests that choose the device automatically, or that compare the CPU with it
+_OTHER_TESTS = (
+    "tests/engine", "tests/probes", "tests/session/test_session.py", "tests/test_device.py", "tests/test_bench.py",
+    "tests/test_checkpoint.py", "tests/test_measure.py", "tests/weights",
+)  # fmt: skip
+
+
+def steps_of(device: str, *, tiny: bool) -> list[Step]:
+    """The step that examines the environment, then those of the stages `tests` and `speed`, in order."""
+    on = ("--device", device, *(["--tiny"] if tiny else []))
+    small, large, deepest = ("8", "14", "20") if tiny else ("20", "56", "110")
+
+    def measure(name: str, seconds: float, what: str, *arguments: str) -> Step:
+        return Step(f"speed/{name}", seconds, (_MEASURE, what, *arguments, *on))
+
+    def steps(depth: str, seconds: float, *variants: str) -> Step:
+        name = f"steps-{depth}-{'-'.join(variants)}"
+        return measure(name, seconds, "steps", "--depth", depth, "--variants", *variants)
+
+    other_tests = ("tests/test_device.py",) if tiny else _OTHER_TESTS
+    found = [
+        Step("setup/environment", 20, (_MEASURE, "environment", *on)),
+        Step("tests/cuda", 150, (_RUN_TESTS, "tests/test_cuda.py")),
+        steps(small, 45, "graph", "eager", "textbook"),
+        steps(large, 60, "graph", "eager", "textbook"),
+        measure("epochs", 60, "epochs"),
+        measure(f"textbook-epoch-{small}", 35, "textbook-epochs", "--depth", small),
+        measure("shared-processes", 40, "shared", "--how", "processes"),
+        measure("shared-pair", 30, "shared", "--how", "processes", "--pair"),
+        measure("shared-streams", 35, "shared", "--how", "streams"),
+        measure(f"profile-{small}", 20, "profile", "--depth", small),
+        measure(f"profile-{large}", 25, "profile", "--depth", large),
+        measure(f"traffic-{small}", 15, "traffic", "--depth", small),
+        measure(f"traffic-{large}", 15, "traffic", "--depth", large),
+        steps(small, 90, "compiled"),
+        measure(f"textbook-epoch-{large}", 45, "textbook-epochs", "--depth", large),
+        steps(large, 200, "compiled"),
+        steps(deepest, 90, "graph", "eager", "textbook"),
+        measure(f"traffic-{deepest}", 20, "traffic", "--depth", deepest),
+        measure(f"profile-{deepest}", 35, "profile", "--depth", deepest),
+        Step("tests/others", 240, (_RUN_TESTS, *other_tests)),
+        steps(deepest, 400, "compiled"),
+    ]
+    return [step._replace(seconds=TINY_SECONDS) for step in found] if tiny else found
