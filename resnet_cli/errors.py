@@ -66,6 +66,10 @@ class UsageError(ResnetError):
     exit_code = ExitCode.USAGE
 
 
+class NotApplicableError(UsageError):
+    """A probe that applies to none of the networks."""
+
+
 class ConfigError(UsageError):
     """An invalid configuration."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from resnet_cli.errors import InterruptedByUserError, StoppedError, UsageError
+from resnet_cli.errors import InterruptedByUserError, NotApplicableError, StoppedError, UsageError
 from resnet_cli.measure.opening import Opener
 from resnet_cli.measure.subjects import Subject
 from resnet_cli.probes.base import Network, Probe, Row, Settings, StoredPredictions, Which
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 _WORTH_A_NOTE_SECONDS = 2.0
 _MAX_SETTING = 1_000_000
-
-
-class NotApplicableError(UsageError):
-    """A probe that applies to none of the networks."""
 
 
 class ProbeOptions(NamedTuple):

@@ -27,6 +27,7 @@ FAILURES = [
     (errors.InputError("runs does not exist"), "runs does not exist", 2),
     (errors.RunFileError("run.json cannot be read"), "run.json cannot be read", 2),
     (errors.CheckFailedError("1 > 2 does not hold"), "1 > 2 does not hold", 3),
+    (errors.NotApplicableError("no branches"), "no branches", 2),
     (errors.DivergedError("loss is nan at step 3"), "loss is nan at step 3", 4),
     (FileNotFoundError(2, "No such file or directory", "a.csv"), "a.csv: No such file or directory", 1),
     (OSError(28, "No space left on device"), "No space left on device", 1),
