@@ -11,7 +11,7 @@ from resnet_cli.analysis.figures import SUFFIXES
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.cli.views import ReportView
-from resnet_cli.errors import UsageError
+from resnet_cli.errors import NotApplicableError, UsageError
 from resnet_cli.probes.registry import ALL, TITLES, WITHOUT_TORCH, check_name
 from resnet_cli.util.text import csv_text
 
@@ -116,7 +116,7 @@ def command(
     """See `HELP`."""
     check_name(name)
     _check_options(name, plot, format_, settings)
-    from resnet_cli.measure import NotApplicableError, ProbeOptions, run_probe
+    from resnet_cli.measure import ProbeOptions, run_probe
 
     output = Output(json=json or format_ == "json", quiet=quiet)
     device = given.pop("device", "auto")
