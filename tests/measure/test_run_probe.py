@@ -12,8 +12,15 @@ import pytest
 import torch
 
 from resnet_cli.data.digits import load_digits
-from resnet_cli.errors import InputError, InterruptedByUserError, ResnetError, StoppedError, UsageError
-from resnet_cli.measure import NotApplicableError, ProbeOptions, Subject, fresh_subjects, run_probe, saved_subjects
+from resnet_cli.errors import (
+    InputError,
+    InterruptedByUserError,
+    NotApplicableError,
+    ResnetError,
+    StoppedError,
+    UsageError,
+)
+from resnet_cli.measure import ProbeOptions, Subject, fresh_subjects, run_probe, saved_subjects
 from resnet_cli.measure.probe import parse_settings
 from resnet_cli.model import build_model
 from resnet_cli.probes.base import Probe
