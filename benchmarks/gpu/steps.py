@@ -26,7 +26,7 @@ _RUN_TESTS = "benchmarks/gpu/run_tests.py"
 # files with tests that choose the device automatically, or that compare the CPU with it
 _OTHER_TESTS = (
     "tests/engine", "tests/probes", "tests/session/test_session.py", "tests/test_device.py", "tests/test_bench.py",
-    "tests/test_checkpoint.py", "tests/test_measure.py", "tests/weights",
+    "tests/test_checkpoint.py", "tests/measure", "tests/weights",
 )  # fmt: skip
 
 

@@ -75,11 +75,11 @@ def command(
     given: dict[str, Any],
     seeds: Annotated[
         int | None,
-        typer.Option(help="Number of seeds for the initial weights (default: 5).", min=1, show_default=False),
+        typer.Option(help="Number of seeds for the initial weights (default: 5).", min=1, max=100, show_default=False),
     ] = None,
     data_dir: DataDir = None,
-    batches: Annotated[int, typer.Option(help="Number of minibatches to average over.", min=1)] = 4,
-    batch_size: Annotated[int, typer.Option(help="Number of images per minibatch.", min=2)] = 128,
+    batches: Annotated[int, typer.Option(help="Number of minibatches to average over.", min=1, max=10_000)] = 4,
+    batch_size: Annotated[int, typer.Option(help="Number of images per minibatch.", min=2, max=1_000_000)] = 128,
     identity: Annotated[
         bool,
         typer.Option(
