@@ -209,7 +209,7 @@ def _judge(
         write_output(out, text(written).encode())
         output.note(f"wrote {out}")
     if shown == "table" and explain:
-        parts = ["\n".join(map(printable, explanation(row))) for row in document["claims"]]
+        parts = [_wrapped(explanation(row), output.stdout.width) for row in document["claims"]]
         output.raw("\n\n".join(parts))
     elif shown == "json" or shown == "table":  # noqa: PLR1714 - mypy narrows this one
         output.result(document, view)
@@ -234,6 +234,19 @@ def _formats(format: OutFormat | None, out: Path | None, as_json: bool) -> tuple
     if os.path.isdir(out):
         raise InputError(f"--out {out} is a folder", hint=f"name a file in it: {out / 'table1.md'}")
     return ("json" if as_json else None), written
+
+
+def _wrapped(lines: Sequence[str], width: int) -> str:
+    """Lines of an explanation, broken between words, with their continuations indented below the text."""
+    from textwrap import fill
+
+    # a minus sign stays with its number, and a word is never broken
+    return "\n".join(
+        fill(
+            printable(line), max(width, 40), subsequent_indent=" " * 13, break_on_hyphens=False, break_long_words=False
+        )
+        for line in lines
+    )
 
 
 def _plain_text(view: ReportView) -> str:

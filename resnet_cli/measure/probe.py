@@ -278,4 +278,4 @@ class _StopAtOnce(StopFlag):
     def _handle(self, number: int, frame: FrameType | None) -> None:
         super()._handle(number, frame)
         kind = InterruptedByUserError if self.signal_name == "SIGINT" else StoppedError
-        raise kind(f"stopped by {self.signal_name}", hint="the same command continues with the next unit")
+        raise kind(f"stopped by {self.signal_name}", hint="the same command keeps the finished units of runs")

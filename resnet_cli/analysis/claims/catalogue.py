@@ -51,7 +51,7 @@ CLAIMS: tuple[Claim, ...] = (
         "degradation-warmup", "Plain-56 performs worse than Plain-20, when both are warmed up.",
         f"{_REPORT}, 3.3", "confirmatory", "as degradation, in plain networks trained with a warm-up",
         confirmatory.DEGRADATION,
-        "resnet train --arch plain --warmup-steps 400 --warmup-lr 0.01 at both depths, then resnet probe bn RUNS",
+        "resnet train --from RUN --warmup-steps 400 --warmup-lr 0.01 for each plain RUN, then resnet probe bn RUNS",
         confirmatory.degradation_after_warmup,
     ),
     Claim(
