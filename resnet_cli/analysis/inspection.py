@@ -82,8 +82,8 @@ def inspect_run(run: RunDir) -> RunInspection:
         summary=summary, divergence=state.end if isinstance(state.end, Divergence) else None,
         attempts=msgspec.to_builtins(attempts), files=run.file_sizes(),
         commands={
-            "repeat": f"resnet train --from {path}",
             **({"resume": f"resnet train --from {path} --out {path}"} if state.status == "incomplete" else {}),
+            "repeat": f"resnet train --from {path}",
         },
         problems=problems,
     )  # fmt: skip

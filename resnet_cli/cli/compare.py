@@ -216,7 +216,9 @@ def _judge(
     elif shown is not None:
         output.raw(text(shown))
     if failed:
-        names = ", ".join(f"{row['claim']} ({row['status']})" for row in failed)
+        several = len({(row["dataset"], row["recipe"], row["fingerprint"]) for row in document["claims"]}) > 1
+        where = [f" in {row['dataset']}, {row['recipe']}" if several else "" for row in failed]
+        names = "; ".join(f"{row['claim']} ({row['status']}{place})" for row, place in zip(failed, where, strict=True))
         raise CheckFailedError(f"not supported: {names}")
 
 

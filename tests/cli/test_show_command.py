@@ -40,7 +40,7 @@ def test_an_incomplete_run_is_shown_with_its_progress_and_the_command_that_resum
     assert re.search(r"batch_size +128 *\n", out)
     assert re.search(r"2026-01-02T03:04:05Z +from step 77, version 0\.1\.0, torch 2\.10\.0, test CPU", out)
     assert re.search(r"metrics\.csv +\d+ bytes", out)
-    assert out.endswith("  repeat  resnet train --from runs/a\n  resume  resnet train --from runs/a --out runs/a\n")
+    assert out.endswith("  resume  resnet train --from runs/a --out runs/a\n  repeat  resnet train --from runs/a\n")
 
 
 def test_a_complete_run_is_shown_with_last_and_best_results(make_run, tmp_path, capsys):
@@ -80,7 +80,7 @@ def test_commands_are_not_wrapped_and_all_else_fits_the_terminal(make_run, tmp_p
     make_run(path, status="incomplete")
     above, _, commands = re.sub(r"\x1b\[[\d;]*m", "", shown(capsys, path)).partition("Commands\n")
     assert all(len(line) <= width for line in above.splitlines())
-    assert commands.splitlines()[1] == f"  resume  resnet train --from {path} --out {path}"
+    assert commands.splitlines()[0] == f"  resume  resnet train --from {path} --out {path}"
 
 
 def test_names_from_files_cannot_control_the_terminal(make_run, tmp_path, capsys):
