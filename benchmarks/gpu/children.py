@@ -113,7 +113,7 @@ def _read(process: subprocess.Popen[str], on_value: Callable[[dict[str, Any]], N
 
 
 def last_line(path: Path) -> str:
-    """The last line of a log, shortened to 200 characters; empty if there is none."""
+    """The last line of a log, shortened to 200 characters; empty for an empty log."""
     if not path.exists():
         return ""
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")

@@ -47,7 +47,7 @@ class RunState(msgspec.Struct, frozen=True):
     end: Summary | Divergence | None = None
     """Result of a complete or diverged run."""
     last: EpochMetrics | None = None
-    """The last recorded epoch; None if there is none."""
+    """The last recorded epoch; None before the first."""
     reason: str | None = None
     """Why the run is unreadable, diverged or without progress; one line."""
 

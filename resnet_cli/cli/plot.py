@@ -126,7 +126,7 @@ def command(
 
 
 def _describe_excluded(skipped: Sequence[Skipped], has_curves: bool) -> str | None:
-    """One line about the readable runs that are not in all figures; None if there is none."""
+    """One line about the readable runs that are not in all figures; None if every run is."""
     statuses = [run.status for run in skipped if run.status != "unreadable"]
     parts = [f"{statuses.count(status)} {status}" for status in sorted(set(statuses) - {"duplicate"})]
     counts = [f"{', '.join(parts)} ({'shown by curves only' if has_curves else 'not shown'})"] if parts else []

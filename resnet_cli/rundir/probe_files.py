@@ -118,7 +118,7 @@ class ProbeFiles:
             raise RunFileError(f"{self.rows_path} cannot be read: {one_line(error)}") from error
 
     def find(self, key: ProbeKey) -> "pd.DataFrame | None":
-        """The rows of a finished measurement of `key`; None if there is none, or its files are damaged."""
+        """The rows of a finished measurement of `key`; None if it was not measured, or its files are damaged."""
         try:
             return self.read_rows() if self.read_record().has_key(key) else None
         except RunFileError:
@@ -136,7 +136,7 @@ class ProbeFiles:
         self._unfinished_path.unlink(missing_ok=True)
 
     def read_finished_units(self, key: ProbeKey) -> dict[str, Unit]:
-        """Units that an interrupted measurement of `key` finished, by name; empty if there is none."""
+        """Units that an interrupted measurement of `key` finished, by name; empty without one."""
         try:
             first, *lines = read_text_bytes(self._unfinished_path).split(b"\n")[:-1]  # a crash can cut the last line
             if msgspec.json.decode(first, type=ProbeKey) != key:

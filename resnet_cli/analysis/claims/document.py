@@ -100,7 +100,7 @@ def check_claims(names: Sequence[str], option: str) -> None:
 
 
 def claim_named(name: str, option: str = "--claim") -> Claim:
-    """Return a claim; raise `UsageError` if there is none of this name."""
+    """Return the claim with this name; raise `UsageError` for an unknown one."""
     known = {claim.name: claim for claim in CLAIMS}
     if name not in known:
         similar = difflib.get_close_matches(name, known, n=2)

@@ -29,7 +29,7 @@ class _StudyFile(msgspec.Struct):
 
 
 def read_plan(folder: Path) -> StudyPlan | None:
-    """Read the plan in the folder of a study; None if there is none.
+    """Read the plan in the folder of a study; None for a study without a plan.
 
     Raises:
         InputError: study.toml is damaged.

@@ -158,7 +158,7 @@ def describe_skipped(skipped: Sequence[SkippedFigure]) -> str:
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
-    """Raise `UsageError` for the first of `kinds` that is none of `KINDS`, `ALIASES` and `all`."""
+    """Raise `UsageError` for the first of `kinds` that is not in `KINDS` or `ALIASES` and is not `all`."""
     for kind in kinds:
         if kind not in (*KINDS, *ALIASES, ALL):
             raise UsageError(f"unknown figure --kind {kind}", hint=f"use {', '.join([*KINDS, *ALIASES])} or {ALL}")

@@ -111,7 +111,7 @@ class FigureData:
         """Select the complete runs of a figure.
 
         Raises:
-            NotDrawableError: there is none, or a pair of networks lacks an architecture.
+            NotDrawableError: no pair exists, or a pair of networks lacks an architecture.
         """
         if shown in ("any", "all"):
             return self.runs
