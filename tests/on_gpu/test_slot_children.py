@@ -5,7 +5,6 @@ import textwrap
 import time
 from pathlib import Path
 
-import pytest
 from slot_modules import module
 
 
@@ -39,10 +38,12 @@ class TestChildren:
         """
         _, values = self.run(tmp_path, body, limit=1.0)
         stat = Path(f"/proc/{values[0]['pid']}/stat")
-        for _ in range(100):
-            # gone, or a zombie that its new parent has not collected yet
-            if not stat.exists() or stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "ZX":
-                break
+
+        def is_running():
+            # a zombie has ended, but its new parent has not collected it yet
+            return stat.exists() and stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+
+        deadline = time.monotonic() + 5
+        while is_running() and time.monotonic() < deadline:
             time.sleep(0.05)
-        else:
-            pytest.fail("the child of the process is still running")
+        assert not is_running(), "the child of the process is still running"

@@ -111,7 +111,7 @@ class FigureData:
         """Select the complete runs of a figure.
 
         Raises:
-            NotDrawableError: no pair exists, or a pair of networks lacks an architecture.
+            NotDrawableError: no run is complete, or a pair of networks lacks an architecture.
         """
         if shown in ("any", "all"):
             return self.runs
