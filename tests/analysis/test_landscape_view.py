@@ -65,6 +65,14 @@ def test_the_figure_has_a_slice_per_network_and_a_plane_of_its_first_run(frame):
     assert [axes.get_title(loc="left") for axes in planes] == ["first", "third"]
 
 
+def test_the_panels_are_lettered_from_the_top_left(frame):
+    letters = {axes.get_title(loc="center"): axes.get_position() for axes in draw(frame).axes}
+    letters.pop("")  # the colour bar
+    assert sorted(letters) == list("abcdef"[: len(letters)])
+    assert letters["a"].y0 > letters["c"].y0
+    assert letters["a"].x0 < letters["b"].x0
+
+
 def test_a_single_network_and_a_loss_of_zero_can_be_drawn():
     frame = rows_of("one", "resnet-20", 1.0)
     frame["loss"] = (frame["loss"] - 0.5).clip(lower=0)

@@ -123,9 +123,14 @@ def new_figure(rows: int, columns: int, height_inches: float, **options: Any) ->
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     panels: list[Axes] = list(np.ravel(figure.subplots(rows, columns, squeeze=False, **options)))
     if len(panels) > 1:
-        for letter, axes in zip(string.ascii_lowercase, panels, strict=False):
-            axes.set_title(letter, loc="center", x=-0.02, ha="right", weight="bold")
+        letter_panels(panels)
     return figure, panels
+
+
+def letter_panels(panels: Sequence[Axes]) -> None:
+    """Letter panels a, b, … in the centre title, in this order."""
+    for letter, axes in zip(string.ascii_lowercase, panels, strict=False):
+        axes.set_title(letter, loc="center", x=-0.02, ha="right", weight="bold")
 
 
 def caption(figure: Figure, text: str) -> None:

@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from resnet_cli.analysis.figures.style import network_style, new_figure
+from resnet_cli.analysis.figures.style import letter_panels, network_style, new_figure
 from resnet_cli.util.text import printable, shorten
 
 MAX_MAPS = 4
@@ -43,7 +43,9 @@ def curves_and_maps(
     grid, half = figure.axes[0].get_gridspec(), MAX_MAPS // 2
     assert grid is not None  # `new_figure` places its panels on one
     figure.colorbar(ScalarMappable(colors, COLOR_MAP), ax=figure.axes, location="bottom", label=label, aspect=60)
-    return figure, [figure.add_subplot(grid[0, :half]), figure.add_subplot(grid[0, half:])]
+    free = [figure.add_subplot(grid[0, :half]), figure.add_subplot(grid[0, half:])]
+    letter_panels([*free, *panels[MAX_MAPS : MAX_MAPS + len(firsts)]])
+    return figure, free
 
 
 def draw_ranges(
