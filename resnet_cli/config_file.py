@@ -17,7 +17,7 @@ MAX_CONFIG_FILE_BYTES = 2**20
 def config_toml(config: RunConfig) -> str:
     """Write a configuration as TOML, one line per field; fields that are None are omitted."""
     values = {name: value for name, value in config.to_dict().items() if value is not None}
-    return "".join(f"{name} = {_toml_value(value)}\n" for name, value in values.items())
+    return "".join(f"{name} = {toml_value(value)}\n" for name, value in values.items())
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -58,7 +58,8 @@ def _check(name: str, value: Any) -> None:
         raise ConfigError(f"{name} is too large")
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Write text, a number, a truth value or a list of them in TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -66,5 +67,5 @@ def _toml_value(value: Any) -> str:
         quoted = json.dumps(value, ensure_ascii=False)
         return "".join(char if char.isprintable() else f"\\U{ord(char):08X}" for char in quoted)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     return repr(value)

@@ -17,6 +17,7 @@ import torch
 from resnet_cli.config import RunConfig
 from resnet_cli.errors import UsageError
 from resnet_cli.rundir.records import Decision
+from resnet_cli.util.spinning import spinning
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -99,6 +100,7 @@ def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceS
         "precision": precision,
         "compile": compiled,
         "threads": Decision(str(torch.get_num_threads()), "set by PyTorch or OMP_NUM_THREADS"),
+        "spinning": Decision(*spinning()),
         "memory_format": Decision("channels_last", "the fastest layout for convolutions"),
         "allocator": _keep_freed_memory() if device.value == "cpu" else Decision("default", "not a CPU run"),
     }

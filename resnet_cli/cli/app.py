@@ -25,7 +25,8 @@ from resnet_cli.cli import (
 )
 from resnet_cli.cli.output import Output, Pipe
 from resnet_cli.errors import ExitCode, ResnetError, StoppedError
-from resnet_cli.util.signals import stop_with_parent
+from resnet_cli.launch.channel import connect
+from resnet_cli.util.spinning import bound_spinning
 from resnet_cli.util.text import shorten
 from resnet_cli.version import __version__
 
@@ -82,7 +83,8 @@ def main() -> None:
     # a terminal or log that is gone must not stop a training
     stdout, stderr = (_open_stream(stream, fd) for fd, stream in ((1, sys.stdout), (2, sys.stderr)))
     sys.stdout, sys.stderr = Pipe(stdout, BrokenPipeError), Pipe(stderr, OSError)
-    stop_with_parent()
+    connect()
+    bound_spinning()
     _exit(run(sys.argv[1:]))
 
 

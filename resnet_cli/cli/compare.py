@@ -180,9 +180,9 @@ def _judge(
     """Print the verdicts on all claims, or explain some of them."""
     from resnet_cli.analysis.claims import CLAIM_COLUMNS, check_claims, claims_document, claims_report, explanation
     from resnet_cli.analysis.claims.decisions import alpha_per_look
-    from resnet_cli.analysis.claims.plan import planned_looks
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.analysis.tables import csv_table, render_report
+    from resnet_cli.study_file import planned_looks
     from resnet_cli.util.files import write_output
     from resnet_cli.util.text import json_text
 

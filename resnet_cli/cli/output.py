@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from resnet_cli.launch.channel import Position, channel
 from resnet_cli.util.text import json_text, printable
 
 SCHEMA_VERSION = 1
@@ -150,9 +151,11 @@ class ProgressReporter:
 
     def __call__(self, label: str, done: int, total: int, unit: str = "") -> None:
         """Show that `done` of `total` is done."""
+        label = printable(label)
+        if study := channel():
+            study.send(Position(done / total if total else 0.0, label))
         if self._output.quiet:
             return
-        label = printable(label)
         if self._output.is_live:
             self._draw(label, done, total, unit)
         elif label != self._label or done >= total or time.monotonic() >= self._next_line:

@@ -1,138 +1,269 @@
-"""`resnet reproduce`: the whole study, from training to Table 1 and the figures."""
+"""`resnet reproduce`: the whole study, from the plan to the report."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
-from resnet_cli.cli.options import DataDir, Json, Quiet, Recipe, config_options
+from resnet_cli.cli.completion import complete_recipes
+from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
+from resnet_cli.cli.study_grid import (
+    DEFAULTS,
+    choose_grid,
+    parse_archs,
+    parse_num_jobs,
+    parse_numbers,
+    record_study,
+    split_names,
+)
+from resnet_cli.cli.study_plan import How, show_plan
 from resnet_cli.cli.views import ReportView
-from resnet_cli.config import RunConfig
-from resnet_cli.errors import ConfigError, UsageError, as_arguments
+from resnet_cli.config import FIELDS, SaveEvery
+from resnet_cli.errors import ConfigError, DivergedError, ExitCode, ResnetError, UsageError, as_arguments
+from resnet_cli.recipes import RECIPE_NAMES
+from resnet_cli.study_file import Grid, read_study_file
 
-HELP = """Train plain and residual networks of two depths, then write Table 1 and the figures.
+if TYPE_CHECKING:
+    from resnet_cli.launch import Ending
+    from resnet_cli.study import Job, StudyResults
 
-Complete runs are kept and incomplete runs are resumed.
-You can run the same command again after an interruption, or with more seeds.
-The folder given by --out contains runs/, figures/, table1.md and study.toml.
+HELP = """Run a whole study: plan the grid, train what is missing, measure, judge, and write the report.
+
+The plan is shown first. Complete runs are kept and incomplete runs are resumed, so you can run the same command again
+after an interruption or with more seeds, or just name the folder of the study. Every option of resnet train can be
+given; it applies to all runs.
+The folder contains runs/, table1.md (with the verdicts), figures/, report.html and study.toml, which records the grid.
+The exit code is 4 if a run diverged and 1 if one failed; the results of the others are written anyway.
 
 Examples:
 
   resnet reproduce --recipe demo
 
-  resnet reproduce --recipe demo --seeds 0,1,2 --out degradation
+  resnet reproduce reproduction/demo --seeds 0-4
 
-  resnet reproduce --recipe demo --seeds 0,1,2 --planned-seeds 10 --looks 3
+  resnet reproduce --recipe overnight --seeds 0-2 --arm warmup --probes all --out study
 
-  resnet reproduce --recipe report2025 --seeds 0,1,2 --device cuda
+  resnet reproduce --recipe report2025 --seeds 0-2 --device cuda --jobs 4 --dry-run
+
+  resnet reproduce --recipe he2015 --depths 20,56,110 --print-commands > commands.txt
 """
 
+_GIVEN = tuple(name for name in FIELDS if name not in ("recipe", "arch", "depth", "seed"))
+_STUDY_PANEL = "Study"
 
-@config_options(
-    *("limit_train", "limit_test", "device", "precision"),
-    dataset="Dataset to train on (default: from the recipe).",
-    epochs="Training length in epochs (default: from the recipe).",
-)
+
+@config_options(*_GIVEN)
 def command(
-    *,
-    recipe: Recipe = "demo",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the study (default: reproduction/RECIPE).", show_default=False)
+    study: Annotated[
+        Path | None,
+        typer.Argument(metavar="STUDY", show_default=False, help="Folder of a study to continue."),
     ] = None,
-    depths: Annotated[str, typer.Option(metavar="N,N,…", help="Depths to train, each 6n+2.")] = "20,56",
-    seeds: Annotated[str, typer.Option(metavar="N,N,…", help="Seeds to train each network with.")] = "0",
+    *,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE", show_default=False, autocompletion=complete_recipes, rich_help_panel=_STUDY_PANEL,
+            help=f"Recipe that supplies the defaults: {RECIPE_NAMES} (default: demo).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the study (default: reproduction/RECIPE).", show_default=False, rich_help_panel=_STUDY_PANEL
+        ),
+    ] = None,
+    archs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARCH,…", show_default=False, help="Architectures to train (default: plain,resnet).",
+            rich_help_panel=_STUDY_PANEL,
+        ),
+    ] = None,
+    depths: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,…", show_default=False, help="Depths to train, each 6n+2 (default: 20,56).",
+            rich_help_panel=_STUDY_PANEL,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N-N,N,…", show_default=False, help="Seeds to train each network with: 0-4 or 0,1,2 (default: 0).",
+            rich_help_panel=_STUDY_PANEL,
+        ),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", show_default=False, rich_help_panel=_STUDY_PANEL,
+            help="Train a variant of the plain networks too: warmup (400 steps at a tenth of the learning rate).",
+        ),
+    ] = None,
+    probes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…", show_default=False, rich_help_panel=_STUDY_PANEL,
+            help="Probes to measure on all runs, or all: see resnet probe --help (default: none).",
+        ),
+    ] = None,
     planned_seeds: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            max=10_000,
-            metavar="N",
-            show_default=False,
+            min=1, max=10_000, metavar="N", show_default=False, rich_help_panel=_STUDY_PANEL,
             help="Seeds per network in the finished study, recorded before training (default: the number of --seeds).",
         ),
     ] = None,
     looks: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1,
-            max=100,
-            metavar="N",
-            help="How often claims will be judged while seeds are added, recorded before training: "
-            "resnet compare --claims is stricter for several looks.",
+            min=1, max=100, metavar="N", show_default=False, rich_help_panel=_STUDY_PANEL,
+            help="How often claims will be judged while seeds are added, recorded before training: verdicts are "
+            "stricter for several looks (default: 1).",
         ),
-    ] = 1,
+    ] = None,
+    jobs: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N", rich_help_panel="Machine",
+            help="Number of runs to train at the same time; they share the CPU cores, or the GPUs.",
+        ),
+    ] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    print_commands: Annotated[
+        bool,
+        typer.Option("--print-commands", help="Print one resnet train command per missing run and stop."),
+    ] = False,
     given: dict[str, Any],
     data_dir: DataDir = None,
+    save_every: Annotated[
+        str | None,
+        typer.Option(metavar="N[epochs|steps|min]", show_default=False, help="Checkpoint interval (default: 1epoch)."),
+    ] = None,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", rich_help_panel="Machine", help="Pass --cuda-graph to resnet train.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
-) -> None:
+) -> None:  # fmt: skip
     """See `HELP`."""
-    from resnet_cli.recipes import make_config
+    from resnet_cli.study import grid_configs, plan
+    from resnet_cli.study.running import probe_names
 
-    output = Output(json=json, quiet=quiet, is_saved=True)
+    output = Output(json=json, quiet=quiet, is_saved=not (dry_run or print_commands))
+    if save_every:
+        SaveEvery.parse(save_every)
+    num_jobs = parse_num_jobs(jobs)
+    chosen: dict[str, Any] = {
+        "recipe": recipe,
+        "archs": parse_archs(archs),
+        "depths": parse_numbers("--depths", depths, "20,56"),
+        "seeds": parse_numbers("--seeds", seeds, "0,1,2"),
+        "arms": tuple(dict.fromkeys(arm)) if arm else None,
+        "probes": split_names(probes),
+    }
+    probe_names(chosen["probes"] or ())
+    folder = study or out or Path("reproduction") / (recipe or DEFAULTS["recipe"])
+    earlier = read_study_file(folder)
+    grid = choose_grid(
+        chosen, msgspec.to_builtins(given), earlier.grid if earlier else None, folder, is_continued=study is not None
+    )
     try:
-        configs = [
-            make_config(recipe, arch=arch, depth=depth, seed=seed, **given)
-            for seed in _numbers("--seeds", seeds)
-            for depth in _numbers("--depths", depths)
-            for arch in ("plain", "resnet")
-        ]
+        planned = plan(grid_configs(grid), folder / "runs")
     except ConfigError as error:
         for option, text, example in (("--depth", depths, "20,56"), ("--seed", seeds, "0,1,2")):
             if error.message.startswith(f"{option} "):
                 problem = f"{option}s {text}: {as_arguments(error.message)}"
                 raise UsageError(problem, hint=f"use {option}s {example}") from error
         raise
-    _reproduce(configs, out or Path("reproduction") / recipe, data_dir, planned_seeds, looks, output)
+    how = How(folder, data_dir, num_jobs, save_every, cuda_graph)
+    if print_commands:
+        missing = [job for job in planned if job.state not in ("done", "diverged")]
+        commands = [shlex.join(["resnet", *job.arguments(data_dir=data_dir), *how.options]) for job in missing]
+        output.result({"commands": commands}, None)
+        if commands and not json:
+            output.raw("\n".join(commands))
+        return
+    if dry_run:
+        show_plan(planned, grid, how, output, is_result=True)
+        return
+    record_study(folder, earlier, grid, planned_seeds, looks, output)
+    _reproduce(planned, grid, how, output)
 
 
-def _record_plan(folder: Path, num_seeds: int, planned_seeds: int | None, looks: int, output: Output) -> None:
-    """Write the plan of a new study; warn if an existing one is exceeded."""
-    from resnet_cli.analysis.claims.plan import FILE_NAME, StudyPlan, read_plan, write_plan
-
-    plan = read_plan(folder)
-    if plan is None:
-        write_plan(folder, StudyPlan(planned_seeds or num_seeds, looks))
-    elif num_seeds > plan.seeds:
-        output.warn(
-            f"{folder / FILE_NAME} planned {plan.seeds} seeds, not {num_seeds}: seeds that are added after a look at "
-            "the results need --looks for resnet compare --claims"
-        )
-
-
-def _reproduce(
-    configs: list[RunConfig], folder: Path, data_dir: Path | None, planned_seeds: int | None, looks: int, output: Output
-) -> None:
+def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> None:
+    from resnet_cli.analysis.claims import claims_report
     from resnet_cli.analysis.figures import describe_skipped
     from resnet_cli.analysis.tables import layout
-    from resnet_cli.launch import Job
-    from resnet_cli.study import plan, run_study, write_results
+    from resnet_cli.cli.study_progress import StudyReporter
+    from resnet_cli.study import run_study, write_results
 
-    jobs = plan(configs, folder / "runs")
-    _record_plan(folder, len({config.seed for config in configs}), planned_seeds, looks, output)
-    todo = [job for job in jobs if job.state in ("todo", "resume")]
-    output.note(f"{len(jobs)} runs in {folder / 'runs'}: {len(jobs) - len(todo)} complete, {len(todo)} to train")
-
-    def announce(job: Job) -> None:
-        state = {"done": ": complete", "diverged": ": diverged"}.get(job.state, "")
-        output.note(f"[{jobs.index(job) + 1}/{len(jobs)}] {job.name}{state}")
-
-    for job in run_study(jobs, data_dir=data_dir, quiet=output.quiet, on_start=announce):
-        if job.state == "diverged":
-            output.warn(f"{job.name} diverged; it is listed, but excluded from all averages")
-    output.note("writing the table and the figures")
-    results = write_results(folder, warn=output.warn)
+    num_jobs, work = show_plan(planned, grid, how, output)
+    with StudyReporter(output, work, "runs") as reporter:
+        endings = run_study(planned, data_dir=how.data_dir, num_jobs=num_jobs, options=how.options, observer=reporter)
+    if not any(ending.state == "done" for ending in endings):
+        _raise_failures(planned, endings)
+    probes = _measure(planned, grid, how, num_jobs, output)
+    output.note("writing the table, the figures and the report")
+    results = write_results(how.folder, warn=output.warn)
     if results.skipped_figures:
         output.note(describe_skipped(results.skipped_figures))
-    files = {"table": str(results.table), "figures": [str(path) for path in results.figures]}
-    output.result({**results.document, **files}, ReportView(layout(results.document)))
-    output.note(f"wrote {results.table} and {len(results.figures)} figures in {folder / 'figures'}")
+    document = {**results.document, **_files(results), "claims": results.claims["claims"] if results.claims else []}
+    document["runs"] = [
+        {"name": job.name, "path": str(job.out), "state": ending.state, "reason": ending.reason}
+        for job, ending in zip(planned, endings, strict=True)
+    ]
+    document["probes"] = {name: ending.state for name, ending in probes.items()}
+    output.result(document, None if output.json else ReportView(layout(results.document)))
+    if results.claims and not output.json:
+        output.raw("")
+        output.stdout.print(ReportView(claims_report(results.claims)))
+    output.note(
+        f"wrote {results.report}, {results.table} and {len(results.figures)} figures in {how.folder / 'figures'}"
+    )
+    _raise_failures(planned, endings)
 
 
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        values = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{option} must be a list of whole numbers (got {text})", hint=f"use {option} 0,1,2") from None
-    return list(dict.fromkeys(values))
+def _measure(planned: "list[Job]", grid: Grid, how: How, num_jobs: int, output: Output) -> "dict[str, Ending]":
+    """Measure the probes of the grid."""
+    from resnet_cli.cli.study_progress import StudyReporter
+    from resnet_cli.study import measure_probes
+    from resnet_cli.study.running import probe_names
+
+    names = probe_names(grid.probes)
+    if not names:
+        return {}
+    with StudyReporter(output, {f"probe {name}": 1.0 for name in names}, "probes") as reporter:
+        return measure_probes(
+            names, how.folder / "runs", data_dir=how.data_dir, device=planned[0].config.device, num_jobs=num_jobs,
+            observer=reporter,
+        )  # fmt: skip
+
+
+def _files(results: "StudyResults") -> dict[str, Any]:
+    figures = [str(path) for path in results.figures]
+    return {"table": str(results.table), "report": str(results.report), "figures": figures}
+
+
+def _raise_failures(jobs: "Sequence[Job]", endings: "Sequence[Ending]") -> None:
+    """Raise an error that names the runs that are not complete, if there are any."""
+    pairs = list(zip(jobs, endings, strict=True))
+    failed = [(job, ending) for job, ending in pairs if ending.state in ("failed", "stopped")]
+    diverged = [job for job, ending in pairs if ending.state == "diverged"]
+    if failed:
+        job, ending = failed[0]
+        others = f" and {len(failed) - 1} other runs" if len(failed) > 1 else ""
+        error = ResnetError(
+            f"{job.name}{others} failed: {ending.reason}", hint="run the same command again to resume them"
+        )
+        codes = {ending.exit_code for _, ending in failed}
+        if codes in ({ExitCode.USAGE}, {ExitCode.STOPPED}):
+            error.exit_code = ExitCode(codes.pop())
+        raise error
+    if diverged:
+        names = "; ".join(job.name for job in diverged)
+        raise DivergedError(f"{len(diverged)} of {len(pairs)} runs diverged: {names}")

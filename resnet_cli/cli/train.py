@@ -11,6 +11,7 @@ from resnet_cli.cli.output import Output
 from resnet_cli.config import FIELDS, RunConfig, RunOptions, SaveEvery
 from resnet_cli.config_file import read_config_file
 from resnet_cli.errors import ConfigError, InputError, UsageError
+from resnet_cli.launch.channel import channel
 from resnet_cli.recipes import RECIPE_NAMES, RECIPES, Recipe, change_config, make_config
 from resnet_cli.rundir import RunDir, RunRecord
 
@@ -147,11 +148,12 @@ def _out_beside(path: Path, before: RunConfig, after: RunConfig) -> Path:
 
 
 def _run(config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[str, Any], output: Output) -> None:
-    from resnet_cli.cli.train_progress import TrainReporter
+    from resnet_cli.cli.train_progress import ChannelReporter, TrainReporter
     from resnet_cli.cli.views import summary_table
     from resnet_cli.session import train
 
-    with TrainReporter(output) as reporter:
+    study = channel()
+    with ChannelReporter(study) if study else TrainReporter(output) as reporter:
         result = train(config, out, options=options, reporter=reporter, **how)
     if result.was_complete:
         output.note(f"{result.run.path} is already complete; use --overwrite to train it again")

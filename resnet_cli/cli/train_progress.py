@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from rich.progress import BarColumn, Progress, TextColumn
 
 from resnet_cli.cli.output import Output
+from resnet_cli.launch.channel import Channel, EpochEnd, Position, Warned
 from resnet_cli.rundir import EpochMetrics, RunRecord
 from resnet_cli.session.reporter import Reporter, Start
-from resnet_cli.util.progress import StudyPosition
 from resnet_cli.util.text import duration
 
 if TYPE_CHECKING:
@@ -40,14 +40,10 @@ def fit(parts: Sequence[Part], width: int) -> str:
 
 
 class TrainReporter(Reporter):
-    """A `session.Reporter`: a live line on a terminal, and one line per epoch everywhere.
-
-    Bar and time left are those of the whole run, or of the whole study if `resnet reproduce` launched this run.
-    """
+    """A `session.Reporter`: a live line on a terminal, and one line per epoch everywhere."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._study = StudyPosition.from_environment()
         self._data = output.progress()
         self._live: Progress | None = None
         self._task: Any = None
@@ -101,19 +97,12 @@ class TrainReporter(Reporter):
     def _bar_width(self) -> int:
         return self._output.stderr.width // 8
 
-    def _done(self, step: int) -> float:
-        """The part of the run, or of the study, that is done after `step` steps of the run."""
-        of_run = step / self._start.total_steps
-        return of_run if self._study is None else self._study.done + self._study.share * of_run
-
     def tick(self, tick: "StepEvent") -> None:
         """Show a step or an evaluated batch."""
         if self._live is None:
             return
-        done = self._done(tick.step)
+        done = tick.step / self._start.total_steps
         label = f"epoch {tick.epoch}/{self._start.num_epochs}"
-        if self._study is not None:
-            label = f"run {self._study.number}/{self._study.num_runs}, {label}"
         if tick.phase == "train":
             self._update_times(tick, done)
             if tick.running_loss is not None:
@@ -129,29 +118,77 @@ class TrainReporter(Reporter):
         speed, seconds = self._speed.update(tick.done), self._clock.update(done)
         self._left = [Part(f"{speed:,.0f} images/s", 4)] if speed else []
         if seconds is not None:
-            scope = "" if self._study is None else " in the study"
-            self._left.append(Part(f"{duration(seconds)} left{scope}", 2))
+            self._left.append(Part(f"{duration(seconds)} left", 2))
 
     def epoch(self, metrics: EpochMetrics) -> None:
         """Print one line with the measurements of an epoch."""
-        num_epochs = str(self._start.num_epochs)
-        parts = [
-            Part(f"epoch {metrics.epoch:>{len(num_epochs)}}/{num_epochs}", 0),
-            Part(f"step {metrics.step}", 7),
-            Part(f"lr {metrics.lr:g}", 5),
-            Part(f"time {duration(metrics.train_seconds + metrics.eval_seconds)}", 3),
-            Part(f"{metrics.images_per_second:,.0f} images/s", 6),
-            Part(f"train loss {metrics.train_loss:.4f}", 4),
-            Part(f"train err {metrics.train_error_pct:5.2f} %", 0),
-        ]
-        for name, error_pct, rank in (
-            ("clean", metrics.train_clean_error_pct, 1),
-            ("val", metrics.val_error_pct, 2),
-        ):
-            if error_pct is not None:
-                parts.append(Part(f"{name} err {error_pct:5.2f} %", rank))
-        parts.append(Part(f"test acc {metrics.test_accuracy_pct:5.2f} %", 0))
-        self._output.note(fit(parts, self._output.stderr.width if self._output.stderr.is_terminal else _LOG_WIDTH))
+        parts = epoch_parts(metrics, self._start.num_epochs)
+        self._output.note(fit(parts, line_width(self._output)))
+
+
+class ChannelReporter(Reporter):
+    """A `session.Reporter` that sends progress and warnings to the study that launched this process."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._start = Start(0, 1, 0, 1, is_resumed=False)
+        self._speed = Speedometer()
+        self._images_per_second: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def progress(self, label: str, done: int, total: int, unit: str = "") -> None:
+        """Send how far the data are downloaded or decoded."""
+        self._channel.send(Position(0.0, label))
+
+    def warn(self, text: str) -> None:
+        """Send a warning."""
+        self._channel.send(Warned(text))
+
+    def started(self, record: RunRecord, path: Path, start: Start) -> None:
+        """Remember the length of the run."""
+        self._start = start
+
+    def tick(self, tick: "StepEvent") -> None:
+        """Send the position after a step or an evaluated batch."""
+        if tick.phase == "train":
+            self._images_per_second = self._speed.update(tick.done)
+        activity = f"epoch {tick.epoch}/{self._start.num_epochs}"
+        done = tick.step / self._start.total_steps
+        self._channel.send(Position(done, activity, self._images_per_second, tick.running_error_pct))
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """Send the measurements of an epoch."""
+        self._channel.send(EpochEnd(self._start.num_epochs, metrics))
+
+
+def line_width(output: Output) -> int:
+    """Number of columns of a line on stderr."""
+    return output.stderr.width if output.stderr.is_terminal else _LOG_WIDTH
+
+
+def epoch_parts(metrics: EpochMetrics, num_epochs: int) -> list[Part]:
+    """The measurements of an epoch."""
+    parts = [
+        Part(f"epoch {metrics.epoch:>{len(str(num_epochs))}}/{num_epochs}", 0),
+        Part(f"step {metrics.step}", 7),
+        Part(f"lr {metrics.lr:g}", 5),
+        Part(f"time {duration(metrics.train_seconds + metrics.eval_seconds)}", 3),
+        Part(f"{metrics.images_per_second:,.0f} images/s", 6),
+        Part(f"train loss {metrics.train_loss:.4f}", 4),
+        Part(f"train err {metrics.train_error_pct:5.2f} %", 0),
+    ]
+    for name, error_pct, rank in (
+        ("clean", metrics.train_clean_error_pct, 1),
+        ("val", metrics.val_error_pct, 2),
+    ):
+        if error_pct is not None:
+            parts.append(Part(f"{name} err {error_pct:5.2f} %", rank))
+    return [*parts, Part(f"test acc {metrics.test_accuracy_pct:5.2f} %", 0)]
 
 
 def _verb(start: Start) -> str:

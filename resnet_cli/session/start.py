@@ -16,6 +16,7 @@ from resnet_cli.recipes import RECIPES, make_config
 from resnet_cli.rundir import DatasetRecord, Decision, Divergence, RunDir, RunRecord, Summary
 from resnet_cli.session.reporter import Reporter, Result
 from resnet_cli.util.resources import translate_errors
+from resnet_cli.util.spinning import bound_spinning
 
 
 def default_out(config: RunConfig, folder: Path = Path("runs")) -> Path:
@@ -90,6 +91,7 @@ def train(
     _check_folder(run)
     if "torch" not in sys.modules:
         reporter.note("loading PyTorch")
+        bound_spinning()
     # imported late, since complete runs and wrong configurations are recognised without torch
     from resnet_cli.device import decide
     from resnet_cli.session.loop import Session

@@ -1,4 +1,4 @@
-"""Disk space and memory: checked before a run starts, and reported in one line when they run out."""
+"""Disk space and memory: checked before work starts, and reported in one line when they run out."""
 
 import contextlib
 import shutil
@@ -58,3 +58,12 @@ def check_disk_space(path: Path, needed_bytes: int) -> None:
             f"{folder} has {free / 1e6:.1f} MB of free space, but a run needs about {needed_bytes / 1e6:.1f} MB",
             hint="free some space or choose another --out",
         )
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that processes can still use without swapping; None where the system does not report it."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None

@@ -1,6 +1,5 @@
-"""Stop signals: a flag that training checks between steps, and their way from a parent process to its child."""
+"""Stop signals: a flag that training checks between steps, and their way from a parent process to its children."""
 
-import os
 import signal
 import subprocess
 import threading
@@ -9,10 +8,6 @@ from typing import Any, Self
 
 # Ctrl-C, the usual signal of schedulers, and SLURM's --signal=USR1
 _STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-
-
-PARENT_PIPE_VARIABLE = "_RESNET_PARENT_PIPE"
-"""Environment variable of a child process: descriptor of a pipe that closes when the parent ends, however it ends."""
 
 
 class StopFlag:
@@ -45,26 +40,20 @@ class StopFlag:
 
 
 class SignalForwarder(StopFlag):
-    """Context that sets `signal_name` and passes every stop signal on to a child process, which decides what to do."""
+    """Context that passes the first stop signal on to child processes, which save and end; a second one kills them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.child: subprocess.Popen[bytes] | None = None
+        self.children: list[subprocess.Popen[bytes]] = []
+
+    def add(self, child: subprocess.Popen[bytes]) -> None:
+        """Pass signals on to `child` too, from the one that may have arrived while it started."""
+        self.children.append(child)
+        if self.signal_name:
+            child.send_signal(signal.Signals[self.signal_name])
 
     def _handle(self, number: int, _: FrameType | None) -> None:
+        is_first = self.signal_name is None
         self.signal_name = self.signal_name or signal.Signals(number).name
-        if self.child is not None:
-            self.child.send_signal(number)
-
-
-def stop_with_parent() -> None:
-    """Let this process stop as by SIGTERM when the parent that launched it ends, even by SIGKILL."""
-    descriptor = os.environ.pop(PARENT_PIPE_VARIABLE, None)
-    if descriptor is None:
-        return
-
-    def wait() -> None:
-        os.read(int(descriptor), 1)  # returns when the last writing end is closed
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
+        for child in self.children:
+            child.send_signal(number if is_first else signal.SIGKILL)

@@ -17,7 +17,6 @@ from resnet_cli.engine import StepEvent
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import EpochMetrics
 from resnet_cli.session.reporter import Start
-from resnet_cli.util.progress import StudyPosition
 
 OUT = Path("runs/plain-8-seed0")
 
@@ -222,21 +221,6 @@ class TestLive:
         width = row.count("━") + row.count("╸") + row.count("╺")
         assert reporter._live.tasks[0].percentage == pytest.approx(100 * (first + 40) / 160)
         assert width >= 10
-
-    def test_bar_and_time_left_in_a_study_are_those_of_the_study(self, made, terminal, clock, monkeypatch):
-        for name, value in StudyPosition(number=2, num_runs=4, done=0.25, share=0.5).to_environment().items():
-            monkeypatch.setenv(name, value)
-        shown = terminal(120)
-        with TrainReporter(Output()) as reporter:
-            reporter.started(made[0], OUT, start(10))
-            reporter.tick(step(epoch=1, step=16, done=100))
-            clock.now += 10
-            reporter.tick(step(epoch=5, step=80, done=1000))
-        row = shown().splitlines()[-2]
-        assert row.startswith("run 2/4, epoch 5/10 ")
-        # half of the run, which is half of the study: 0.25 + 0.25; a fifth of the study took ten seconds
-        assert reporter._live.tasks[0].percentage == pytest.approx(50)
-        assert "25 s left in the study" in row
 
     @pytest.mark.parametrize(
         ("width", "values"),

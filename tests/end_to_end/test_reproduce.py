@@ -1,4 +1,4 @@
-"""The whole study in one command: train missing runs, then write Table 1 and the figures."""
+"""The whole study in one command: train missing runs, then write Table 1, verdicts, figures and report."""
 
 import json
 import os
@@ -10,13 +10,9 @@ import time
 import pytest
 
 from resnet_cli.cli.app import run as resnet
-from resnet_cli.errors import DivergedError, ResnetError
-from resnet_cli.launch import Job, launch
-from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
-from resnet_cli.util.signals import SignalForwarder
 
-SMALL = ["--depths", "8,14", "--limit-train", "200", "--limit-test", "50", "--device", "cpu"]
+SMALL = ["--depths", "8,14", "--limit-train", "200", "--limit-test", "50", "--device", "cpu", "--jobs", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +20,9 @@ def study(tmp_path_factory):
     """A finished study of four small networks, with the output of the command."""
     folder = tmp_path_factory.mktemp("study") / "out"
     command = [sys.executable, "-m", "resnet_cli", "reproduce", "--recipe", "demo", "--out", folder, *SMALL]
-    done = subprocess.run([*command, "--epochs", "2", "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "--epochs", "2", "--probes", "bn", "--json"], capture_output=True, text=True, check=True
+    )
     return folder, done
 
 
@@ -44,62 +42,53 @@ def test_reproduce_writes_four_runs_a_table_and_figures(study):
     document = json.loads(done.stdout)
     assert [row["network"] for row in document["networks"]] == ["plain-8", "resnet-8", "plain-14", "resnet-14"]
     assert len(document["figures"]) == 9
+    assert [run["state"] for run in document["runs"]] == ["done"] * 4
+    assert document["probes"] == {"bn": "done"}
+    assert all((path / "probes").is_dir() for path in (folder / "runs").iterdir())
+    assert {row["claim"] for row in document["claims"]} >= {"degradation", "gap"}
+    assert "degradation" in (folder / "report.html").read_text()
 
 
-def test_reproduce_prints_one_line_per_epoch_if_stderr_is_not_a_terminal(study):
+def test_reproduce_shows_its_plan_and_one_line_per_epoch_of_every_run(study):
     _, done = study
-    assert sum(line.startswith("epoch ") for line in done.stderr.splitlines()) == 8
+    lines = done.stderr.splitlines()
+    assert any(line.startswith("4 runs, 4 to train, 2 at a time") for line in lines)
+    for name in ("plain-8", "resnet-8", "plain-14", "resnet-14"):
+        assert sum(line.startswith(f"{name}, seed 0: epoch ") for line in lines) == 2
 
 
-def test_repeating_the_command_of_a_finished_study_trains_nothing(study, capfd):
+def test_repeating_the_command_of_a_finished_study_trains_and_measures_nothing(study, capfd):
     folder, _ = study
-    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("metrics.csv")}
-    assert resnet(["reproduce", "--recipe", "demo", "--out", str(folder), *SMALL, "--epochs", "2"]) == 0
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    kept = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    assert resnet(["reproduce", str(folder)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
     captured = capfd.readouterr()
-    assert "4 complete, 0 to train" in captured.err
-    assert "[2/4] resnet-8, seed 0: complete" in captured.err
-    assert "--overwrite" not in captured.err  # which is not an option of reproduce
+    assert "4 runs, 0 to train" in captured.err
     assert "Results: digits" in captured.out
+    assert "Verdicts: digits" in captured.out
 
 
-def test_repeating_a_study_with_other_settings_is_wrong_usage(study, capfd):
-    folder, _ = study
-    assert resnet(["reproduce", "--recipe", "demo", "--out", str(folder), *SMALL, "--epochs", "3"]) == 2
-    error = capfd.readouterr().err
-    assert "epochs: 2 → 3" in error
-
-
-def test_reproduce_reports_a_diverged_run_and_trains_the_others(tmp_path, capfd, monkeypatch):
-    def launch_all_but_plain(job, *signals, **options):
-        if job.config.arch == "plain":
-            raise DivergedError("plain-8, seed 0 diverged")
-        launch(job, *signals, **options)
-
-    monkeypatch.setattr("resnet_cli.study.launch", launch_all_but_plain)
-    arguments = ["--depths", "8", "--limit-train", "200", "--limit-test", "50", "--device", "cpu", "--epochs", "1"]
-    assert resnet(["reproduce", "--out", str(tmp_path / "study"), *arguments]) == 0
+def test_a_study_with_a_diverged_and_a_failed_run_has_the_results_of_the_others_and_tells(tmp_path, capfd):
+    folder = tmp_path / "study"
+    options = ["--archs", "plain", "--depths", "8,14", "--limit-train", "200", "--limit-test", "50", "--epochs", "1"]
+    command = ["reproduce", "--out", str(folder), *options, "--device", "cpu", "--seeds", "0-1"]
+    damaged = RunDir(folder / "runs" / "plain-8-seed1")
+    (damaged.path / "mine").mkdir(parents=True)
+    assert resnet(command) == 2
     captured = capfd.readouterr()
-    assert "warning: plain-8, seed 0 diverged" in captured.err
-    assert "resnet-8" in captured.out
+    assert "warning: plain-8, seed 1 failed: --out" in captured.err
+    assert captured.err.splitlines()[-1].startswith("error: plain-8, seed 1 failed: --out")
+    assert (folder / "report.html").exists()
+    assert "plain-14" in captured.out
+    (damaged.path / "mine").rmdir()
+    assert resnet(command) == 0
 
 
-def job_for(path, **overrides):
-    values = {"arch": "plain", "depth": 8, "limit_train": 200, "limit_test": 50, "epochs": 1, "device": "cpu"}
-    return Job(make_config("demo", **{**values, **overrides}), path, "todo")
-
-
-def test_divergence_in_the_child_process_is_reported(tmp_path):
-    with pytest.raises(DivergedError, match="plain-20, seed 0 diverged"):
-        launch(job_for(tmp_path / "run", depth=20, lr=1e6, epochs=20), SignalForwarder(), quiet=True)
-
-
-def test_unusable_input_in_the_child_process_keeps_its_exit_code(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.tex").write_text("mine")
-    with pytest.raises(ResnetError) as caught:
-        launch(job_for(tmp_path / "run"), SignalForwarder(), quiet=True)
-    assert caught.value.exit_code == 2
+def test_a_study_whose_runs_all_diverge_exits_with_the_code_of_divergence(tmp_path, capfd):
+    options = ["--archs", "plain", "--depths", "20", "--limit-train", "200", "--limit-test", "50", "--epochs", "20"]
+    command = ["reproduce", "--out", str(tmp_path / "study"), *options, "--device", "cpu", "--lr", "1e6"]
+    assert resnet(command) == 4
+    assert capfd.readouterr().err.splitlines()[-1] == "error: 1 of 1 runs diverged: plain-20, seed 0"
 
 
 def test_ctrl_c_during_reproduce_saves_the_run_in_progress(tmp_path):
@@ -119,21 +108,5 @@ def test_ctrl_c_during_reproduce_saves_the_run_in_progress(tmp_path):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    assert stderr.splitlines()[-1] == "stopped in plain-8, seed 0; run the same command again to resume"
+    assert stderr.splitlines()[-1] == "stopped by SIGINT; run the same command again to resume"
     assert RunDir(folder / "runs" / "plain-8-seed0").checkpoint_path.is_file()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--seeds", "one"], "--seeds must be a list of whole numbers (got one)"),
-        (["--depths", "20,55"], "--depths 20,55: depth 55 is not 6n+2 between 8 and 1202; use --depths 20,56"),
-        (["--seeds", "0,-1"], "--seeds 0,-1: seed must be between 0 and"),
-        (["--recipe", "none"], "unknown recipe 'none'"),
-    ],
-)
-def test_wrong_usage_of_reproduce_is_one_line_and_trains_nothing(tmp_path, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    assert resnet(["reproduce", *arguments]) == 2
-    assert message in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,204 @@
+"""Several commands of this tool at a time, each in a child process that can be stopped, resumed and restarted."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from resnet_cli.errors import ExitCode, InterruptedByUserError, StoppedError
+from resnet_cli.launch.channel import VARIABLE, Message, Warned
+from resnet_cli.util.signals import SignalForwarder
+
+RESUME_HINT = "run the same command again to resume"
+MAX_RESTARTS = 2
+"""How often a task is restarted after its process was killed."""
+
+_POLL_SECONDS = 0.05
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Task(NamedTuple):
+    """A command of this tool that can be given again to resume its work."""
+
+    name: str
+    """For messages: `plain-56, seed 0`."""
+    arguments: list[str]
+
+
+class Ending(NamedTuple):
+    """How a task ended."""
+
+    state: Literal["done", "diverged", "failed", "stopped"]
+    exit_code: int
+    reason: str = ""
+    """Of a failure: one line."""
+
+
+class Observer:
+    """Receives what happens to the tasks and ignores it; override the methods of interest."""
+
+    def started(self, task: Task) -> None:
+        """Report that a process starts to work on `task`."""
+
+    def received(self, task: Task, message: Message) -> None:
+        """Report a message of the process of `task`."""
+
+    def ended(self, task: Task, ending: Ending) -> None:
+        """Report that `task` has ended."""
+
+
+def run_tasks(tasks: Sequence[Task], slots: Sequence[dict[str, str]], observer: Observer) -> list[Ending]:
+    """Run every task in a child process; one that fails or diverges does not stop the others.
+
+    The children never execute code from the current folder. They receive the stop signals of this process, a second one
+    kills them, and they stop when this process ends. A child that is killed is restarted up to `MAX_RESTARTS` times.
+
+    Args:
+        tasks: started in this order.
+        slots: environment variables of the processes that run at the same time, from `launch.slots`.
+        observer: receives what happens.
+
+    Returns:
+        How each task ended.
+
+    Raises:
+        StoppedError: a signal stopped the tasks; those in progress have saved their state.
+    """
+    pool = _Pool(slots, observer)
+    with SignalForwarder() as signals:
+        pool.run(tasks, signals)
+        if signals.signal_name:
+            kind = InterruptedByUserError if signals.signal_name == "SIGINT" else StoppedError
+            raise kind(f"stopped by {signals.signal_name}", hint=RESUME_HINT)
+    return [pool.endings[task.name] for task in tasks]
+
+
+class _Pool:
+    def __init__(self, slots: Sequence[dict[str, str]], observer: Observer) -> None:
+        self._free = list(reversed(slots))
+        self._observer = observer
+        self._running: list[_Child] = []
+        self.endings: dict[str, Ending] = {}
+
+    def run(self, tasks: Sequence[Task], signals: SignalForwarder) -> None:
+        waiting = deque((task, 0) for task in tasks)
+        while self._running or (waiting and not signals.signal_name):
+            while waiting and self._free and not signals.signal_name:
+                self._start(*waiting.popleft(), signals)
+            time.sleep(_POLL_SECONDS)
+            for child in tuple(self._running):
+                has_ended = child.process.poll() is not None  # before its last messages are read
+                for message in child.read():
+                    self._observer.received(child.task, message)
+                if has_ended and not self._end(child, signals):
+                    waiting.appendleft((child.task, child.num_restarts + 1))
+
+    def _start(self, task: Task, num_restarts: int, signals: SignalForwarder) -> None:
+        if not num_restarts:
+            self._observer.started(task)
+        child = _Child(task, self._free.pop(), num_restarts)
+        self._running.append(child)
+        signals.add(child.process)
+
+    def _end(self, child: "_Child", signals: SignalForwarder) -> bool:
+        """Record how the task of an ended child ended; return False if it has to be restarted instead."""
+        signals.children.remove(child.process)
+        self._running.remove(child)
+        self._free.append(child.slot)
+        code, reason = child.process.returncode, child.close()
+        if signals.signal_name and code != ExitCode.DONE:
+            ending = Ending("stopped", code)
+        elif code < 0 and -code not in _STOP_SIGNALS:
+            reason = f"killed by signal {-code} ({signal.Signals(-code).name})"
+            if child.num_restarts < MAX_RESTARTS:
+                self._observer.received(child.task, Warned(f"{reason}; restarting it"))
+                return False
+            ending = Ending("failed", code, reason)
+        else:
+            ending = _ending(code, reason)
+        self.endings[child.task.name] = ending
+        self._observer.ended(child.task, ending)
+        return True
+
+
+def _ending(code: int, reason: str) -> Ending:
+    if code == ExitCode.DONE:
+        return Ending("done", code)
+    if code == ExitCode.DIVERGED:
+        return Ending("diverged", code, reason)
+    if code in (ExitCode.STOPPED, ExitCode.CTRL_C) or -code in _STOP_SIGNALS:
+        return Ending("stopped", code, "was stopped by a signal")
+    return Ending("failed", code, reason or f"exit code {code}")
+
+
+class _Child:
+    """A child process and the other end of its channel."""
+
+    def __init__(self, task: Task, slot: dict[str, str], num_restarts: int) -> None:
+        self.task, self.slot, self.num_restarts = task, slot, num_restarts
+        self.socket, theirs = socket.socketpair()
+        self._received = b""
+        read_end, write_end = os.pipe()
+        try:
+            self.process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "resnet_cli", *task.arguments],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=write_end, pass_fds=(theirs.fileno(),),
+                process_group=0,  # the terminal sends Ctrl-C to this process alone, which passes it on
+                env={**safe_environment(), **slot, VARIABLE: str(theirs.fileno())},
+            )  # fmt: skip
+        except BaseException:
+            os.close(read_end)
+            self.socket.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(write_end)
+        self.socket.setblocking(False)
+        os.set_blocking(read_end, False)
+        self._stderr = read_end
+        self._errors = b""
+
+    def read(self) -> list[Message]:
+        """The messages that have arrived; one that cannot be read is ignored."""
+        self._read_errors()
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while data := self.socket.recv(2**16):
+                self._received += data
+        *lines, self._received = self._received.split(b"\n")
+        messages: list[Message] = []
+        for line in lines:
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                messages.append(msgspec.json.decode(line, type=Message))
+        return messages
+
+    def _read_errors(self) -> None:
+        """Read what the child wrote to stderr, so that it never waits; the end is kept, which has the error."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._stderr, 2**16):
+                self._errors = (self._errors + data)[-(2**16) :]
+
+    def close(self) -> str:
+        """Close the channel and return the last line that the ended process wrote to stderr."""
+        self._read_errors()
+        os.close(self._stderr)
+        self.socket.close()
+        lines = self._errors.decode(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("error: ") if lines else ""
+
+
+def safe_environment() -> dict[str, str]:
+    """Environment in which Python imports nothing from the current folder, but the same `resnet_cli` as here."""
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    root = str(Path(__file__).resolve().parents[2])
+    if not sys.flags.safe_path and sys.path[0] == root:  # started as `python -m resnet_cli` in a source tree
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+    return environment

@@ -1,0 +1,85 @@
+"""The file study.toml of a study: its grid, and how many seeds and looks at the results were planned beforehand."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from resnet_cli.config import Arch
+from resnet_cli.config_file import toml_value
+from resnet_cli.errors import InputError
+from resnet_cli.util.files import read_bytes, write_output
+from resnet_cli.util.text import one_line
+
+FILE_NAME = "study.toml"
+_MAX_BYTES = 2**20
+_Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class StudyPlan(msgspec.Struct, frozen=True):
+    """The table `plan` of study.toml."""
+
+    seeds: Annotated[int, Meta(ge=1, le=10_000)]
+    """Seeds per network when the study is complete."""
+    looks: Annotated[int, Meta(ge=1, le=100)] = 1
+    """How often the claims are judged in all, the last time included."""
+
+
+class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table `grid` of study.toml: networks and seeds to train, and probes to measure on them."""
+
+    recipe: str
+    archs: tuple[Arch, ...]
+    depths: tuple[int, ...]
+    seeds: tuple[_Seed, ...]
+    arms: tuple[str, ...] = ()
+    """Names in `resnet_cli.study.ARMS`: variants of the plain networks that are trained too."""
+    probes: tuple[str, ...] = ()
+    options: dict[str, Any] = {}
+    """Fields of `RunConfig` that differ from the recipe, the same for every run."""
+
+
+class StudyFile(msgspec.Struct, frozen=True):
+    """The content of study.toml."""
+
+    plan: StudyPlan
+    grid: Grid | None = None
+    """None in files that were written by hand."""
+
+
+def read_study_file(folder: Path) -> StudyFile | None:
+    """Read study.toml in the folder of a study; None for a folder without one.
+
+    Raises:
+        InputError: study.toml is damaged.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        return msgspec.toml.decode(read_bytes(path, _MAX_BYTES), type=StudyFile)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a valid study: {one_line(error)}", hint="correct or remove it") from error
+
+
+def write_study_file(folder: Path, study: StudyFile) -> None:
+    """Write study.toml; the folder is created if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {"plan": msgspec.to_builtins(study.plan)}
+    if study.grid is not None:
+        grid = msgspec.to_builtins(study.grid)
+        options = grid.pop("options")
+        tables |= {"grid": grid, "grid.options": options}
+    text = "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in table.items() if value is not None)
+        for name, table in tables.items()
+    )
+    write_output(folder / FILE_NAME, text.encode())
+
+
+def planned_looks(paths: Iterable[Path]) -> int:
+    """The largest number of looks of the studies that `paths`, or their parent folders, belong to; 1 without a plan."""
+    folders = {folder for path in paths for folder in (path, path.absolute().parent)}
+    return max((study.plan.looks for folder in sorted(folders) if (study := read_study_file(folder))), default=1)
