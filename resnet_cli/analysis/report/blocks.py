@@ -34,7 +34,8 @@ class Notes:
 class Facts:
     """Names and what belongs to them."""
 
-    rows: Sequence[tuple[str, str]]
+    rows: Sequence[tuple[str, str | Sequence[str]]]
+    """Several texts are phrases of one sentence; all but the last are kept on one line where they fit."""
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ GUIDES: Mapping[str, Guide] = {
     "responses": Guide(
         "Layer responses and sizes of branches",
         "The deviation of a layer's output after batch normalisation is 1 at initialisation, so it shows what the "
-        "scale and shift of batch normalisation learned. A growth of ‖F(x)‖ / ‖S(x)‖ below 1 means that training made a "
-        "branch smaller relative to its shortcut, which brings the block closer to the identity.",
+        "scale and shift of batch normalisation learned. A growth of ‖F(x)‖ / ‖S(x)‖ below 1 means that training made "
+        "a branch smaller relative to its shortcut, which brings the block closer to the identity.",
     ),
     "branch-scale": Guide(
         "Scaled branches",
@@ -130,7 +130,9 @@ class ProbeViews:
         view = importlib.import_module(f"resnet_cli.analysis.figures.probes.{name.replace('-', '_')}")
         title = f"{GUIDES[name].title}, {_WHICH[which]}"
         counts = frame.drop_duplicates("label").groupby("network", sort=False).size()
-        remark = f"Runs: {', '.join(f'{network} {n}' for network, n in counts.items())}"
+        is_even = counts.nunique() == 1 and len(counts) > 1
+        each = [f"{counts.iloc[0]} of each network"] if is_even else [f"{n} of {name}" for name, n in counts.items()]
+        remark = f"Runs: {', '.join(each)}"
         # the figure of gradients averages rows with the same label
         drawable = frame.assign(label=frame["network"]) if name == "gradflow" else frame
         try:

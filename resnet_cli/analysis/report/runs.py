@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
+import msgspec
+
 from resnet_cli.analysis.frames import Group, Run, Skipped, Study
 from resnet_cli.analysis.overview import recipe_values
 from resnet_cli.analysis.report.blocks import Block, Commands, Facts, Folded, Grid, Heading
@@ -34,7 +36,7 @@ def run_blocks(study: Study, names: Mapping[Group, str]) -> list[Block]:
             blocks.append(Heading(names[group]))
         blocks += _group_blocks(sorted(runs, key=run_order))
     if study.skipped:
-        blocks.append(_folded(f"Excluded runs: {len(study.skipped):,}", _excluded(study.skipped)))
+        blocks.append(_folded(_excluded(study.skipped)))
     return blocks
 
 
@@ -46,15 +48,19 @@ def _group_blocks(runs: Sequence[Run]) -> list[Block]:
     settings = Grid(_settings(configs, recipe_values(runs[0].record.config)))
     commands = [f"resnet {' '.join(map(shell_text, train_arguments(run.record.config)))}" for run in runs]
     return [
-        _folded(f"Results of each run: {len(runs):,}", Grid(table)),
+        _folded(Grid(table)),
         Folded("Configuration", [settings]),
         Folded("Environment", _environment_blocks(environments, letters)),
         Folded("Commands that repeat each run, in the same order", [Commands(commands)]),
     ]
 
 
-def _folded(title: str, grid: Grid) -> Block:
-    return grid if len(grid.table.rows) <= _MAX_OPEN else Folded(title, [grid])
+def _folded(grid: Grid) -> Block:
+    """The table, folded if it is long."""
+    table = grid.table
+    if len(table.rows) <= _MAX_OPEN:
+        return grid
+    return Folded(table.title, [Grid(msgspec.structs.replace(table, title=""))])
 
 
 def _results(runs: Sequence[Run], differences: Sequence[str], letters: Sequence[str]) -> Table:
@@ -63,19 +69,24 @@ def _results(runs: Sequence[Run], differences: Sequence[str], letters: Sequence[
         Column("best %"), Column("clean training error %"), Column("training time"), Column("finished", "left"),
         Column("environment", "left"), Column("other settings", "left", is_text=True),
     )  # fmt: skip
+    folders = {run.dir.path.parent for run in runs}
+    folder = folders.pop() if len(folders) == 1 else None
     rows = tuple(
         (
-            str(run.dir.path), run.network, str(run.seed), f"{run.summary.last.test_accuracy_pct:.2f}",
-            f"{run.summary.best.test_accuracy_pct:.2f}", _percent(run.summary.last.train_clean_error_pct),
+            str(run.dir.path) if folder is None else run.dir.path.name, run.network, str(run.seed),
+            f"{run.summary.last.test_accuracy_pct:.2f}", f"{run.summary.best.test_accuracy_pct:.2f}",
+            _percent(run.summary.last.train_clean_error_pct),
             duration(run.summary.train_seconds), run.summary.finished_at[:16].replace("T", " "), letter, difference,
         )
         for run, difference, letter in zip(runs, differences, letters, strict=True)
     )  # fmt: skip
     chosen = sorted({run.summary.best_chosen_on for run in runs})
-    notes = (
-        f"Accuracy and error after the last epoch; best: epoch chosen on the {' or '.join(chosen)} set. Times are UTC.",
-    )
-    return Table(f"Results of each run: {len(runs):,}", columns, rows, notes).without_empty_columns()
+    notes = [
+        f"Accuracy and error after the last epoch; best: epoch chosen on the {' or '.join(chosen)} set. Times are UTC."
+    ]
+    if folder is not None:
+        notes.append(f"Folder of the runs: {folder}")
+    return Table(f"Results of each run: {len(runs):,}", columns, rows, tuple(notes)).without_empty_columns()
 
 
 def _percent(value: float | None) -> str:
@@ -101,7 +112,7 @@ def _settings(configs: Sequence[Values], recipe: Values) -> Table:
         values = list(dict.fromkeys(_short(config[name]) for config in configs))
         default = _short(recipe[name]) if recipe and name not in _OF_THE_NETWORK else MISSING
         rows.append((name, _joined(values), MISSING if values == [default] else default))
-    table = Table("Configuration", columns, tuple(rows), ("recipe: the value of the recipe, where it differs",))
+    table = Table("", columns, tuple(rows), ("recipe: the value of the recipe, where it differs",))
     return table.without_empty_columns() if any(row[2] != MISSING for row in rows) else _without_recipe(table)
 
 

@@ -80,19 +80,18 @@ def _several(values: Iterable[str]) -> str:
     return and_([*distinct[:_MAX_VALUES], *([f"{more} more"] if more > 0 else [])])
 
 
-def _means(networks: Sequence[Row], measure: str, what: str) -> str:
-    measured = [row for row in networks if row[measure] is not None]
+def _means(networks: Sequence[Row], measure: str, what: str) -> str | list[str]:
+    """Phrases: the mean of each network, then what they are."""
+    measured = [(row, len(row[f"{measure}_by_seed"])) for row in networks if row[measure] is not None]
     if not measured:
         return "Not measured."
-    counts = {len(row[f"{measure}_by_seed"]) for row in measured}
-    n = f", n = {counts.pop()}{' each' * (len(measured) > 1)}" if len(counts) == 1 else ""
+    counts = {n for _, n in measured}
+    same_n = f"; n = {counts.pop()}{' each' * (len(measured) > 1)}" if len(counts) == 1 else ""
     values = [
-        f"{row['network']} {plus_minus(row, measure)} %"
-        + ("" if n else f" (n = {len(row[f'{measure}_by_seed'])})")
-        for row in measured
-    ]  # fmt: skip
-    has_deviation = any(row[f"{measure}_std"] is not None for row in measured)
-    return f"{', '.join(values)} ({what}{'; mean ± standard deviation' * has_deviation}{n})."
+        f"{row['network']} {plus_minus(row, measure)} %" + ("" if same_n else f" (n = {n})") for row, n in measured
+    ]
+    deviation = "; mean ± standard deviation" * any(row[f"{measure}_std"] is not None for row, _ in measured)
+    return [*(f"{value}," for value in values[:-1]), values[-1], f"({what}{deviation}{same_n})."]
 
 
 def _verdicts(claims: Sequence[Row]) -> str:

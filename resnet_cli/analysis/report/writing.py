@@ -27,6 +27,7 @@ from resnet_cli.util.text import printable
 from resnet_cli.version import __version__
 
 _GENERATOR = b'<meta name="generator" content="resnet-cli '
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _HEAD_BYTES = 1000  # which contain the generator
 _RUNS_STAND_FOR = "RUNS and RUN stand for run directories, such as those of this report."
 
@@ -199,4 +200,6 @@ def _render(title: str, sections: Sequence[Section]) -> str:
 
 def _printable(value: object) -> object:
     """Text on one line without control characters, before it is escaped; markup of the template as it is."""
-    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return _NO_BREAK.join(printable(part) for part in value.split(_NO_BREAK))

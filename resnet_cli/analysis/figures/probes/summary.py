@@ -21,18 +21,30 @@ class Summary(NamedTuple):
 
 
 def text_table(title: str, summary: Summary) -> Table:
-    """Lay out a summary with formatted numbers; on a narrow terminal, the last columns are hidden first."""
-    is_text = [any(isinstance(row[index], str) for row in summary.rows) for index in range(len(summary.columns))]
+    """Lay out a summary, the numbers of a column with equal decimals; a narrow terminal hides the last columns first.
+
+    A column with numbers that would lose their second digit has four significant digits instead.
+    """
+    cells = list(zip(*summary.rows, strict=True)) or [()] * len(summary.columns)
     columns = tuple(
-        Column(header, "left" if text else "right", rank=index)
-        for index, (header, text) in enumerate(zip(summary.columns, is_text, strict=True))
+        Column(header, "left" if any(isinstance(value, str) for value in values) else "right", rank=index)
+        for index, (header, values) in enumerate(zip(summary.columns, cells, strict=True))
     )
-    return Table(title, columns, tuple(tuple(map(_cell, row)) for row in summary.rows), tuple(summary.notes))
+    rows = zip(*map(_texts, cells), strict=True)
+    return Table(title, columns, tuple(rows), tuple(summary.notes))
 
 
-def _cell(value: Cell) -> str:
+def _texts(values: Sequence[Cell]) -> list[str]:
+    """The cells of one column as text."""
+    sizes = [abs(value) for value in values if isinstance(value, float) and 0 < abs(value) < math.inf]
+    decimals = 3 - math.floor(math.log10(max(sizes))) if sizes else 0
+    is_fixed = 0 <= decimals <= 4 and min(sizes, default=1.0) >= 10 ** (1 - decimals)
+    return [_text(value, f".{decimals}f" if is_fixed else ".4g") for value in values]
+
+
+def _text(value: Cell, form: str) -> str:
     if isinstance(value, str):
         return value
     if value is None or math.isnan(value):
         return MISSING
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+    return (f"{value:{form}}" if isinstance(value, float) else f"{value:,}").replace("-", "−")
