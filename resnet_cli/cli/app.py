@@ -19,6 +19,7 @@ from resnet_cli.cli import (
     plot,
     power,
     probe,
+    report,
     reproduce,
     show,
     train,
@@ -68,6 +69,7 @@ def root(
 for name, module in {
     "train": train, "bench": bench, "eval": evaluate, "ls": ls, "show": show, "diff": diff, "compare": compare,
     "plot": plot, "gradflow": gradflow, "probe": probe, "power": power, "reproduce": reproduce,
+    "report": report,
 }.items():  # fmt: skip
     app.command(name, help=module.HELP)(module.command)
 app.add_typer(data.app, name="data")

@@ -1,6 +1,5 @@
 """`resnet probe`: one measurement on any networks, or all of them."""
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -211,23 +210,8 @@ def _document(name: str, result: "ProbeResult") -> dict[str, Any]:
 
 
 def _page(name: str, frame: "pd.DataFrame") -> ReportView:
-    from resnet_cli.analysis.tables.layout import Column, Report, Table
+    from resnet_cli.analysis.figures.probes.summary import text_table
+    from resnet_cli.analysis.tables import Report
 
-    summary = _view(name).table(frame)
-    is_text = [any(isinstance(row[index], str) for row in summary.rows) for index in range(len(summary.columns))]
-    columns = tuple(
-        Column(header, "left" if text else "right", rank=index)
-        for index, (header, text) in enumerate(zip(summary.columns, is_text, strict=True))
-    )
-    rows = tuple(tuple(map(_cell, row)) for row in summary.rows)
-    return ReportView(Report((Table(f"{name}: {TITLES[name]}", columns, rows, tuple(summary.notes)),), ()))
-
-
-def _cell(value: str | float | None) -> str:
-    from resnet_cli.analysis.tables.layout import MISSING
-
-    if isinstance(value, str):
-        return value
-    if value is None or math.isnan(value):
-        return MISSING
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+    table = text_table(f"{name}: {TITLES[name]}", _view(name).table(frame))
+    return ReportView(Report((table,), ()))

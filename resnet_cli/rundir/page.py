@@ -1,12 +1,9 @@
 """README.md of a run directory: a human-readable summary."""
 
-import os
-import re
-import shlex
 from collections.abc import Sequence
 
 from resnet_cli.rundir.records import RunRecord, Summary
-from resnet_cli.util.text import markdown_text
+from resnet_cli.util.text import markdown_text, shell_text
 
 
 def run_page(record: RunRecord, summary: Summary, *, recipe: str, arguments: Sequence[str]) -> str:
@@ -36,7 +33,7 @@ finished {summary.finished_at}.
 
 To repeat it:
 
-    {" ".join(map(_quoted, ["resnet", *arguments]))}
+    {" ".join(map(shell_text, ["resnet", *arguments]))}
 
 | file | contents |
 |---|---|
@@ -51,12 +48,3 @@ To repeat it:
 Trained on {data.num_train:,} images ({data.num_val:,} for validation), tested on {data.num_test:,};
 {device}, torch {torch}, {markdown_text(record.decisions["precision"].value)}.
 """  # noqa: E501 (a table row is one line)
-
-
-def _quoted(argument: str) -> str:
-    """`argument` as a word of a shell command on one line; control characters in the quotes of bash and zsh."""
-    if argument.isprintable():
-        return shlex.quote(argument)
-    characters = (chr(byte) for byte in os.fsencode(argument))
-    is_plain = re.compile(r"[\w/.-]", re.ASCII).match
-    return "$'" + "".join(c if is_plain(c) else f"\\x{ord(c):02x}" for c in characters) + "'"

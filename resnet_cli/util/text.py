@@ -1,6 +1,9 @@
 """Text that is safe in any file and on any terminal."""
 
 import json
+import os
+import re
+import shlex
 from typing import Any
 
 import msgspec
@@ -58,6 +61,15 @@ def csv_text(text: str) -> str:
 def markdown_text(text: str) -> str:
     """`text` on one line for a paragraph or table cell in Markdown, with all markup escaped."""
     return printable(text).translate(_MARKDOWN).replace("](", "]\\(")
+
+
+def shell_text(argument: str) -> str:
+    """`argument` as a word of a shell command on one line; control characters in the quotes of bash and zsh."""
+    if argument.isprintable():
+        return shlex.quote(argument)
+    characters = (chr(byte) for byte in os.fsencode(argument))
+    is_plain = re.compile(r"[\w/.-]", re.ASCII).match
+    return "$'" + "".join(c if is_plain(c) else f"\\x{ord(c):02x}" for c in characters) + "'"
 
 
 def shorten(text: str, max_length: int = 200) -> str:
