@@ -31,7 +31,15 @@ def no_gpu(monkeypatch):
 def test_without_a_gpu_auto_chooses_the_cpu_in_fp32_and_gives_a_reason_for_every_decision(no_gpu):
     setup = decide(config_for(device="auto"))
     assert (setup.device, setup.precision, setup.compile) == (torch.device("cpu"), "fp32", False)
-    assert {"device", "precision", "compile", "threads", "memory_format", "allocator"} == setup.decisions.keys()
+    assert {
+        "device",
+        "precision",
+        "compile",
+        "threads",
+        "spinning",
+        "memory_format",
+        "allocator",
+    } == setup.decisions.keys()
     assert all(decision.value and decision.reason for decision in setup.decisions.values())
 
 

@@ -165,12 +165,20 @@ class ProbeFiles:
             path.unlink(missing_ok=True)
 
     def source_sha256(self, source: Literal["weights", "predictions"]) -> str | None:
-        """SHA-256 (hex) of the weights or the predictions of the run; None without such a file."""
+        """SHA-256 (hex) of the weights or the predictions of the run; None without such a file.
+
+        For a complete run whose file is gone (weights are seldom published with results), it is the recorded one.
+        """
         paths = {"last": self.run.last_weights_path, "best": self.run.best_weights_path}
         path = self.run.predictions_path if source == "predictions" else paths.get(self.which)
-        if path is None or not path.is_file():
+        if path is None:
             return None
-        return file_sha256(path)
+        if path.is_file():
+            return file_sha256(path)
+        try:
+            return self.run.read_summary().files.get(path.relative_to(self.run.path).as_posix())
+        except RunFileError:
+            return None
 
 
 def _line(unit: Unit) -> bytes:

@@ -17,7 +17,7 @@ def test_the_results_of_a_study_are_a_table_with_verdicts_figures_and_a_report(m
     assert results.table.read_text().startswith("### Results: digits (16×16), demo")
     assert "### Verdicts: digits (16×16), demo" in results.table.read_text()
     assert [row["network"] for row in results.document["networks"]] == ["plain-20", "resnet-20"]
-    assert results.report.read_text().startswith("<!doctype html>")
+    assert results.report.read_text().startswith("<!DOCTYPE html>")
     assert results.figures == [
         tmp_path / "figures" / f"{name}.png"
         for name in ("curves", "convergence-20", "accuracy-20", "confusion-20", "degradation")
