@@ -23,6 +23,7 @@ from resnet_cli.rundir import (
     RunRecord,
     Summary,
 )
+from resnet_cli.rundir.probe_files import ProbeFiles, ProbeKey, rows_to_csv
 
 # cuBLAS reads it once per process, in any test
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -193,7 +194,7 @@ def _build(
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run():
     """A factory of run directories, written the way a real run writes them.
 
@@ -210,6 +211,24 @@ def make_run():
             return _build(path, **fields)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def add_probe():
+    """A function that stores rows of a probe in a run directory, as measured on its last weights."""
+
+    def add(run, name, rows, *, which="last", run_id=None, images=None, settings=None):
+        record = run.read_record()
+        key = ProbeKey(
+            probe=name, which=which, run_id=run_id or record.run_id, dataset_fingerprint=record.dataset.fingerprint,
+            source="weights", source_sha256=None, images=images, batch_size=100, seed=0, settings=settings or {},
+            tool_version="0.1.0",
+        )  # fmt: skip
+        files = ProbeFiles(run, name, which)
+        files.write(key, rows_to_csv(rows), device="cpu", seconds=1.0, measured_at="2026-01-02T03:04:05Z")
+        return files
+
+    return add
 
 
 @pytest.fixture(scope="module")
