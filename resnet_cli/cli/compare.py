@@ -11,7 +11,7 @@ import typer
 
 from resnet_cli.cli.options import Json, Quiet, RunPaths
 from resnet_cli.cli.output import Output
-from resnet_cli.cli.views import ReportView
+from resnet_cli.cli.views import ClaimsView, ReportView
 from resnet_cli.errors import CheckFailedError, InputError, UsageError
 from resnet_cli.util.text import printable
 
@@ -196,7 +196,7 @@ def _judge(
     if explain:
         document["claims"] = [row for row in document["claims"] if row["claim"] in explain]
     report = claims_report(document)
-    view = ReportView(report)
+    view = ClaimsView(report)
 
     def text(form: OutFormat) -> str:
         if form == "json":
@@ -251,7 +251,7 @@ def _wrapped(lines: Sequence[str], width: int) -> str:
     )
 
 
-def _plain_text(view: ReportView) -> str:
+def _plain_text(view: ReportView | ClaimsView) -> str:
     from rich.console import Console
 
     text = StringIO()

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import wrap
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -85,6 +85,34 @@ class ReportView:
             yield Text()
         for note in self.report.notes:
             yield Text(printable(f"note: {note}"))
+
+
+class ClaimsView:
+    """Verdicts on a console of any width.
+
+    Numbers of a claim are on one line: the columns before the first text column. Below it is the text of that column,
+    the reason for the verdict. The other columns are for files.
+    """
+
+    def __init__(self, report: "Report") -> None:
+        self.report = report
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for index, table in enumerate(self.report.tables):
+            if index:
+                yield Text()
+            reason = next(i for i, column in enumerate(table.columns) if column.is_text)
+            numbers = type(table)(table.title, table.columns[:reason], tuple(row[:reason] for row in table.rows))
+            lines, hidden = listing(numbers, options.max_width)
+            yield Text(printable(table.title), style="bold")
+            yield from (Text(line) for line in lines[: -len(table.rows)])
+            for line, row in zip(lines[-len(table.rows) :], table.rows, strict=True):
+                yield Text(line)
+                indent = " " * 4
+                yield Text(fill(printable(row[reason]), max(options.max_width, 40), initial_indent=indent,
+                                subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))  # fmt: skip
+            notes = [f"Columns hidden at this width: {', '.join(hidden)}."] if hidden else []
+            yield from (Text(printable(note), style="dim") for note in ("", *notes, *table.footnotes))
 
 
 def listing(table: "TextTable", width: int | None) -> tuple[list[str], list[str]]:
