@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnet_cli.cli.completion import complete_runs
-from resnet_cli.cli.options import Json, Quiet
+from resnet_cli.cli.options import Json, Quiet, sort_option
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import UsageError
 from resnet_cli.util.text import shorten_middle
@@ -60,13 +60,7 @@ def command(
             "Can be given several times.",
         ),
     ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN", show_default=False,
-            help="Sort by a column of the csv format; -COLUMN sorts in descending order (default: newest first).",
-        ),
-    ] = None,
+    sort: Annotated[str | None, sort_option("newest first")] = None,
     format: Annotated[
         Literal["table", "csv"],
         typer.Option(help="Output format; csv has all columns.", rich_help_panel="Output"),

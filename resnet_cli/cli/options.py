@@ -47,6 +47,15 @@ Recipe = Annotated[
     ),
 ]  # fmt: skip
 
+
+def sort_option(default: str) -> Any:
+    """`--sort COLUMN`; `default` describes the order without it."""
+    return typer.Option(
+        metavar="COLUMN", show_default=False,
+        help=f"Sort by a column of the csv format; -COLUMN sorts in descending order (default: {default}).",
+    )  # fmt: skip
+
+
 _PANELS = {
     "Data": ("dataset", "limit_train", "limit_test", "val_size", "augment", "normalization"),
     "Training": (

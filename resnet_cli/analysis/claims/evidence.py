@@ -92,11 +92,6 @@ class Evidence(msgspec.Struct, frozen=True, dict=True, kw_only=True):
         return 100 * (1 - 1 / self.num_classes)
 
     @cached_property
-    def train_resolution(self) -> float:
-        """Half of what one training image contributes to an error, in percentage points."""
-        return 50 / self.num_train
-
-    @cached_property
     def test_resolution(self) -> float:
         """Half of what one test image contributes to an error, in percentage points."""
         return 50 / self.num_test
