@@ -28,6 +28,7 @@ import scipy
 from where import command_line, parser, where
 
 from resnet_cli.analysis.claims import confirmatory, mechanistic
+from resnet_cli.analysis.claims.catalogue import CLAIMS
 from resnet_cli.analysis.claims.decisions import (
     ALPHA,
     Finding,
@@ -156,11 +157,16 @@ def compound_rates(n: int, simulations: int) -> Iterator[tuple[str, float, str]]
         _share(_any_supported(_confirmatory(rng, n)) for _ in range(few)),
         "nominal 0.05",
     )
+    yield (
+        "mechanistic family, no effect: any supported",
+        _share(_any_supported(_mechanistic(rng, n)) for _ in range(few)),
+        "nominal 0.05",
+    )
 
 
 def _confirmatory(rng: np.random.Generator, n: int) -> dict[str, Finding]:
-    """Five claims about the same four networks, all without an effect."""
-    plain, residual, deep, deeper, warm = (Sample.of(enumerate(rng.normal(0, 1, n))) for _ in range(5))
+    """Four claims about the same four networks, all without an effect."""
+    plain, residual, deep, deeper = (Sample.of(enumerate(rng.normal(0, 1, n))) for _ in range(4))
     gaps = {"gap": (deeper, deep), "scaling": (deeper, residual)}
     findings = {
         name: effect_found(confirmatory.ACCURACY_GAP, [Term(1.0, "a", a), Term(-1.0, "b", b)])
@@ -171,9 +177,14 @@ def _confirmatory(rng: np.random.Generator, n: int) -> dict[str, Finding]:
         [Term(1.0, "a", deeper), Term(-1.0, "b", deep), Term(-1.0, "c", residual), Term(1.0, "d", plain)],
     )
     at_zero = Rule(unit="pp", planned=1.5)
-    for name, sample in (("degradation", deep), ("degradation-warmup", warm)):
-        findings[name] = effect_found(at_zero, [Term(1.0, "a", sample), Term(-1.0, "b", plain)])
+    findings["degradation"] = effect_found(at_zero, [Term(1.0, "a", deep), Term(-1.0, "b", plain)])
     return findings
+
+
+def _mechanistic(rng: np.random.Generator, n: int) -> dict[str, Finding]:
+    """Every claim of the family with an effect at its margin, each in its own sample."""
+    rules = [claim.rule for claim in CLAIMS if claim.family == "mechanistic" and claim.rule is not None]
+    return {str(index): effect_found(rule, equal(rng, rule, rule.margin, n)) for index, rule in enumerate(rules)}
 
 
 def _any_supported(findings: dict[str, Finding]) -> bool:

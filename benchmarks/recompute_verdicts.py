@@ -1,10 +1,10 @@
-"""The five confirmatory verdicts, computed again from the CSV files of a study with pandas and SciPy alone.
+"""The four confirmatory verdicts, computed again from the CSV files of a study with pandas and SciPy alone.
 
     python benchmarks/recompute_verdicts.py RUNS
 
 It shares no code with `resnet_cli.analysis`: tests are SciPy's, and the command `resnet compare --claims` is run as a
-user would. RUNS is a folder of runs of one dataset and one recipe with a warm-up, such as `resnet reproduce --recipe
-demo` writes, in which every seed was trained once and the probe `bn` was measured. It prints both verdicts and exits
+user would. RUNS is a folder of runs of one dataset and one recipe, such as `resnet reproduce --recipe demo` writes, in
+which every seed was trained once and the probe `bn` was measured. It prints both verdicts and exits
 with code 1 if they differ.
 """
 
@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 LEVEL = 0.05
-CLAIMS = ("degradation", "degradation-warmup", "gap", "scaling", "amplification")
+CLAIMS = ("degradation", "gap", "scaling", "amplification")
 
 
 def read_runs(folder: Path) -> pd.DataFrame:
@@ -65,7 +65,6 @@ def p_values(runs: pd.DataFrame) -> tuple[dict[str, float], dict[str, float]]:
         "degradation": (p56["error"], p20["error"], 0.5, 0.5), "gap": (r56["accuracy"], p56["accuracy"], 0.0, 0.2),
         "scaling": (r56["accuracy"], r20["accuracy"], 0.0, 0.2),
     }  # fmt: skip
-    pairs["degradation-warmup"] = pairs["degradation"]
     supported, refuted = {}, {}
     for claim, (plus, minus, margin, within) in pairs.items():
         supported[claim] = welch(plus, minus, margin, "greater")

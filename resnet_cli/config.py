@@ -64,8 +64,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     # arrays: images that a Python program passes to `train`; not available on the command line
     dataset: Annotated[Literal[DatasetName, "arrays"], _meta("Dataset to train on (default: from the recipe).")]
-    limit_train: Annotated[int, _meta("Use a class-balanced subset of N training images.", 1, 10**9)] | None = None
-    limit_test: Annotated[int, _meta("Use a class-balanced subset of N test images.", 1, 10**9)] | None = None
+    limit_train: (
+        Annotated[int, _meta("Use a class-balanced subset of N training images (none: all).", 1, 10**9)] | None
+    ) = None
+    limit_test: Annotated[int, _meta("Use a class-balanced subset of N test images (none: all).", 1, 10**9)] | None = (
+        None
+    )
     val_size: Annotated[int, _meta("Hold out N training images for validation, balanced by class.", 0, 10**9)] = 0
     augment: Annotated[
         Augment, _meta("crop: zero-pad by 4 and crop at random; crop-flip: also flip horizontally at random.")

@@ -132,7 +132,7 @@ def _build(
         train_error = round(max(0.1, (100 - accuracy) / 2 + rng.normal(0, 0.05)), 2)
     image_size, num_train, num_test = (16, 1437, 360) if dataset == "digits" else (32, 50_000, 10_000)
     num_train, num_test = config.limit_train or num_train, config.limit_test or num_test
-    display_name, num_classes = _DISPLAY_NAMES[dataset], _CLASSES.get(dataset, 10)
+    display_name, num_classes = _DISPLAY_NAMES.get(dataset, dataset), _CLASSES.get(dataset, 10)
     parameters, macs = _size(depth, config.shortcut, image_size, num_classes)
     record = RunRecord(
         run_id=hashlib.sha256(f"{path}{config.fingerprint()}".encode()).hexdigest()[:16],

@@ -7,7 +7,14 @@ from typing import Any
 
 import msgspec
 
-from resnet_cli.analysis.overview import RESULT_COLUMNS, RunState, overview_row, read_state, recipe_values
+from resnet_cli.analysis.overview import (
+    RESULT_COLUMNS,
+    RunState,
+    num_steps,
+    overview_row,
+    read_state,
+    recipe_values,
+)
 from resnet_cli.errors import RunFileError
 from resnet_cli.rundir import Divergence, EpochMetrics, RunDir, RunRecord, Summary
 
@@ -26,6 +33,9 @@ class RunInspection(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     """Number of finished epochs."""
     num_epochs: int
+    saved_step: int | None
+    """Step of the checkpoint of an unfinished run."""
+    num_steps: int
     seconds_per_epoch: float | None
     """Mean of the latest epochs, with evaluation; None without a finished epoch."""
     seconds_left: float | None
@@ -42,7 +52,7 @@ class RunInspection(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, int]
     """Sizes in bytes, by relative path."""
     commands: dict[str, str]
-    """`repeat`, and `resume` for an incomplete run."""
+    """`repeat`, and `resume` for an incomplete run; empty if a Python program passed the images."""
     problems: list[str]
     """Files that could not be read, one line each."""
 
@@ -70,7 +80,7 @@ def inspect_run(run: RunDir) -> RunInspection:
     path = shlex.quote(str(run.path))
     return RunInspection(
         path=str(run.path), status=state.status, reason=state.reason, epoch=done, num_epochs=num_epochs,
-        seconds_per_epoch=seconds,
+        saved_step=state.saved_step, num_steps=num_steps(state.record), seconds_per_epoch=seconds,
         seconds_left=None if is_over or seconds is None else max(0, num_epochs - done) * seconds,
         run=state.record,
         recipe_differences={
@@ -81,7 +91,7 @@ def inspect_run(run: RunDir) -> RunInspection:
         best=summary.best if summary else min(epochs, key=EpochMetrics.selection_error_pct, default=None),
         summary=summary, divergence=state.end if isinstance(state.end, Divergence) else None,
         attempts=msgspec.to_builtins(attempts), files=run.file_sizes(),
-        commands={
+        commands={} if config.dataset == "arrays" else {
             **({"resume": f"resnet train --from {path} --out {path}"} if state.status == "incomplete" else {}),
             "repeat": f"resnet train --from {path}",
         },

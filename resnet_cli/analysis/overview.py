@@ -12,6 +12,7 @@ from resnet_cli.config import FIELDS, RunConfig
 from resnet_cli.errors import RunFileError
 from resnet_cli.recipes import RECIPES, make_config, recipe_label
 from resnet_cli.rundir import Divergence, EpochMetrics, RunDir, RunRecord, Status, Summary
+from resnet_cli.rundir.reading import read_saved_step
 from resnet_cli.util.text import shorten
 
 _METRICS = (
@@ -29,7 +30,7 @@ _DECISIONS = ("device", "precision", "compile")
 OVERVIEW_COLUMNS: Mapping[str, type] = {
     **dict.fromkeys(("path", "status", "reason", "network", "changes"), str),
     **{name: float if field.kind in (int, float) else str for name, field in FIELDS.items()},
-    "num_epochs": float, **dict.fromkeys(RESULT_COLUMNS, float), "best_chosen_on": str,
+    "num_epochs": float, "saved_step": float, **dict.fromkeys(RESULT_COLUMNS, float), "best_chosen_on": str,
     "dataset_display_name": str, "fingerprint": str, "num_train": float, "num_val": float, "num_test": float,
     "parameters": float, "macs": float, "device_name": str, "torch": str, "python": str, "tool_version": str,
     "created_at": str, "finished_at": str, "size_bytes": float, "run_id": str,
@@ -50,6 +51,8 @@ class RunState(msgspec.Struct, frozen=True):
     """The last recorded epoch; None before the first."""
     reason: str | None = None
     """Why the run is unreadable, diverged or without progress; one line."""
+    saved_step: int | None = None
+    """Step of the checkpoint of a run that is neither complete nor diverged; None without a readable checkpoint."""
 
     @property
     def num_epochs(self) -> int | None:
@@ -72,16 +75,22 @@ def read_state(run: RunDir) -> RunState:
         last, reason = None, _reason(run, error)
     if isinstance(end, Divergence):
         return RunState(run, "diverged", record, end, last, describe_divergence(end))
-    return RunState(run, status, record, None, last, reason)
+    return RunState(run, status, record, None, last, reason, read_saved_step(run.checkpoint_path))
 
 
 def num_epochs(record: RunRecord) -> int:
     """Length of a run in epochs; a run whose length is in steps may end within the last one."""
-    config = record.config
-    if config.epochs is not None:
-        return config.epochs
-    assert config.steps is not None  # RunConfig has exactly one of the two
-    return math.ceil(config.steps / math.ceil(record.dataset.num_train / config.batch_size))
+    return record.config.epochs or math.ceil(num_steps(record) / _steps_per_epoch(record))
+
+
+def num_steps(record: RunRecord) -> int:
+    """Length of a run in steps."""
+    # RunConfig has exactly one of the two
+    return record.config.steps or (record.config.epochs or 0) * _steps_per_epoch(record)
+
+
+def _steps_per_epoch(record: RunRecord) -> int:
+    return math.ceil(record.dataset.num_train / record.config.batch_size)
 
 
 def overview_row(state: RunState) -> dict[str, Any]:
@@ -92,7 +101,7 @@ def overview_row(state: RunState) -> dict[str, Any]:
     `peak_memory_bytes` are totals of complete runs.
     """
     row: dict[str, Any] = dict.fromkeys(OVERVIEW_COLUMNS)
-    row |= {"path": str(state.dir.path), "status": state.status, "reason": state.reason}
+    row |= {"path": str(state.dir.path), "status": state.status, "reason": state.reason, "saved_step": state.saved_step}
     row["size_bytes"] = sum(state.dir.file_sizes().values())
     record, last, end = state.record, state.last, state.end
     if record is None:

@@ -6,7 +6,7 @@ seeds a paired test then costs more power than it gains.
 """
 
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -44,11 +44,6 @@ class Sample(msgspec.Struct, frozen=True):
                 by_seed.setdefault(seed, []).append(float(value))
         seeds = sorted(by_seed)
         return cls(tuple(seeds), tuple(fmean(by_seed[seed]) for seed in seeds), resolution)
-
-    def restricted_to(self, seeds: Container[int]) -> "Sample":
-        """Return the part of the sample that has `seeds`."""
-        pairs = (pair for pair in zip(self.seeds, self.values, strict=True) if pair[0] in seeds)
-        return Sample.of(pairs, resolution=self.resolution)
 
     @property
     def mean(self) -> float:

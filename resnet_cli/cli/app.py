@@ -1,8 +1,10 @@
 """Registration of the commands, and translation of their errors into one line and an exit code."""
 
 import atexit
+import difflib
 import io
 import os
+import re
 import sys
 from typing import Annotated, TextIO
 
@@ -158,9 +160,17 @@ def _describe_usage_error(error: typer.TyperException) -> str:
     if not text.startswith("Invalid value for "):
         return text[:1].lower() + text[1:]
     name, _, problem = text.removeprefix("Invalid value for ").partition(": ")
-    name, kind = name.replace("'", ""), problem.removeprefix("Input should be ")
+    name, problem = name.replace("'", ""), problem.removeprefix("Value error, ")
+    kind = problem.removeprefix("Input should be ")
     if kind == problem:
-        return f"{name}: {problem.removeprefix('Value error, ')}"
+        return f"{name}: {problem}{_suggestion(problem)}"
     # pydantic, with which typer converts values, describes the expected value but omits the given one
     value = error.__cause__.errors()[0]["input"]  # type: ignore[union-attr]
     return f"{name} must be {kind.partition(',')[0]} (got {shorten(repr(value))})"
+
+
+def _suggestion(problem: str) -> str:
+    """The nearest choice to the value in `'rsenet' is not one of 'plain', 'resnet'`, as a question; or nothing."""
+    value, _, choices = problem.partition(" is not one of ")
+    similar = difflib.get_close_matches(value.strip("'"), re.findall("'([^']+)'", choices), n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""

@@ -4,14 +4,14 @@ import os
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import typer
 
-from resnet_cli.cli.options import Json, Quiet, RunPaths
+from resnet_cli.cli.options import Json, Quiet, RunPaths, sort_option
 from resnet_cli.cli.output import Output
-from resnet_cli.cli.views import ReportView
+from resnet_cli.cli.views import ClaimsView, ReportView
 from resnet_cli.errors import CheckFailedError, InputError, UsageError
 from resnet_cli.util.text import printable
 
@@ -60,6 +60,12 @@ _SUFFIXES: Mapping[str, OutFormat] = {
 _FILE_WIDTH = 120
 
 
+def _claim_option(help: str) -> Any:
+    return typer.Option(
+        metavar="CLAIM", show_default=False, rich_help_panel="Claims", help=f"{help} Can be given several times."
+    )
+
+
 def command(
     runs: RunPaths,
     *,
@@ -70,14 +76,7 @@ def command(
             "(default: from the suffix of --out, else table).", show_default=False, rich_help_panel="Output",
         ),
     ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN", show_default=False,
-            help="Sort networks by a column of the csv format; -COLUMN sorts in descending order "
-            "(default: by depth, plain before residual).",
-        ),
-    ] = None,
+    sort: Annotated[str | None, sort_option("by depth, plain before residual")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -100,18 +99,10 @@ def command(
         bool, typer.Option("--claims", help="Judge every claim instead of showing results.", rich_help_panel="Claims")
     ] = False,
     require: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CLAIM", show_default=False, rich_help_panel="Claims",
-            help="Judge the claims, and exit with code 3 unless this one is supported. Can be given several times.",
-        ),
+        list[str] | None, _claim_option("Judge the claims, and exit with code 3 unless this one is supported.")
     ] = None,
     explain: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CLAIM", show_default=False, rich_help_panel="Claims",
-            help="Show definition, rule, data and verdict of this claim. Can be given several times.",
-        ),
+        list[str] | None, _claim_option("Show definition, rule, data and verdict of this claim.")
     ] = None,
     looks: Annotated[
         int | None,
@@ -196,7 +187,7 @@ def _judge(
     if explain:
         document["claims"] = [row for row in document["claims"] if row["claim"] in explain]
     report = claims_report(document)
-    view = ReportView(report)
+    view = ClaimsView(report)
 
     def text(form: OutFormat) -> str:
         if form == "json":

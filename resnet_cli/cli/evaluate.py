@@ -198,7 +198,7 @@ def _confusion(metrics: "Metrics", width: int) -> tuple[str, Table]:
     return "confusion matrix: rows are true classes, columns are predicted classes", table
 
 
-def _frequent_confusions(metrics: "Metrics", most: int = 15) -> tuple[str, Table]:
+def _frequent_confusions(metrics: "Metrics") -> tuple[str, Table]:
     names = [printable(one.name) for one in metrics.per_class]
     mistakes = Counter({
         (true, predicted): count
@@ -210,7 +210,7 @@ def _frequent_confusions(metrics: "Metrics", most: int = 15) -> tuple[str, Table
     for name in ("true", "predicted"):
         table.add_column(name, max_width=20, overflow="ellipsis", no_wrap=True)
     table.add_column("images", justify="right")
-    for (true, predicted), count in mistakes.most_common(most):
+    for (true, predicted), count in mistakes.most_common(15):
         table.add_row(names[true], names[predicted], f"{count:,}")
     return "most frequent confusions (--json prints the whole matrix)", table
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnet_cli.cli.completion import complete_runs
-from resnet_cli.cli.options import Json, Quiet
+from resnet_cli.cli.options import Json, Quiet, sort_option
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import UsageError
+from resnet_cli.util.text import shorten_middle
 
 if TYPE_CHECKING:
     from resnet_cli.analysis.tables import Column, Table
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 HELP = """List runs: one line per run, newest first, whatever their state.
 
 Results are from the last recorded epoch: test accuracy, and clean training error if that epoch measured it.
+Unfinished runs also show the step of their checkpoint. A narrow terminal shortens long paths in the middle.
 Damaged runs are listed too, with the reason on stderr.
 
 A filter is a list of conditions, each with = != < > <= or >=. A run is listed if all of them hold.
@@ -36,7 +38,8 @@ Examples:
 """
 
 _DEFAULT = Path("runs")
-_MOST_CHANGES = (1000, 40, 24, 12)  # characters; less where the terminal is narrow
+# Most characters of the changes and of the path, from wide to narrow terminals.
+_LIMITS = ((1000, 1000), (40, 1000), (24, 1000), (24, 40), (12, 32), (12, 24), (12, 16))
 _UNITS = {"d": 86_400, "h": 3600, "min": 60}  # seconds
 
 
@@ -57,13 +60,7 @@ def command(
             "Can be given several times.",
         ),
     ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN", show_default=False,
-            help="Sort by a column of the csv format; -COLUMN sorts in descending order (default: newest first).",
-        ),
-    ] = None,
+    sort: Annotated[str | None, sort_option("newest first")] = None,
     format: Annotated[
         Literal["table", "csv"],
         typer.Option(help="Output format; csv has all columns.", rich_help_panel="Output"),
@@ -105,42 +102,47 @@ def _print(output: Output, rows: Sequence[Mapping[str, Any]]) -> None:
     from resnet_cli.cli.views import listing
 
     width = output.stdout.width if output.stdout.is_terminal else None
-    for most_changes in _MOST_CHANGES:
-        lines, hidden = listing(_table(rows, most_changes), width)
-        if not hidden:
+    layouts = []
+    for most_changes, longest_path in _LIMITS:
+        layouts.append(listing(_table(rows, most_changes, longest_path), width))
+        if not layouts[-1][1]:
             break
+    lines, hidden = min(layouts, key=lambda layout: len(layout[1]))
     output.raw("\n".join(lines))
     if hidden:
         output.note(f"columns hidden at this width: {', '.join(hidden)}")
 
 
-def _table(rows: Sequence[Mapping[str, Any]], most_changes: int) -> "Table":
+def _table(rows: Sequence[Mapping[str, Any]], most_changes: int, longest_path: int) -> "Table":
     from resnet_cli.analysis.tables import Table
 
     now = datetime.datetime.now(datetime.UTC)
-    return Table("", _columns(), tuple(_cells(row, most_changes, now) for row in rows)).without_empty_columns()
+    cells = (_cells(row, most_changes, longest_path, now) for row in rows)
+    return Table("", _columns(), tuple(cells)).without_empty_columns()
 
 
 def _columns() -> "tuple[Column, ...]":
     from resnet_cli.analysis.tables import Column
 
     return (
-        Column("status", "left"), Column("epoch", rank=1), Column("network", "left", rank=4),
-        Column("recipe", "left", rank=5), Column("changes", "left", rank=3), Column("seed", rank=6),
-        Column("test acc %"), Column("clean err %", rank=2), Column("age", rank=7), Column("size", rank=8),
-        Column("path", "left"),
+        Column("status", "left"), Column("epoch", rank=2), Column("saved step", rank=7),
+        Column("network", "left", rank=1), Column("recipe", "left", rank=5), Column("changes", "left", rank=4),
+        Column("seed", rank=6), Column("test acc %"), Column("clean err %", rank=3), Column("age", rank=8),
+        Column("size", rank=9), Column("path", "left"),
     )  # fmt: skip
 
 
-def _cells(row: Mapping[str, Any], most_changes: int, now: datetime.datetime) -> tuple[str, ...]:
+def _cells(row: Mapping[str, Any], most_changes: int, longest_path: int, now: datetime.datetime) -> tuple[str, ...]:
     from resnet_cli.analysis.tables.layout import MISSING
 
     is_readable = row["network"] is not None
     values = (
-        row["status"], f"{row['epoch'] or 0}/{row['num_epochs']}" if is_readable else None, row["network"],
+        row["status"], f"{row['epoch'] or 0}/{row['num_epochs']}" if is_readable else None, row["saved_step"],
+        row["network"],
         row["recipe"], _shortened(row["changes"], most_changes) if is_readable else None, row["seed"],
         _percentage(row["test_accuracy_pct"]), _percentage(row["train_clean_error_pct"]),
-        _age(row["created_at"], now), _size(row["size_bytes"]), row["path"],
+        _age(row["created_at"], now), _size(row["size_bytes"]),
+        shorten_middle(row["path"], longest_path),
     )  # fmt: skip
     return tuple(MISSING if value is None or value == "" else str(value) for value in values)
 

@@ -12,6 +12,7 @@ from resnet_cli.cli.completion import complete_recipes, complete_runs
 from resnet_cli.config import FIELDS, DatasetName
 from resnet_cli.errors import UsageError
 from resnet_cli.recipes import RECIPE_NAMES
+from resnet_cli.util.text import shorten
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print exactly one JSON document on stdout.", rich_help_panel="Output")
@@ -45,6 +46,15 @@ Recipe = Annotated[
         autocompletion=complete_recipes,
     ),
 ]  # fmt: skip
+
+
+def sort_option(default: str) -> Any:
+    """`--sort COLUMN`; `default` describes the order without it."""
+    return typer.Option(
+        metavar="COLUMN", show_default=False,
+        help=f"Sort by a column of the csv format; -COLUMN sorts in descending order (default: {default}).",
+    )  # fmt: skip
+
 
 _PANELS = {
     "Data": ("dataset", "limit_train", "limit_test", "val_size", "augment", "normalization"),
@@ -81,10 +91,10 @@ def config_options(*names: str, **help_texts: str) -> Callable[[Command], Comman
 
         @functools.wraps(function)
         def command(**values: Any) -> None:
-            given = {name: values.pop(name) for name in fields}
-            if given.get("milestones") is not None:
-                given["milestones"] = _milestones(given["milestones"])
-            given = {name: value for name, value in given.items() if value is not None and value is not False}
+            texts = {name: values.pop(name) for name in fields}
+            given = {
+                name: _value(name, value) for name, value in texts.items() if value is not None and value is not False
+            }
             function(given=given, **values)
 
         # typer reads the signature and the annotations, and passes every value by name
@@ -98,7 +108,7 @@ def config_options(*names: str, **help_texts: str) -> Callable[[Command], Comman
 
 def _parameter(name: str, help_text: str | None) -> inspect.Parameter:
     """The option of field `name` as a parameter for typer; its value is None (or False) if it is not given."""
-    kind, meta, _ = FIELDS[name]
+    kind, meta, is_optional = FIELDS[name]
     option = typer.Option(
         f"--{name.replace('_', '-')}",
         help=help_text or meta.description,
@@ -110,8 +120,23 @@ def _parameter(name: str, help_text: str | None) -> inspect.Parameter:
     if kind is bool:
         return inspect.Parameter(name, _KEYWORD, default=False, annotation=Annotated[bool, option])
     special: dict[str, Any] = {"dataset": DatasetName, "milestones": str}
-    value = special.get(name, kind)
+    value = str if is_optional else special.get(name, kind)
     return inspect.Parameter(name, _KEYWORD, default=None, annotation=Annotated[value | None, option])
+
+
+def _value(name: str, value: Any) -> Any:
+    """The value of a field; the text of an option that can be `none` is parsed."""
+    if name == "milestones":
+        return _milestones(value)
+    if not FIELDS[name].is_optional:
+        return value
+    if value.strip() == "none":
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        option = f"--{name.replace('_', '-')}"
+        raise UsageError(f"{option} must be a valid integer or none (got {shorten(repr(value))})") from None
 
 
 def _milestones(text: str) -> tuple[int, ...]:

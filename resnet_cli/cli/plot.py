@@ -14,6 +14,7 @@ from resnet_cli.cli.options import Json, Quiet, RunPaths
 from resnet_cli.cli.output import Output
 from resnet_cli.config import check_depth
 from resnet_cli.errors import ConfigError, UsageError, as_arguments
+from resnet_cli.rundir import RunDir
 from resnet_cli.util.text import printable
 
 Format = Literal["png", "svg", "pdf"]
@@ -65,8 +66,12 @@ def command(
         ),
     ] = [ALL],  # noqa: B006  # typer copies it
     out: Annotated[
-        Path, typer.Option(help="Folder for the figures, or a .png, .svg or .pdf file for a single figure.")
-    ] = Path("figures"),
+        Path | None,
+        typer.Option(
+            help="Folder for the figures, or a .png, .svg or .pdf file for a single figure (default: figures/; for one "
+            "run directory, figures/ and its name).", show_default=False,
+        ),
+    ] = None,
     image_format: Annotated[
         Format | None,
         typer.Option(
@@ -83,10 +88,11 @@ def command(
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
-) -> None:
+) -> None:  # fmt: skip
     """See `HELP`."""
     check_kinds(kind)
     chosen_depths = _read_depths(depths)
+    out = out or _default_out(runs)
     suffix = _suffix(out, image_format, kind)
 
     from resnet_cli.analysis.figures import describe_skipped, draw, figure_groups
@@ -123,6 +129,13 @@ def command(
     output.result(document, None)
     if not json:
         output.raw("\n".join(printable(str(path)) for path in paths))
+
+
+def _default_out(runs: Sequence[Path]) -> Path:
+    """A folder of its own for each run, so that the curves of one do not replace those of another."""
+    folder = Path("figures")
+    is_run = len(runs) == 1 and RunDir(runs[0]).exists()
+    return folder / os.path.basename(os.path.realpath(runs[0])) if is_run else folder
 
 
 def _describe_excluded(skipped: Sequence[Skipped], has_curves: bool) -> str | None:

@@ -29,7 +29,9 @@ Examples:
 
 def command(
     *,
-    claim: Annotated[str, typer.Option(metavar="CLAIM", help="Claim to plan for.", show_default=False)],
+    claim: Annotated[
+        str | None, typer.Option(metavar="CLAIM", help="Claim to plan for (required).", show_default=False)
+    ] = None,
     runs: Annotated[
         list[Path] | None,
         typer.Option(
@@ -41,7 +43,8 @@ def command(
         float | None,
         typer.Option(
             min=0.0, metavar="S", show_default=False,
-            help="Standard deviation over seeds, of the noisiest network, in the unit of the claim.",
+            help="Standard deviation over seeds, of the noisiest network, in the unit of the claim: pp (percentage "
+            "points), or natural logarithms for a claim about a ratio.",
         ),
     ] = None,
     n: Annotated[
@@ -61,9 +64,14 @@ def command(
     from resnet_cli.analysis.claims.power import SEEDS, Spread, measured_spreads, power_document, power_report
     from resnet_cli.analysis.frames import load_study
 
+    example = "for example: resnet power --claim gap --sigma 0.3"
+    if claim is None:
+        raise UsageError("missing option --claim", hint=example)
     check_claims([claim], "--claim")
-    if (sigma is None) == (not runs):
-        raise UsageError("--runs and --sigma are alternatives", hint="give one of them")
+    if sigma is None and not runs:
+        raise UsageError("missing option --sigma, or --runs to measure the spread over seeds", hint=example)
+    if sigma is not None and runs:
+        raise UsageError("--runs and --sigma cannot be combined", hint="omit one of them")
     if sigma == 0:
         raise UsageError("--sigma must be above 0 (got 0)", hint="use the standard deviation of an earlier study")
     output = Output(json=json, quiet=quiet)

@@ -170,7 +170,10 @@ def _subjects(
     if not paths:
         if which not in (None, "init"):
             raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
-        return fresh_subjects(**given, seed=seed)
+        new = fresh_subjects(**given, seed=seed)
+        names, dataset = " and ".join(subject.label for subject in new), new[0].config.dataset
+        output.note(f"no SUBJECT given: measuring new, untrained networks ({names}, {dataset}, seed {seed})")
+        return new
     if files and which:
         raise UsageError(f"--which {which} applies to runs, but {files[0]} is a file", hint="omit --which")
     if given and not files:

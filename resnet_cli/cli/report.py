@@ -34,7 +34,7 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """See `HELP`."""
-    from resnet_cli.analysis.claims.plan import planned_looks
+    from resnet_cli.study_file import planned_looks
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.analysis.report import check_target, write_report
 

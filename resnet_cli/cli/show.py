@@ -32,6 +32,7 @@ Examples:
 """
 
 _MOST_LINES = 50  # of attempts and files
+_FROM_PYTHON = "  none: the images came from Python; pass them again to resnet_cli.train(config, dataset=(train, test))"
 
 
 def command(
@@ -64,7 +65,8 @@ def command(
         output.warn(problem)
     output.result(msgspec.to_builtins(shown), Group(*_parts(shown)))
     if not json:  # as raw text, which no terminal wraps with line breaks of its own
-        output.raw("Commands\n" + "\n".join(f"  {name}  {printable(line)}" for name, line in shown.commands.items()))
+        lines = [f"  {name}  {printable(line)}" for name, line in shown.commands.items()]
+        output.raw("\n".join(["Commands", *(lines or [_FROM_PYTHON])]))
 
 
 def _parts(shown: "RunInspection") -> Iterator[RenderableType]:
@@ -95,6 +97,8 @@ def _parts(shown: "RunInspection") -> Iterator[RenderableType]:
 
 def _status(shown: "RunInspection") -> str:
     progress = f"epoch {shown.epoch} of {shown.num_epochs}"
+    if shown.saved_step is not None:
+        progress += f", saved at step {shown.saved_step:,} of {shown.num_steps:,}"
     if shown.summary:
         times = (duration(seconds) for seconds in (shown.summary.train_seconds, shown.summary.eval_seconds))
         return "complete: {} epochs, trained for {}, evaluated for {}".format(shown.epoch, *times)

@@ -1,9 +1,9 @@
 """Tables that several commands print."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from textwrap import wrap
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -80,11 +80,45 @@ class ReportView:
         for index, table in enumerate(self.report.tables):
             if index:
                 yield Text()
-            yield from _table_parts(table, options.max_width)
+            yield from self.parts(table, options.max_width)
         if self.report.notes:
             yield Text()
         for note in self.report.notes:
             yield Text(printable(f"note: {note}"))
+
+    def parts(self, table: "TextTable", width: int) -> Iterator[RenderableType]:
+        """Lay out one table."""
+        yield from _table_parts(table, width)
+
+
+class ClaimsView(ReportView):
+    """Verdicts on a console of any width.
+
+    Numbers of a claim are on one line: the columns before the first text column. Below it is the text of that column,
+    the reason for the verdict. The other columns are for files.
+    """
+
+    def parts(self, table: "TextTable", width: int) -> Iterator[RenderableType]:
+        """Lay out one table."""
+        reason = next(i for i, column in enumerate(table.columns) if column.is_text)
+        numbers = type(table)(table.title, table.columns[:reason], tuple(row[:reason] for row in table.rows))
+        lines, hidden = listing(numbers, width)
+        num_headers = len(lines) - len(table.rows)
+        yield Text(printable(table.title), style="bold")
+        yield Text("\n".join(lines[:num_headers]))
+        for line, row in zip(lines[num_headers:], table.rows, strict=True):
+            yield Text(f"{line}\n{_indented(row[reason], width)}")
+        notes = [f"Columns hidden at this width: {', '.join(hidden)}."] if hidden else []
+        yield Text()
+        yield from (Text(printable(note), style="dim") for note in (*notes, *table.footnotes))
+
+
+def _indented(text: str, width: int) -> str:
+    indent = " " * 4
+    return fill(
+        printable(text), max(width, 40), initial_indent=indent, subsequent_indent=indent, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def listing(table: "TextTable", width: int | None) -> tuple[list[str], list[str]]:

@@ -8,10 +8,12 @@ Columns: statistics (`running` or `re-estimated`), split (`train` or `test`), lo
 num_images.
 """
 
+import contextlib
+
 from resnet_cli.config import RunConfig
-from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
+from resnet_cli.probes.base import Network, Probe, Row, Settings
 from resnet_cli.probes.batchnorm import reestimated_statistics
-from resnet_cli.probes.scoring import score
+from resnet_cli.probes.scoring import score_splits
 
 RUNNING, REESTIMATED = "running", "re-estimated"
 
@@ -21,24 +23,10 @@ def _units(config: RunConfig, settings: Settings) -> list[str]:
 
 
 def _measure(network: Network, unit: str) -> list[Row]:
-    if unit == RUNNING:
-        return _scores(network, unit)
     # statistics over all images, however few are evaluated
-    with reestimated_statistics(network.model, network.train, network.normalizer, network.batch_size):
-        return _scores(network, unit)
-
-
-def _scores(network: Network, statistics: str) -> list[Row]:
-    return [
-        {
-            "statistics": statistics,
-            "split": split,
-            **score(
-                network.model, choose_images(images, network.images), network.normalizer, network.batch_size
-            )._asdict(),
-        }
-        for split, images in (("train", network.train), ("test", network.test))
-    ]
+    reestimated = reestimated_statistics(network.model, network.train, network.normalizer, network.batch_size)
+    with contextlib.nullcontext() if unit == RUNNING else reestimated:
+        return [{"statistics": unit, **row} for row in score_splits(network, network.model)]
 
 
 PROBE = Probe(

@@ -19,7 +19,7 @@ from resnet_cli.model import CifarNet
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
 from resnet_cli.probes.batchnorm import reestimated_statistics
 from resnet_cli.probes.bn import REESTIMATED, RUNNING
-from resnet_cli.probes.scoring import score
+from resnet_cli.probes.scoring import score_splits
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 """From the shortcuts alone to branches half as large again."""
@@ -44,20 +44,12 @@ def _units(config: RunConfig, settings: Settings) -> list[str]:
 
 def _measure(network: Network, unit: str) -> list[Row]:
     model = scale_branches(network.model, float(unit))
-    train, test = (choose_images(images, network.images) for images in (network.train, network.test))
 
     def rows(statistics: str) -> list[Row]:
-        return [
-            {
-                "alpha": float(unit),
-                "statistics": statistics,
-                "split": split,
-                **score(model, images, network.normalizer, network.batch_size)._asdict(),
-            }
-            for split, images in (("train", train), ("test", test))
-        ]
+        return [{"alpha": float(unit), "statistics": statistics, **row} for row in score_splits(network, model)]
 
     with_running = rows(RUNNING)
+    train = choose_images(network.train, network.images)
     with reestimated_statistics(model, train, network.normalizer, network.batch_size):
         return with_running + rows(REESTIMATED)
 

@@ -23,6 +23,7 @@ Columns:
 - statistics: `initial` or `matched`
 - built_depth: number of weighted layers; that of the run for the network from which the deeper one was built
 - mode: `eval`, `train` (batch statistics, without a training step) or `fine-tuned` (in eval mode afterwards)
+- dtype: of both networks; `float64` in mode `eval`, where only rounding may separate them, else `float32`
 - epoch: epochs of fine-tuning; 0 before
 - split: `train` or `test`; mode `train` is measured on training images only
 - num_images, loss (nats), error_pct
@@ -31,6 +32,7 @@ Columns:
 - num_changed: number of images whose predicted class differs from that of the shallower network
 """
 
+import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -44,7 +46,7 @@ from resnet_cli.model import Block, CifarNet
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
 from resnet_cli.probes.batchnorm import shuffled
 from resnet_cli.probes.blocks import capture_blocks, frozen_statistics
-from resnet_cli.probes.scoring import predict, score_logits
+from resnet_cli.probes.scoring import score_logits
 
 INITIAL, MATCHED = "initial", "matched"
 EVAL, TRAIN, FINE_TUNED = "eval", "train", "fine-tuned"
@@ -67,10 +69,11 @@ def deepen(model: CifarNet, num_blocks: int, statistics: list[ChannelStatistics]
         statistics: of the output of each stage, for batch normalisation; None: mean 0 and variance 1.
 
     Returns:
-        The deeper network in eval mode, on the same device.
+        The deeper network in eval mode, on the same device and of the same dtype.
     """
     deeper = CifarNet(model.depth + 6 * num_blocks, "none", model.fc.out_features)
-    deeper.to(model.fc.weight.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weight = model.fc.weight
+    deeper.to(weight.device, weight.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     deeper.load_state_dict(model.state_dict(), strict=False)
     blocks_per_stage = (model.depth - 2) // 6
     for block in deeper.blocks():
@@ -103,11 +106,23 @@ def stage_statistics(network: Network, images: DeviceImages) -> list[ChannelStat
     return [ChannelStatistics(mean.float(), (square - mean**2).clamp(min=0).float()) for mean, square in means]
 
 
+def _in_float64(model: CifarNet) -> CifarNet:
+    """A copy of a model, on the CPU if its device has no float64."""
+    device = model.fc.weight.device
+    return copy.deepcopy(model).to("cpu" if device.type == "mps" else device).double()
+
+
+@torch.no_grad()
 def _logits(model: CifarNet, images: DeviceImages, network: Network, mode: str) -> Tensor:
-    """Logits of `images` in order; mode `train` normalises by the batch and leaves the running statistics alone."""
+    """Logits of `images`, in order and in the dtype of the model, on the CPU.
+
+    Mode `train` normalises by the batch and leaves the running statistics alone.
+    """
+    weight = model.fc.weight
+    batches = (network.normalizer(pixels) for pixels in torch.split(images.pixels, network.batch_size))
     with frozen_statistics(model):
         model.train(mode == TRAIN)
-        logits = predict(model, images, network.normalizer, network.batch_size)
+        logits = torch.cat([model(batch.to(weight.device).to(weight.dtype)) for batch in batches]).cpu()
     model.eval()
     return logits
 
@@ -136,28 +151,30 @@ def _measure(network: Network, unit: str) -> list[Row]:
     order = shuffled(len(train))  # a batch of a dataset that is sorted by class would contain one class
     splits = {"train": DeviceImages(train.pixels[order], train.labels[order]), "test": test}
     statistics = stage_statistics(network, train) if unit == MATCHED else None
-    deeper = deepen(network.model, int(network.settings["blocks"]), statistics)
+    num_blocks = int(network.settings["blocks"])
+    deeper = deepen(network.model, num_blocks, statistics)
     rows = []
 
-    def compare(mode: str, epoch: int = 0) -> None:
+    def compare(shallow: CifarNet, deep: CifarNet, mode: str, epoch: int = 0) -> None:
         for split, images in splits.items():
             if mode == TRAIN and split == "test":
                 continue
-            expected = _logits(network.model, images, network, mode)
-            found = _logits(deeper, images, network, mode)
-            for model, logits in ((network.model, expected), (deeper, found)):
-                if model is deeper or epoch == 0:
+            expected, found = (_logits(model, images, network, mode) for model in (shallow, deep))
+            for model, logits in ((shallow, expected), (deep, found)):
+                if model is deep or epoch == 0:
                     rows.append({
-                        "statistics": unit, "built_depth": model.depth, "mode": mode, "epoch": epoch, "split": split,
+                        "statistics": unit, "built_depth": model.depth, "mode": mode,
+                        "dtype": str(logits.dtype).removeprefix("torch."), "epoch": epoch, "split": split,
                         **score_logits(logits, images.labels)._asdict(),
                         "max_logit_difference": (logits - expected).abs().max().item(),
                         "num_changed": int((logits.argmax(1) != expected.argmax(1)).sum()),
                     })  # fmt: skip
 
-    compare(EVAL)
-    compare(TRAIN)
+    exact = _in_float64(network.model)
+    compare(exact, deepen(exact, num_blocks, statistics), EVAL)
+    compare(network.model, deeper, TRAIN)
     for epoch in _finetune(deeper, network, network.train):
-        compare(FINE_TUNED, epoch)
+        compare(network.model, deeper, FINE_TUNED, epoch)
     return rows
 
 

@@ -226,16 +226,10 @@ def _eigenvalues(network: Network, matrix: str) -> list[Row]:
     product = hessian_product(network.model, batches, scales if matrix == "DHD" else None)
     ends = extreme_eigenvalues(product, start, steps=int(network.settings["lanczos_steps"]))
     return [
-        _row(
-            part="eigenvalue",
-            matrix=matrix,
-            end=end,
-            eigenvalue=found.value,
-            residual=found.residual,
-            num_images=len(images),
-        )
+        _row(part="eigenvalue", matrix=matrix, end=end, num_images=len(images), eigenvalue=found.value,
+             residual=found.residual)
         for end, found in zip(("largest", "smallest"), ends, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def _row(**values: Any) -> Row:

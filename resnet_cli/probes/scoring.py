@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_cli.data.batches import DeviceImages, Normalizer
+from resnet_cli.model import CifarNet
+from resnet_cli.probes.base import Network, Row, choose_images
 
 
 class Score(NamedTuple):
@@ -32,6 +34,18 @@ def predict(
 def score(forward: Callable[[Tensor], Tensor], images: DeviceImages, normalizer: Normalizer, batch_size: int) -> Score:
     """Evaluate `forward`, a network in eval mode or any other function from normalised images to logits."""
     return score_logits(predict(forward, images, normalizer, batch_size), images.labels)
+
+
+def score_splits(network: Network, model: CifarNet) -> list[Row]:
+    """Evaluate `model`, in eval mode, on the images of `network`: one row per split, with the columns of `Score`."""
+    splits = {"train": network.train, "test": network.test}
+    return [
+        {
+            "split": split,
+            **score(model, choose_images(images, network.images), network.normalizer, network.batch_size)._asdict(),
+        }
+        for split, images in splits.items()
+    ]
 
 
 def score_logits(logits: Tensor, labels: Tensor) -> Score:

@@ -5,6 +5,13 @@ from collections.abc import Sequence
 from resnet_cli.rundir.records import RunRecord, Summary
 from resnet_cli.util.text import markdown_text, shell_text
 
+_FROM_PYTHON = """The images came from a Python program and are not stored. To repeat the run from this folder, pass
+them again:
+
+    import json, resnet_cli
+    config = resnet_cli.RunConfig.from_dict(json.load(open("run.json"))["config"])
+    resnet_cli.train(config, "repeated", dataset=(train, test))"""
+
 
 def run_page(record: RunRecord, summary: Summary, *, recipe: str, arguments: Sequence[str]) -> str:
     """Write README.md of a complete run directory; names from elsewhere are shown as text, without their markup.
@@ -13,12 +20,19 @@ def run_page(record: RunRecord, summary: Summary, *, recipe: str, arguments: Seq
         record: run.json.
         summary: summary.json.
         recipe: the recipe and its overrides, as returned by `recipes.recipe_label`.
-        arguments: the arguments of `resnet` that repeat the run.
+        arguments: the arguments of `resnet` that repeat the run; not used if a Python program passed the images.
     """
     config, data = record.config, record.dataset
     last, best = summary.last, summary.best
     device, torch = (markdown_text(str(record.environment.get(name))) for name in ("device_name", "torch"))
     clean = last.train_clean_error_pct
+    repeat = (
+        _FROM_PYTHON
+        if config.dataset == "arrays"
+        else f"""To repeat it:
+
+    {" ".join(map(shell_text, ["resnet", *arguments]))}"""
+    )
     return f"""# {config.network} on {markdown_text(data.display_name)}, seed {config.seed}
 
 A run of `resnet train` (version {markdown_text(record.tool_version)}), recipe {markdown_text(recipe)},
@@ -31,9 +45,7 @@ finished {summary.finished_at}.
 | training error, eval mode without augmentation | {"not measured" if clean is None else f"{clean:.2f} %"} |
 | training time, without evaluation | {summary.train_seconds:.0f} s |
 
-To repeat it:
-
-    {" ".join(map(shell_text, ["resnet", *arguments]))}
+{repeat}
 
 | file | contents |
 |---|---|

@@ -3,15 +3,17 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 from msgspec.inspect import IntType, StrType, StructType, type_info
 from msgspec.structs import astuple
 
 from resnet_cli.errors import ResnetError, RunFileError
 from resnet_cli.rundir.records import SCHEMA_VERSION
-from resnet_cli.util.files import read_bytes
+from resnet_cli.util.checksum import LENGTH_BYTES, MAX_HEADER_BYTES, header_bytes, read_metadata
+from resnet_cli.util.files import open_regular, read_bytes
 from resnet_cli.util.text import one_line, shorten
 
 if TYPE_CHECKING:
@@ -64,6 +66,21 @@ def read_json_lines(path: Path, kind: type[T]) -> list[T]:
         return [msgspec.json.decode(line, type=kind) for line in lines]
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise RunFileError(f"{path} cannot be read: {one_line(error)}") from error
+
+
+class _Saved(msgspec.Struct):
+    step: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+def read_saved_step(path: Path) -> int | None:
+    """Read the step from the header of a checkpoint, without its tensors; None if there is no readable header."""
+    try:
+        with open(path, "rb", opener=open_regular) as file:
+            head = file.read(LENGTH_BYTES)
+            head += file.read(min(header_bytes(head), MAX_HEADER_BYTES))
+        return msgspec.json.decode(read_metadata(head)["state"], type=_Saved).step
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def read_rows(path: Path, row: type[Row]) -> list[Row]:

@@ -99,11 +99,8 @@ def train(
     # refuses what this machine does not support before data are read
     decide(config, recorded=_recorded_decisions(earlier, decisions, accept_changes))
     data = data or read_data()
-    if not earlier and config.batch_size >= len(data.train):
-        reporter.warn(
-            f"each epoch is a single step: --batch-size {config.batch_size} "
-            f"takes all {len(data.train)} training images at once"
-        )
+    for warning in () if earlier else _warnings(config, len(data.train)):
+        reporter.warn(warning)
     memory_hint = f"resume {run.path} on a machine with more memory; a smaller --batch-size is a different experiment"
     with translate_errors(run=run.path, batch_size=config.batch_size, memory_hint=memory_hint), _locked(run):
         # another process may have completed the run while this one read the data
@@ -112,6 +109,24 @@ def train(
             return done
         decisions = _recorded_decisions(earlier, decisions, accept_changes)
         return Session(run, config, data, options, reporter).run_to_end(earlier, decisions, argv or _command_line())
+
+
+def _warnings(config: RunConfig, num_train: int) -> Iterator[str]:
+    """Settings that are valid, but hardly meant."""
+    from resnet_cli.optim import total_steps
+
+    if config.batch_size >= num_train:
+        yield (
+            f"each epoch is a single step: --batch-size {config.batch_size} takes all {num_train} training images at "
+            "once"
+        )
+    steps = total_steps(config, num_train)
+    if config.warmup_steps >= steps:
+        yield f"--warmup-steps {config.warmup_steps} covers all {steps} steps of the run, which never reaches --lr"
+    length, unit = (config.epochs, "epoch") if config.epochs else (steps, "step")
+    if late := [milestone for milestone in config.milestones if milestone >= length]:
+        end = f"{length} {unit}{'s' * (length > 1)}"
+        yield f"--milestones {','.join(map(str, late))} has no effect: the run ends after {end}"
 
 
 def _command_line() -> list[str]:

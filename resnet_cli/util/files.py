@@ -13,6 +13,7 @@ from resnet_cli.errors import RunFileError
 from resnet_cli.util.text import one_line
 
 _SUFFIX = ".resnet-tmp"  # distinguishes our temporary files from those of other programs
+_MAX_HASHED_BYTES = 2**30
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -75,15 +76,15 @@ def read_bytes(path: Path, most: int) -> bytes:
         raise RunFileError(f"{path} cannot be read: {one_line(error)}") from error
 
 
-def file_sha256(path: Path, most: int = 2**30) -> str:
-    """SHA-256 (hex) of a regular file of at most `most` bytes; raises `RunFileError` as `read_bytes` does."""
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a regular file of at most 1 GiB; raises `RunFileError` as `read_bytes` does."""
     try:
-        if path.is_file() and path.stat().st_size <= most:
+        if path.is_file() and path.stat().st_size <= _MAX_HASHED_BYTES:
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RunFileError(f"{path} cannot be read: {one_line(error)}") from error
-    raise RunFileError(f"{path} is not a regular file of at most {most // 2**20} MiB")
+    raise RunFileError(f"{path} is not a regular file of at most {_MAX_HASHED_BYTES // 2**20} MiB")
 
 
 def append_durably(path: Path, data: bytes) -> None:

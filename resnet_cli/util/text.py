@@ -77,6 +77,14 @@ def shorten(text: str, max_length: int = 200) -> str:
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
+def shorten_middle(text: str, max_length: int) -> str:
+    """`text`, cut to `max_length` characters with an ellipsis in place of the middle; two thirds are of the end."""
+    if len(text) <= max_length:
+        return text
+    end = max(1, (max_length - 1) * 2 // 3)
+    return f"{text[: max_length - 1 - end]}…{text[-end:]}"
+
+
 def one_line(error: BaseException) -> str:
     """The message of `error` on one line of at most 200 characters."""
     if isinstance(error, OSError) and error.strerror:

@@ -198,11 +198,11 @@ def _unknown_network(path: Path, found: str) -> InputError:
     )
 
 
-def _first_of(names: Iterable[str], most: int = 3) -> str:
+def _first_of(names: Iterable[str]) -> str:
     """The first few names and the number of the others."""
     listed = list(names)
-    more = len(listed) - most
-    return ", ".join(shorten(name, 60) for name in listed[:most]) + (f" and {more} more" if more > 0 else "")
+    more = len(listed) - 3
+    return ", ".join(shorten(name, 60) for name in listed[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def _times(shape: Iterable[int]) -> str:

@@ -136,6 +136,8 @@ class TestUsage:
         ("arguments", "named"),
         [
             ("trian", "trian"), ("--nosuch", "--nosuch"), ("train --nosuch", "--nosuch"), ("train", "--arch"),
+            ("train --arch rsenet", "--arch: 'rsenet' is not one of 'plain', 'resnet'; did you mean resnet?"),
+            ("train --shortcut C", "--shortcut: 'C' is not one of 'none', 'A', 'B'"),
             ("train --arch plain --depth many", "--depth must be a valid integer (got 'many')"),
             ("train --arch plan", "--arch: 'plan' is not one of 'plain', 'resnet'"),
             ("train --arch plain --depth 20 --clean-train-every -1", "--clean-train-every must be between 0 and"),

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -124,6 +125,37 @@ def test_lines_fit_the_terminal_and_hidden_columns_are_named(runs, capsys, termi
     assert out.count("runs/") == 4
     assert "86.00" in out
     assert ("columns hidden at this width: " in err) == (width < 100)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_long_paths_are_shortened_in_the_middle_before_columns_are_hidden(
+    make_run, tmp_path, monkeypatch, capsys, terminal, width
+):
+    monkeypatch.chdir(tmp_path)
+    path = f"runs/{'a-folder-with-a-long-name/' * 3}plain-56-seed7"
+    make_run(path, arch="plain", depth=56, seed=7, predictions=False)
+    terminal(width)
+    out, _ = listed(capsys)
+    header, line = out.splitlines()[-2:]
+    assert "network" in header
+    assert "plain-56 " in line
+    assert re.search(r" runs/\S*…\S*-seed7$", line)
+    assert len(line) <= width
+    terminal(400)
+    assert listed(capsys).out.splitlines()[-1].endswith(path)
+
+
+def test_an_unfinished_run_shows_the_step_of_its_checkpoint(make_run, tmp_path, capsys):
+    run = make_run(tmp_path / "a", status="incomplete", epochs=8)
+    metadata = {"format": "resnet-cli checkpoint", "state": json.dumps({"step": 1600})}
+    header = json.dumps({"__metadata__": metadata}).encode()
+    run.checkpoint_path.write_bytes(len(header).to_bytes(8, "little") + header + b"tensors")
+    out = listed(capsys, str(tmp_path)).out
+    assert "saved step" in out
+    assert "  1600  " in out
+    assert json.loads(listed(capsys, str(tmp_path), "--json").out)["runs"][0]["saved_step"] == 1600
+    run.checkpoint_path.write_bytes(b"\xff" * 30)
+    assert "saved step" not in listed(capsys, str(tmp_path)).out
 
 
 def test_long_lists_of_changes_are_shortened_at_a_blank(make_run, tmp_path, monkeypatch, capsys, terminal):

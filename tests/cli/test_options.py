@@ -7,12 +7,12 @@ from resnet_cli.cli.options import config_options
 
 
 def parse(*arguments):
-    """The values that a command with four derived options receives for `arguments`, or its error message."""
+    """The values that a command with some derived options receives for `arguments`, or its error message."""
     seen = []
     app = typer.Typer()
 
     @app.command()
-    @config_options("lr", "milestones", "deterministic", arch="Only this architecture.")
+    @config_options("limit_train", "epochs", "lr", "milestones", "deterministic", arch="Only this architecture.")
     def command(*, first: str = "", given: dict[str, object]):
         seen.append(given)
 
@@ -25,6 +25,11 @@ def test_a_command_receives_only_the_options_that_were_given():
     assert parse("--lr", "0", "--arch", "plain") == {"lr": 0.0, "arch": "plain"}
     assert parse("--deterministic", "--milestones", "80,120") == {"deterministic": True, "milestones": (80, 120)}
     assert parse("--milestones", "none") == parse("--milestones", "") == {"milestones": ()}
+
+
+def test_none_unsets_an_optional_field_and_counts_as_given():
+    assert parse("--limit-train", "none", "--epochs", "3") == {"limit_train": None, "epochs": 3}
+    assert "limit_train must be a valid integer or none (got 'few')" in parse("--limit-train", "few")
 
 
 def test_an_option_value_of_another_type_is_rejected():

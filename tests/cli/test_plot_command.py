@@ -107,9 +107,18 @@ def test_plot_draws_the_curves_of_a_run_that_is_still_training(runs, make_run, c
     run = make_run(tmp_path / "training", status="incomplete")
     with run.lock():
         code, out, err = plot(capsys, run.path, "--format", "svg")
-    assert (code, out) == (0, "figures/curves.svg\n")
+    assert (code, out) == (0, "figures/training/curves.svg\n")
     assert err == "runs that are not complete: 1 running (shown by curves only)\n"
-    assert "still training" in (tmp_path / "figures" / "curves.svg").read_text()
+    assert "still training" in (tmp_path / "figures" / "training" / "curves.svg").read_text()
+
+
+def test_figures_of_single_runs_do_not_replace_each_other_and_name_network_and_seed(runs, make_run, capsys, tmp_path):
+    other = make_run(runs / "again", seed=3, arch="plain", depth=56).path
+    for path in (runs / "plain", other):
+        code, out, _ = plot(capsys, path, "--kind", "curves", "--format", "svg")
+        assert (code, out) == (0, f"figures/{path.name}/curves.svg\n")
+    assert "plain-56, seed 3" in (tmp_path / "figures" / "again" / "curves.svg").read_text()
+    assert "plain-20, seed 0" in (tmp_path / "figures" / "plain" / "curves.svg").read_text()
 
 
 def test_copies_of_runs_are_not_counted_twice(runs, capsys):

@@ -14,22 +14,32 @@ def test_a_given_spread_gives_the_effects_of_3_5_and_10_seeds(capsys):
     assert run(["power", "--claim", "gap", "--sigma", "1"]) == ExitCode.DONE
     out, err = capsys.readouterr()
     rows = [line.split() for line in out.splitlines() if line.split()[:1] in (["3"], ["5"], ["10"])]
-    assert [row[:2] for row in rows] == [["3", "2.48"], ["5", "1.72"], ["10", "1.16"]]
-    assert "Seeds needed for 1: 14 for the claim alone" in out
+    assert [row[:3] for row in rows] == [["3", "2.48", "pp"], ["5", "1.72", "pp"], ["10", "1.16", "pp"]]
+    assert "Seeds per network needed to detect 1 pp: 14 for the claim alone" in out
+    assert "σ = 1 pp, given" in out
     assert err == ""
+
+
+def test_the_spread_of_a_ratio_is_that_of_its_logarithm_and_effects_are_factors(capsys):
+    assert run(["power", "--claim", "convergence-2x", "--sigma", "0.1", "--n", "5"]) == ExitCode.DONE
+    out = capsys.readouterr().out
+    assert "σ = 0.1 (natural logarithm), given" in out
+    assert "Supported: between ×1.6 and ×2.5; refuted if outside." in out
+    assert "needed to detect ×2:" in out
 
 
 def test_json_is_one_document(capsys):
     assert run(["power", "--claim", "gap", "--sigma", "1", "--n", "4", "--json"]) == ExitCode.DONE
     document = json.loads(capsys.readouterr().out)
-    assert (document["schema_version"], document["claim"], document["family_size"]) == (1, "gap", 5)
+    assert (document["schema_version"], document["claim"], document["family_size"]) == (1, "gap", 4)
     assert [row["seeds"] for row in document["plans"][0]["detectable"]] == [4]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--claim", "gap"], "--runs and --sigma"),
+        ([], "missing option --claim; for example: resnet power --claim gap --sigma 0.3"),
+        (["--claim", "gap"], "missing option --sigma, or --runs to measure the spread over seeds; for example: "),
         (["--claim", "gap", "--sigma", "1", "--runs", "x"], "--runs and --sigma"),
         (["--claim", "gap", "--sigma", "0"], "--sigma must be above 0"),
         (["--claim", "gaps", "--sigma", "1"], "did you mean gap?"),

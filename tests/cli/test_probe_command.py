@@ -72,6 +72,13 @@ def test_a_new_network_is_measured_with_the_given_seed_and_only_the_result_is_pr
     assert captured.err == ""
 
 
+def test_without_a_subject_a_note_says_that_the_networks_are_untrained(capsys):
+    arguments = ["--arch", "resnet", "--depth", "8", "--seed", "3", "--device", "cpu", "--images", "20"]
+    assert resnet(["probe", "bn", *arguments]) == 0
+    note = "no SUBJECT given: measuring new, untrained networks (resnet-8, digits, seed 3)"
+    assert capsys.readouterr().err.count(note) == 1
+
+
 def test_all_runs_every_probe_and_says_which_do_not_apply(runs, monkeypatch, capsys):
     seen = []
 

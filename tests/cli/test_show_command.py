@@ -51,6 +51,13 @@ def test_a_complete_run_is_shown_with_last_and_best_results(make_run, tmp_path, 
     assert "resume" not in out
 
 
+def test_an_interrupted_run_shows_the_epoch_and_the_step_of_its_checkpoint(make_run, tmp_path, capsys):
+    run = make_run(tmp_path / "a", status="incomplete", epochs=8)
+    header = json.dumps({"__metadata__": {"state": json.dumps({"step": 1600})}}).encode()
+    run.checkpoint_path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert "incomplete: epoch 4 of 200, saved at step 1,600 of 78,200" in shown(capsys, str(run.path))
+
+
 def test_a_diverged_run_is_shown_with_the_reason(make_run, tmp_path, capsys):
     out = shown(capsys, str(make_run(tmp_path / "a", status="diverged").path))
     assert "diverged: the loss was not finite in epoch 2, step 392, at lr 0.1" in out
@@ -69,6 +76,12 @@ def test_the_json_document_contains_everything(incomplete, capsys):
     assert document["attempts"][0]["step"] == 77
     assert document["files"]["metrics.csv"] == incomplete.metrics_path.stat().st_size
     assert document["commands"]["resume"] == "resnet train --from runs/a --out runs/a"
+
+
+def test_a_run_on_images_from_python_has_no_command(make_run, tmp_path, capsys):
+    out = shown(capsys, str(make_run(tmp_path / "a", dataset="arrays").path))
+    assert "resnet_cli.train(config, dataset=(train, test))" in out
+    assert "resnet train" not in out
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -26,7 +26,12 @@ def test_off_a_terminal_each_epoch_is_one_line_on_stderr_and_the_result_is_on_st
 
 
 def test_train_json_prints_one_document_and_quiet_suppresses_progress(out, capsys):
-    assert resnet([*FAST, "--arch", "resnet", "--epochs", "1", "--out", str(out), "--json", "--quiet"]) == 0
+    assert (
+        resnet(
+            [*FAST, "--arch", "resnet", "--epochs", "1", "--warmup-steps", "0", "--out", str(out), "--json", "--quiet"]
+        )
+        == 0
+    )
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     assert captured.err == ""

@@ -59,7 +59,8 @@ def test_in_training_mode_initial_statistics_change_the_logits_but_matched_ones_
     changes = {}
     for unit in ("initial", "matched"):
         found = rows_of(plain, unit)
-        assert found[20, "eval", 0, "train"]["max_logit_difference"] <= 1e-5
+        assert found[20, "eval", 0, "train"]["max_logit_difference"] <= 1e-12  # float64
+        assert found[20, "eval", 0, "train"]["dtype"] == "float64"
         assert found[20, "eval", 0, "train"]["num_changed"] == 0
         assert found[20, "eval", 0, "test"]["error_pct"] == found[8, "eval", 0, "test"]["error_pct"]
         assert found[8, "train", 0, "train"]["max_logit_difference"] == 0

@@ -53,6 +53,19 @@ def test_the_page_of_a_run_shows_the_last_and_the_best_result_and_the_set_that_s
     assert results["training time, without evaluation"] == "90 s"
 
 
+def test_the_page_of_a_run_on_images_from_python_shows_the_call_that_repeats_it(page, tmp_path, monkeypatch):
+    shown = page(dataset="arrays")
+    assert "resnet train" not in shown.partition("To repeat")[2]
+    calls = []
+    monkeypatch.setattr("resnet_cli.train", lambda *args, **kwargs: calls.append((args, kwargs)))
+    monkeypatch.chdir(tmp_path / "run")
+    code = "\n".join(line.strip() for line in shown.splitlines() if line.startswith("    "))
+    exec(code, {"train": "train images", "test": "test images"})  # noqa: S102
+    ((config, out), kwargs) = calls[0]
+    assert (config.dataset, out) == ("arrays", "repeated")
+    assert kwargs == {"dataset": ("train images", "test images")}
+
+
 def test_the_page_of_a_run_names_the_validation_set_when_it_selected_the_best_epoch(page):
     assert "test accuracy, best epoch (2), chosen on the val set" in rows(page(val_size=5000, accuracy=90.0))
 

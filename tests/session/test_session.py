@@ -345,11 +345,30 @@ def test_a_run_whose_settings_cannot_be_reproduced_is_refused_before_any_data_ar
 @pytest.mark.parametrize(("batch_size", "num_warnings"), [(199, 0), (200, 1), (500, 1)])
 def test_a_batch_of_all_training_images_gives_a_warning(tmp_path, batch_size, num_warnings):
     warnings = []
-    config = config_for(epochs=1, limit_train=200, gradflow_every=0, batch_size=batch_size)
+    config = config_for(epochs=1, limit_train=200, gradflow_every=0, batch_size=batch_size, warmup_steps=0)
     train(config, tmp_path / "run", reporter=reporting(warn=warnings.append))
     assert warnings == num_warnings * [
         f"each epoch is a single step: --batch-size {batch_size} takes all 200 training images at once"
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"warmup_steps": 1, "milestones": ()}, []),
+        ({"warmup_steps": 2}, ["--warmup-steps 2 covers all 2 steps of the run, which never reaches --lr"]),
+        ({"milestones": (1, 80)}, ["--milestones 1,80 has no effect: the run ends after 1 epoch"]),
+        (
+            {"epochs": None, "steps": 2, "milestones": (1, 5)},
+            ["--milestones 5 has no effect: the run ends after 2 steps"],
+        ),
+    ],
+)
+def test_a_schedule_beyond_the_end_of_the_run_gives_one_warning(tmp_path, changes, expected):
+    warnings = []
+    short = {"epochs": 1, "limit_train": 100, "batch_size": 50, "warmup_steps": 0, "gradflow_every": 0}
+    train(config_for(**{**short, **changes}), tmp_path / "run", reporter=reporting(warn=warnings.append))
+    assert warnings == expected
 
 
 def test_an_image_folder_that_cannot_be_cached_gives_a_warning(tmp_path, monkeypatch):

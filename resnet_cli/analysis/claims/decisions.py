@@ -50,6 +50,12 @@ def amount(effect: float, unit: str, *, sign: str = "") -> str:
     return f"{effect:{sign}.3g}".replace("-", "−")
 
 
+def quantity(effect: float, unit: str, *, sign: str = "") -> str:
+    """Write an effect with its unit: `1.5 pp`, or `×1.5` if it is a logarithm; arguments as for `amount`."""
+    name = "" if unit.startswith(LOGARITHM) else unit
+    return f"{amount(effect, unit, sign=sign)} {name}".rstrip()
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """What an effect must be for a claim to be supported or refuted; fixed before anything is measured."""
 
@@ -69,23 +75,33 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Number of networks whose means are added or subtracted."""
 
     def __str__(self) -> str:
-        margin, unit = self.amount(self.margin), "" if self.unit.startswith(LOGARITHM) else f" {self.unit}"
         if self.upper is not None:
-            return f"between {margin} and {self.amount(self.upper)}{unit}; refuted if outside"
+            return f"{self.claimed}; refuted if outside"
         within = "" if self.no_effect_within is None else f" or {self.negligible}"
-        return f"above {margin}{unit}; refuted if below {self.amount(self.absent_below)}{within}"
+        return f"{self.claimed}; refuted if below {self.quantity(self.absent_below)}{within}"
 
-    def amount(self, effect: float) -> str:
-        """Write an effect: `0.5`, or `×1.5` if it is a logarithm."""
-        return amount(effect, self.unit)
+    def quantity(self, effect: float) -> str:
+        """Write an effect with its unit."""
+        return quantity(effect, self.unit)
+
+    @property
+    def claimed(self) -> str:
+        """The effects that the claim speaks of: `above 0.5 pp`, `between ×1.6 and ×2.5`, `worse by at most 1 pp`."""
+        if self.upper is not None:
+            return f"between {self.quantity(self.margin)} and {self.quantity(self.upper)}"
+        return (
+            f"worse by at most {self.quantity(-self.margin)}"
+            if self.margin < 0
+            else f"above {self.quantity(self.margin)}"
+        )
 
     @property
     def negligible(self) -> str:
-        """The range of effects that count as none: `within ±0.2`, or `within a factor of 1.05`."""
+        """The range of effects that count as none: `within ±0.2 pp`, or `within a factor of 1.05`."""
         assert self.no_effect_within is not None
         if self.unit.startswith(LOGARITHM):
             return f"within a factor of {math.exp(self.no_effect_within):.3g}"
-        return f"within ±{self.no_effect_within:.3g}"
+        return f"within ±{self.quantity(self.no_effect_within)}"
 
     def _power(self) -> float:
         # an effect in the middle of an interval must pass two tests, which fail half as often each
@@ -141,6 +157,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Upper 80 % limit of the largest standard deviation over seeds; None if unknown."""
     seeds: Mapping[str, tuple[float, ...]] = {}
     """Value of each seed, by network, in the unit of the measure."""
+    part: str = ""
+    """The part of a claim about several that this describes."""
     details: tuple[str, ...] = ()
     """Further results and cautions."""
 
@@ -193,17 +211,17 @@ def _p_values(rule: Rule, result: Contrast) -> tuple[float, float, float]:
 def every(findings: Mapping[str, Finding]) -> Finding:
     """Combine the tests of a claim that says "all": supported if each part is, refuted if any is.
 
-    An intersection-union test needs no correction for the first; Holm's method corrects the second. The result shows
-    the weakest part.
+    An intersection-union test needs no correction for the first; Holm's method corrects the second. The result
+    describes the part that contradicts the claim most clearly, if one does, else the weakest part.
     """
     weakest = max(findings, key=lambda name: findings[name].p_supported)
-    finding = findings[weakest]
     refuted = holm({name: one.p_refuted for name, one in findings.items()})
     worst = min(refuted, key=lambda name: refuted[name])
-    details = [f"weakest of {len(findings)}: {weakest}", *finding.details]
-    if worst != weakest and refuted[worst] < ALPHA:
-        details.append(f"contradicted by {worst}: {findings[worst].value:+.3g} {findings[worst].unit}")
-    return msgspec.structs.replace(finding, p_refuted=refuted[worst], p_negligible=1.0, details=tuple(details))
+    shown, part = (worst, worst) if refuted[worst] < ALPHA else (weakest, f"{weakest} (weakest of {len(findings)})")
+    return msgspec.structs.replace(
+        findings[shown], part=part, p_supported=findings[weakest].p_supported, p_refuted=refuted[worst],
+        p_negligible=1.0,
+    )  # fmt: skip
 
 
 def certain(holds: bool, *, value: float, unit: str, n: int, details: Sequence[str] = ()) -> Finding:
@@ -230,12 +248,13 @@ def judge_family(findings: Mapping[str, Finding | None], *, alpha: float = ALPHA
     return {name: verdicts.get(name, missing) for name in findings}
 
 
-def judge_certain(finding: Finding | None) -> Verdict:
-    """Judge a claim that a computation decides."""
+def judge_certain(finding: Finding | None, criterion: str) -> Verdict:
+    """Judge a claim that a computation decides by a criterion, given in words."""
     if finding is None:
         return Verdict(status="not measured", reason="no data")
-    holds = finding.p_supported == 0
-    return Verdict(status="supported" if holds else "refuted", reason="it holds" if holds else "it does not hold")
+    if finding.p_supported == 0:
+        return Verdict(status="supported", reason=criterion)
+    return Verdict(status="refuted", reason=f"not true: {criterion}")
 
 
 def judge(finding: Finding, *, p_supported: float, p_refuted: float, alpha: float = ALPHA, family: int = 1) -> Verdict:
@@ -260,34 +279,36 @@ def judge(finding: Finding, *, p_supported: float, p_refuted: float, alpha: floa
     elif p_refuted < alpha:
         status, reason, p = "refuted", _refuted(finding, rule, alpha), p_refuted
     elif finding.is_degenerate:
-        reason = "all seeds of a network gave the same value, so the spread is unknown; use more test images"
+        reason = "the seeds of each network have equal values, so their spread is unknown; measure on more images"
     elif finding.n < 2:
         reason = "one seed has no spread; train at least three"
     else:
         reason = _undecided(finding, rule, needed)
-    return Verdict(status=status, reason=reason, p=p, seeds_needed=needed)
+    return Verdict(
+        status=status, reason=f"{finding.part}: {reason}" if finding.part else reason, p=p, seeds_needed=needed
+    )
 
 
 def _supported(finding: Finding, rule: Rule, alpha: float) -> str:
-    if rule.upper is not None:
-        return f"between {rule.amount(rule.margin)} and {rule.amount(rule.upper)}"
-    small = f", but {rule.negligible}" if finding.p_negligible < alpha else ""
-    return f"above {rule.amount(rule.margin)}{small}"
+    return f"{rule.claimed}, but negligible: {rule.negligible}" if finding.p_negligible < alpha else rule.claimed
 
 
 def _refuted(finding: Finding, rule: Rule, alpha: float) -> str:
     if rule.upper is not None:
-        return f"outside {rule.amount(rule.margin)} to {rule.amount(rule.upper)}"
+        return f"not {rule.claimed}"
     if finding.p_negligible < alpha:
         return f"no effect: {rule.negligible}"
-    return f"below {rule.amount(rule.absent_below)}"
+    if rule.margin < 0:
+        return f"worse by more than {rule.quantity(-rule.absent_below)}"
+    return f"below {rule.quantity(rule.absent_below)}"
 
 
 def _undecided(finding: Finding, rule: Rule, needed: int | None) -> str:
-    unit = "" if rule.unit.startswith(LOGARITHM) else f" {rule.unit}"
-    planned = f"an effect of {rule.amount(rule.planned)}{unit}"
+    aim, harder = f"detect the planned effect of {rule.quantity(rule.planned)}", "a smaller one"
+    if rule.margin < 0:
+        aim, harder = f"show that it is {rule.claimed}", "a difference near that limit"
     if needed is None:
-        return f"at this spread, more than {MAX_SEEDS:,} seeds would be needed for {planned}"
+        return f"at this spread, it would take more than {MAX_SEEDS:,} seeds per network to {aim}"
     if needed <= finding.n:
-        return f"{finding.n} seeds suffice for {planned}; a smaller one needs more"
-    return f"{needed} seeds per network would detect {planned}"
+        return f"{finding.n} seeds per network suffice to {aim}; {harder} needs more"
+    return f"{needed:,} seeds per network would {aim}"

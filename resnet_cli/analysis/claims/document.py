@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from resnet_cli.analysis.claims.catalogue import CLAIMS, Claim
+from resnet_cli.analysis.claims.catalogue import CLAIMS, DEPTHS, Claim
 from resnet_cli.analysis.claims.decisions import (
     ALPHA,
     LOGARITHM,
@@ -15,6 +15,7 @@ from resnet_cli.analysis.claims.decisions import (
     amount,
     judge_certain,
     judge_family,
+    quantity,
 )
 from resnet_cli.analysis.claims.evidence import Evidence, load_evidence
 from resnet_cli.analysis.frames import Study
@@ -26,8 +27,9 @@ MISSING = "—"
 
 CLAIM_COLUMNS = (
     "claim", "status", "reason", "value", "unit", "low", "high", "margin", "p", "p_supported", "p_refuted", "n",
-    "seeds_needed", "family",
+    "seeds_needed", "family", "same_test_as",
     "sentence", "source", "measure", "rule", "command", "caveat", "details", "dataset", "recipe", "fingerprint",
+    "shallow_depth", "deep_depth",
 )  # fmt: skip
 """Columns of the CSV format."""
 
@@ -44,15 +46,19 @@ def claims_document(
 
     Returns:
         `schema_version`; `claims`, one row per group and claim with the keys `CLAIM_COLUMNS` and `seeds` (the value of
-        each seed, by network), where p is adjusted by Holm's method, and p_supported and p_refuted are not;
-        `skipped`, the runs that were not used.
+        each seed, by network), where p is adjusted by Holm's method, and p_supported and p_refuted are not; a claim
+        that is `same_test_as` another has its verdict and belongs to no family; `skipped`, the runs that were not used.
 
     Raises:
         UsageError: no group has plain and residual networks.
     """
     rows = []
     for group, evidence in load_evidence(study, warn=warn).items():
-        place = {"dataset": group.dataset, "recipe": group.recipe, "fingerprint": group.fingerprint}
+        shallow, deep = evidence.networks.depths
+        place = {
+            "dataset": group.dataset, "recipe": group.recipe, "fingerprint": group.fingerprint,
+            "shallow_depth": shallow, "deep_depth": deep,
+        }  # fmt: skip
         rows += [{**row, **place} for row in judge_claims(evidence, alpha=alpha)]
     if not rows:
         raise UsageError(
@@ -67,26 +73,36 @@ def claims_document(
 
 def judge_claims(evidence: Evidence, *, alpha: float = ALPHA) -> list[dict[str, Any]]:
     """Judge all claims, in the order of the catalogue, with Holm's correction within each family."""
+    # A test that two claims share must not count twice in a family.
+    same = {"degradation-warmup": "degradation"} if evidence.is_warmed_up else {}
     findings = {claim.name: claim.test(evidence) for claim in CLAIMS}
     verdicts: dict[str, Verdict] = {}
     for family in ("confirmatory", "mechanistic"):
-        members = {claim.name: findings[claim.name] for claim in CLAIMS if claim.family == family}
+        members = {
+            claim.name: findings[claim.name] for claim in CLAIMS if claim.family == family and claim.name not in same
+        }
         verdicts |= judge_family(members, alpha=alpha)
-    verdicts |= {claim.name: judge_certain(findings[claim.name]) for claim in CLAIMS if claim.rule is None}
-    return [_row(claim, findings[claim.name], verdicts[claim.name]) for claim in CLAIMS]
+    verdicts |= {
+        claim.name: judge_certain(findings[claim.name], claim.criterion) for claim in CLAIMS if claim.rule is None
+    }
+    verdicts |= {name: verdicts[other] for name, other in same.items()}
+    return [_row(claim, findings[claim.name], verdicts[claim.name], same.get(claim.name)) for claim in CLAIMS]
 
 
-def _row(claim: Claim, finding: Finding | None, verdict: Verdict) -> dict[str, Any]:
+def _row(claim: Claim, finding: Finding | None, verdict: Verdict, same_test_as: str | None) -> dict[str, Any]:
     low, high = (finding.interval if finding else None) or (None, None)
     rule = finding.rule if finding else claim.rule
     reason = f"measure it: {claim.command}" if verdict.status == "not measured" else verdict.reason
+    if same_test_as:
+        reason = f"the same test as {same_test_as}, since these runs were warmed up: {verdict.reason}"
     return {
         "claim": claim.name, "status": verdict.status, "reason": reason,
         "value": finding.value if finding else None, "unit": rule.unit if rule else finding.unit if finding else None,
         "low": low, "high": high, "margin": rule.margin if rule else None, "p": verdict.p,
         "p_supported": finding.p_supported if finding else None, "p_refuted": finding.p_refuted if finding else None,
         "n": finding.n if finding else None, "seeds_needed": verdict.seeds_needed,
-        "family": claim.family, "sentence": claim.sentence, "source": claim.source, "measure": claim.measure,
+        "family": None if same_test_as else claim.family, "same_test_as": same_test_as,
+        "sentence": claim.sentence, "source": claim.source, "measure": claim.measure,
         "rule": claim.rule_text, "command": claim.command, "caveat": claim.caveat,
         "details": list(finding.details) if finding else [],
         "seeds": {name: list(values) for name, values in finding.seeds.items()} if finding else {},
@@ -115,35 +131,49 @@ def claims_report(document: Mapping[str, Any]) -> Report:
     for row in document["claims"]:
         groups.setdefault((row["dataset"], row["recipe"], row["fingerprint"]), []).append(row)
     columns = (
-        Column("claim", "left"), Column("verdict", "left"), Column("effect"), Column("95 % interval", rank=1),
-        Column("margin", rank=5), Column("unit", "left", rank=4), Column("n"), Column("p (Holm)", rank=3),
-        Column("reason", "left", rank=2, is_text=True), Column("sentence", "left", rank=7, is_text=True),
-        Column("measure", "left", rank=8, is_text=True), Column("source", "left", rank=6),
+        Column("claim", "left"), Column("verdict", "left"), Column("effect"), Column("95 % interval", rank=2),
+        Column("n"), Column("p (Holm)", rank=1), Column("reason", "left", is_text=True), Column("margin"),
+        Column("sentence", "left", is_text=True), Column("measure", "left", is_text=True), Column("source", "left"),
     )  # fmt: skip
     notes = (
-        "Effect: in the direction of the claim. n counts seeds. p: one-sided, adjusted within the confirmatory or the "
-        "mechanistic family.",
+        "Effect: in the direction of the claim; ×: a ratio; pp: percentage points. n counts seeds. p: one-sided, "
+        "adjusted within the confirmatory or the mechanistic family.",
         f"Level {document['alpha']:g} for each family. --explain CLAIM gives the definition, the rule and the data.",
     )
     tables = [
-        Table(f"Verdicts: {dataset}, {recipe}", columns, tuple(map(_cells, rows)), notes)
-        for (dataset, recipe, _), rows in groups.items()
+        Table(f"Verdicts: {_runs(rows[0])}", columns, tuple(map(_cells, rows)), (*_depth_notes(rows[0]), *notes))
+        for rows in groups.values()
     ]
     return Report(tuple(tables), ())
+
+
+def _runs(row: Mapping[str, Any]) -> str:
+    return f"{row['dataset']}, {row['recipe']}; shallow: {row['shallow_depth']} layers, deep: {row['deep_depth']}"
+
+
+def _depth_notes(row: Mapping[str, Any]) -> list[str]:
+    if (row["shallow_depth"], row["deep_depth"]) == DEPTHS:
+        return []
+    shallow, deep = DEPTHS
+    return [f"The report compares {shallow} and {deep} layers; these verdicts apply to the depths above only."]
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     interval = MISSING if row["low"] is None else f"[{_short(row, 'low')}, {_short(row, 'high')}]"
     p = MISSING if row["p"] is None else ("<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}")
     return (
-        row["claim"], row["status"], _short(row, "value"), interval, _short(row, "margin"), _unit(row) or MISSING,
-        MISSING if row["n"] is None else str(row["n"]), p, row["reason"], row["sentence"], row["measure"],
-        row["source"],
+        row["claim"], row["status"], _with_unit(row, "value"), interval,
+        MISSING if row["n"] is None else str(row["n"]), p, row["reason"], _with_unit(row, "margin"), row["sentence"],
+        row["measure"], row["source"],
     )  # fmt: skip
 
 
 def _short(row: Mapping[str, Any], key: str) -> str:
-    return MISSING if row[key] is None else amount(row[key], row["unit"] or "", sign="+")
+    return amount(row[key], row["unit"] or "", sign="+")
+
+
+def _with_unit(row: Mapping[str, Any], key: str) -> str:
+    return MISSING if row[key] is None else quantity(row[key], row["unit"] or "", sign="+")
 
 
 def _unit(row: Mapping[str, Any]) -> str:
@@ -157,8 +187,8 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
         f"  sentence   “{row['sentence']}” ({row['source']})",
         f"  measure    {row['measure']}",
         f"  rule       {row['rule']}",
-        f"  family     {row['family']}",
-        f"  runs       {row['dataset']}, {row['recipe']}",
+        f"  family     {row['family'] or 'none: the same test as ' + row['same_test_as']}",
+        f"  runs       {_runs(row)}",
     ]
     if row["value"] is not None:
         interval = "" if row["low"] is None else f", 95 % interval {_short(row, 'low')} to {_short(row, 'high')}"
@@ -171,7 +201,7 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
         if row["seeds_needed"]:
             plan = f"{row['seeds_needed']} seeds per network detect the planned effect with a power of 80 %"
             lines.append(f"  plan       {plan}")
-    lines += [f"  note       {detail}" for detail in (*row["details"], row["caveat"]) if detail]
+    lines += [f"  note       {detail}" for detail in (*row["details"], row["caveat"], *_depth_notes(row)) if detail]
     if row["status"] == "not measured":
         lines.append(f"  measure it {row['command']}")
     return lines

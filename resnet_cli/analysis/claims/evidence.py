@@ -20,12 +20,15 @@ from resnet_cli.rundir.probe_files import WHICH, ProbeFiles
 
 CORRECT = "correct"
 
+MAX_WARMUP_SHARE = 0.1 * (1 + 1e-9)  # a tenth, whatever the rounding
+"""Share of the learning rate above which the first steps are no warm-up. He et al. (2015, section 4.2) use a tenth."""
+
 # Columns of probes that claims use; files may have any.
 _COLUMNS: dict[str, dict[str, type]] = {
     "bn": {"statistics": str, "split": str, "error_pct": float, "num_images": float},
     "capacity": {
-        "statistics": str, "mode": str, "split": str, "built_depth": float, "epoch": float, "error_pct": float,
-        "max_logit_difference": float, "num_changed": float,
+        "statistics": str, "mode": str, "dtype": str, "split": str, "built_depth": float, "epoch": float,
+        "error_pct": float, "max_logit_difference": float, "num_changed": float,
     },
     "shattering": {"quantity": str, "series": str, "lag": float, "distance": float, "autocorrelation": float},
     "responses": {"downsampling": str, "branch_to_skip_growth": float},
@@ -50,6 +53,12 @@ class Networks(msgspec.Struct, frozen=True):
     resnet_shallow: str
     resnet_deep: str
 
+    @property
+    def depths(self) -> tuple[int, int]:
+        """Weighted layers of the shallow and of the deep networks."""
+        shallow, deep = (int(name.split("-")[1]) for name in (self.plain_shallow, self.plain_deep))
+        return shallow, deep
+
 
 class Evidence(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     """Everything measured on runs of one dataset and recipe.
@@ -72,18 +81,15 @@ class Evidence(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     """Rows of a probe by its name; empty if it was not measured."""
     load_correct: Callable[[str], pd.DataFrame]
     """For a network: one row per run and test image, with label and correct; empty without predictions."""
+    is_warmed_up: bool = False
+    """Whether the plain networks of these runs were trained with a warm-up."""
     warmup: "Evidence | None" = None
-    """The arm of plain networks trained with a warm-up."""
+    """The arm of plain networks that were trained once more, with a warm-up."""
 
     @property
     def chance_error_pct(self) -> float:
         """Error of guessing."""
         return 100 * (1 - 1 / self.num_classes)
-
-    @cached_property
-    def train_resolution(self) -> float:
-        """Half of what one training image contributes to an error, in percentage points."""
-        return 50 / self.num_train
 
     @cached_property
     def test_resolution(self) -> float:
@@ -153,7 +159,7 @@ def load_evidence(study: Study, *, warn: Callable[[str], None] = warnings.warn) 
 
     Returns:
         By group, in alphabetical order. The plain networks of another group that differs in its warm-up alone are
-        the `warmup` arm; a recipe that warms up anyway is its own.
+        the `warmup` arm of a group without a warm-up.
     """
     members: dict[Group, list[AnyRun]] = {}
     for run in (*study.runs, *(run for run in study.unfinished if run.status == "diverged")):
@@ -163,12 +169,12 @@ def load_evidence(study: Study, *, warn: Callable[[str], None] = warnings.warn) 
         networks = _compared_networks(runs)
         if networks is None:
             continue
-        evidence = _gather(study, runs, networks, warn)
-        arm = evidence if _is_warmed_up(runs, networks) else None
-        if arm is None:
-            arms = [other for other in members.values() if _is_warmup_arm(other, runs, networks)]
-            arm = _gather(study, max(arms, key=len), networks, warn) if arms else None
-        found[group] = msgspec.structs.replace(evidence, warmup=arm)
+        is_warmed_up = _is_warmed_up(runs, networks)
+        arms = [other for other in members.values() if not is_warmed_up and _is_warmup_arm(other, runs, networks)]
+        found[group] = msgspec.structs.replace(
+            _gather(study, runs, networks, warn), is_warmed_up=is_warmed_up,
+            warmup=_gather(study, max(arms, key=len), networks, warn) if arms else None,
+        )  # fmt: skip
     return found
 
 
@@ -194,8 +200,10 @@ def _compared_networks(runs: Sequence[AnyRun]) -> Networks | None:
 
 
 def _is_warmed_up(runs: Sequence[AnyRun], networks: Networks) -> bool:
-    plain = [run for run in runs if run.network in (networks.plain_shallow, networks.plain_deep)]
-    return bool(plain) and all(run.record.config.warmup_steps for run in plain)
+    plain = [run.record.config for run in runs if run.network in (networks.plain_shallow, networks.plain_deep)]
+    return bool(plain) and all(
+        config.warmup_steps and config.warmup_lr <= MAX_WARMUP_SHARE * config.lr for config in plain
+    )
 
 
 def _is_warmup_arm(others: Sequence[AnyRun], runs: Sequence[AnyRun], networks: Networks) -> bool:

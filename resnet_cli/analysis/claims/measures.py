@@ -119,14 +119,14 @@ def distance_from_constant(rows: pd.DataFrame) -> float:
 
 
 def log_smallest_ratio(rows: pd.DataFrame) -> float:
-    """Decimal logarithm of ‖∂L/∂x‖ at the first ÷ at the last block of the stage where this ratio is smallest.
+    """Logarithm of ‖∂L/∂x‖ at the first ÷ at the last block of the stage where this ratio is smallest.
 
     Args:
         rows: rows of gradflow.csv of one run and epoch.
     """
     ratios = np.array([stage.ratio for stage in stage_growth(rows)])
     with np.errstate(divide="ignore"):
-        return float(np.log10(ratios.min())) if len(ratios) else math.nan  # min keeps NaN
+        return float(np.log(ratios.min())) if len(ratios) else math.nan  # min keeps NaN
 
 
 def brownness(rows: pd.DataFrame) -> float:

@@ -37,22 +37,22 @@ STABILITY = Rule(unit="log ratio of deviations", planned=_LOG_RATIO, no_effect_w
 HIGHWAY = Rule(unit="log ratio of growth per block", planned=0.05)
 """5 % per block is a factor of 1.5 over the eight blocks of a stage of 56 layers."""
 VANISHING = Rule(
-    unit="decades lost in a stage", margin=-math.log10(VANISHING_BELOW), absent_below=-math.log10(HEALTHY_WITHIN[0]),
-    planned=1.5, num_networks=1,
+    unit="log ratio of last to first block", margin=-math.log(VANISHING_BELOW),
+    absent_below=-math.log(HEALTHY_WITHIN[0]), planned=1.5 * math.log(10), num_networks=1,
 )  # fmt: skip
-SHATTERING = Rule(unit="of the way from white to brown noise", margin=0.1, planned=0.3)
+SHATTERING = Rule(unit="", margin=0.1, planned=0.3)
 """A tenth of the way is within the scatter of lines of one network."""
 IDENTITY_MAPPING = Rule(
     unit="log shrinkage of branches", planned=_LOG_RATIO, no_effect_within=_SAME_RATIO, num_networks=1
 )
-ENSEMBLE = Rule(unit="pp of error per deleted block", margin=1.0, planned=5.0)
+ENSEMBLE = Rule(unit="pp", margin=1.0, planned=5.0)
 """Below 1 pp, both kinds of networks survive deletions alike."""
 LANDSCAPE = Rule(unit="log ratio of curvatures", planned=math.log(2))
-INFORMATION_FLOW = Rule(unit="pp of accuracy lost", planned=2.0, no_effect_within=0.5)
+INFORMATION_FLOW = Rule(unit="pp", planned=2.0, no_effect_within=0.5)
 """0.5 pp is less than twice the sampling error of an accuracy on 10,000 test images."""
-RECALL = Rule(unit="pp of recall", planned=1.0)
-CONFIDENCE = Rule(unit="pp of confidence", planned=1.0)
-NOT_WORSE_CALIBRATED = Rule(unit="pp of |confidence − accuracy|", margin=-1.0, absent_below=-1.0, planned=0.0)
+RECALL = Rule(unit="pp", planned=1.0)
+CONFIDENCE = Rule(unit="pp", planned=1.0)
+NOT_WORSE_CALIBRATED = Rule(unit="pp", margin=-1.0, absent_below=-1.0, planned=0.0)
 """Non-inferiority: up to 1 pp worse does not contradict "more confident"."""
 
 
@@ -150,7 +150,7 @@ def highway(evidence: Evidence) -> Finding | None:
 
 
 def vanishing(evidence: Evidence) -> Finding | None:
-    """−log₁₀ of the ratio of ‖∂L/∂x‖ over the stage of the deep plain network in which it is smallest."""
+    """Logarithm of ‖∂L/∂x‖ at the last ÷ at the first block of a stage of the deep plain network; the largest one."""
     rows, deep = _at_initialisation(evidence), evidence.networks.plain_deep
     if rows.empty:
         return None
@@ -158,7 +158,7 @@ def vanishing(evidence: Evidence) -> Finding | None:
     sample = evidence.sample(frame, deep, "value")
     if not sample.values:
         return None
-    factor = f"{10**sample.mean:.3g}"
+    factor = f"{math.exp(sample.mean):.3g}"
     detail = f"towards the input, ‖∂L/∂x‖ changes by a factor of {factor} in the stage where it grows least"
     return effect_found(VANISHING, [Term(-1.0, deep, sample)], [detail, *evidence.cautions(frame, deep)])
 
@@ -282,5 +282,5 @@ def confidence(evidence: Evidence) -> Finding | None:
     cautions = evidence.cautions(whole, residual, plain)
     return every({
         "mean confidence": effect_found(CONFIDENCE, higher, [*details, *cautions]),
-        "calibration not worse": effect_found(NOT_WORSE_CALIBRATED, calibrated, [*details, *cautions]),
+        "calibration": effect_found(NOT_WORSE_CALIBRATED, calibrated, [*details, *cautions]),
     })  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from resnet_cli.analysis.claims.catalogue import CLAIMS, Claim
-from resnet_cli.analysis.claims.decisions import ALPHA, Rule, amount
+from resnet_cli.analysis.claims.decisions import ALPHA, LOGARITHM, Rule, quantity
 from resnet_cli.analysis.claims.document import claim_named
 from resnet_cli.analysis.claims.evidence import load_evidence
 from resnet_cli.analysis.frames import Study
@@ -62,10 +62,10 @@ def power_document(
         alpha: level of the family of claims.
 
     Returns:
-        `schema_version`, `claim`, `unit`, `margin`, `planned_effect`, `family_size`, `alpha` and `plans`, each with
-        `sigma`, `source`, `seeds_needed` and `seeds_needed_in_family` (None: more than 10,000) and `detectable`: one
-        row per number of seeds with `seeds`, `effect` and `effect_in_family`. The latter are for the strictest level of
-        Holm's method, alpha / family_size. The power is 80 %.
+        `schema_version`, `claim`, `measure`, `rule`, `unit`, `margin`, `planned_effect`, `family`, `family_size`,
+        `alpha` and `plans`, each with `sigma`, `source`, `seeds_needed` and `seeds_needed_in_family` (None: more than
+        10,000) and `detectable`: one row per number of seeds with `seeds`, `effect` and `effect_in_family`. The latter
+        are for the strictest level of Holm's method, alpha / family_size. The power is 80 %.
 
     Raises:
         UsageError: there is no such claim, or it involves no chance.
@@ -73,9 +73,9 @@ def power_document(
     claim, rule = _testable(name)
     size = sum(other.family == claim.family for other in CLAIMS)
     return {
-        "schema_version": SCHEMA_VERSION, "claim": name, "measure": claim.measure, "unit": rule.unit,
-        "margin": rule.margin, "planned_effect": rule.planned, "family": claim.family, "family_size": size,
-        "alpha": alpha, "plans": [_plan(rule, spread, seeds, alpha, size) for spread in spreads],
+        "schema_version": SCHEMA_VERSION, "claim": name, "measure": claim.measure, "rule": claim.rule_text,
+        "unit": rule.unit, "margin": rule.margin, "planned_effect": rule.planned, "family": claim.family,
+        "family_size": size, "alpha": alpha, "plans": [_plan(rule, spread, seeds, alpha, size) for spread in spreads],
     }  # fmt: skip
 
 
@@ -108,24 +108,24 @@ def power_report(document: Mapping[str, Any]) -> Report:
 
 def _table(document: Mapping[str, Any], plan: Mapping[str, Any]) -> Table:
     columns = (
-        Column("seeds per network"), Column("effect detected, claim alone"),
-        Column(f"among {document['family_size']} {document['family']} claims"),
+        Column("seeds per network"), Column("smallest effect detected, claim alone"),
+        Column(f"as one of {document['family_size']} {document['family']} claims"),
     )  # fmt: skip
     unit = document["unit"]
     rows = [
-        (str(row["seeds"]), amount(row["effect"], unit), amount(row["effect_in_family"], unit))
+        (str(row["seeds"]), quantity(row["effect"], unit), quantity(row["effect_in_family"], unit))
         for row in plan["detectable"]
     ]
-    planned = amount(document["planned_effect"], unit)
+    planned = quantity(document["planned_effect"], unit)
     alone, among = _count(plan["seeds_needed"]), _count(plan["seeds_needed_in_family"])
-    needed = f"Seeds needed for {planned}: {alone} for the claim alone, {among} among all."
-    title = f"{document['claim']}, in {unit}: σ = {plan['sigma']:.3g} ({plan['source']})"
+    needed = f"Seeds per network needed to detect {planned}: {alone} for the claim alone, {among} in its family."
+    sigma = f"{plan['sigma']:.3g} {'(natural logarithm)' if unit.startswith(LOGARITHM) else unit}".rstrip()
+    title = f"{document['claim']}: standard deviation over seeds σ = {sigma}, {plan['source']}"
     return Table(title, columns, tuple(rows), (needed,))
 
 
 def _notes(document: Mapping[str, Any]) -> Iterator[str]:
-    margin = amount(document["margin"], document["unit"])
-    yield f"Measure: {document['measure']}. The claim needs an effect above {margin}."
+    yield f"Measure: {document['measure']}. Supported: {document['rule']}."
     yield (
         f"Power 80 %, one-sided level {document['alpha']:g}; for the family, the strictest level of Holm's method, "
         f"{document['alpha'] / document['family_size']:.2g}."

@@ -145,8 +145,10 @@ def networks_of(runs: Iterable[AnyRun]) -> list[str]:
 
 
 def seeds_text(runs: Sequence[AnyRun]) -> str:
-    """Number of seeds per network, for a caption: `1 seed`, `3 seeds each`, `1 to 3 seeds each`."""
+    """Seeds for a caption: `plain-56, seed 3` of a single run, `3 seeds each`, or `1 to 3 seeds each`."""
+    if len(runs) == 1:
+        return f"{runs[0].network}, seed {runs[0].seed}"
     counts = sorted(sum(run.network == network for run in runs) for network in networks_of(runs))
     if counts[-1] == 1:
-        return "1 seed each" if len(counts) > 1 else "1 seed"
+        return "1 seed each"
     return f"{counts[0]} seeds each" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} seeds each"

@@ -89,7 +89,10 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
         columns = ("built_depth", "mode", "split", "epoch", "max_logit_difference", "num_changed", "error_pct")
         rows = [(20, "eval", "train", 0, 0.0, 0, 5.0), (56, "eval", "train", 0, difference, 0, 5.0),
                 (56, "train", "train", 0, 20.0, 90, 23.0), (56, "fine-tuned", "train", 2, 20.0, 90, 4.0)]  # fmt: skip
-        return [{"which": "last", "statistics": "initial", **dict(zip(columns, row, strict=True))} for row in rows]
+        return [
+            {"which": "last", "statistics": "initial", "dtype": "float64", **dict(zip(columns, row, strict=True))}
+            for row in rows
+        ]
 
     def shattering(network):
         levels = {"network": level(network, 0.8, 0.1), "white": 0.0, "brown": 1.0}

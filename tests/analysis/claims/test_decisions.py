@@ -89,8 +89,10 @@ def test_a_ratio_at_the_edge_of_twice_as_fast_is_supported_or_refuted_at_the_nom
 
 def test_a_ratio_of_two_is_supported_and_ratios_of_four_and_one_are_refuted():
     rng = np.random.default_rng(0)
-    for ratio, expected in ((2.0, "supported"), (4.0, "refuted"), (1.0, "refuted")):
-        assert status(effect_found(ABOUT_TWICE, drawn(rng, math.log(ratio), 5, (0.02, 0.02)))) == expected
+    for ratio, expected, no in ((2.0, "supported", ""), (4.0, "refuted", "not "), (1.0, "refuted", "not ")):
+        finding = effect_found(ABOUT_TWICE, drawn(rng, math.log(ratio), 5, (0.02, 0.02)))
+        verdict = judge_family({"claim": finding})["claim"]
+        assert (verdict.status, verdict.reason) == (expected, f"{no}between ×1.6 and ×2.5")
 
 
 def test_a_verdict_says_on_which_side_of_which_bound_the_effect_lies():
@@ -100,10 +102,10 @@ def test_a_verdict_says_on_which_side_of_which_bound_the_effect_lies():
     def verdict(effect):
         return judge_family({"claim": effect_found(rule, gap(effect + spread, spread))})["claim"]
 
-    assert (verdict(1.0).status, verdict(1.0).reason) == ("supported", "above 0")
-    assert (verdict(0.1).status, verdict(0.1).reason) == ("supported", "above 0, but within ±0.2")
-    assert (verdict(0.0).status, verdict(0.0).reason) == ("refuted", "no effect: within ±0.2")
-    assert (verdict(-1.0).status, verdict(-1.0).reason) == ("refuted", "below 0")
+    assert (verdict(1.0).status, verdict(1.0).reason) == ("supported", "above 0 pp")
+    assert (verdict(0.1).status, verdict(0.1).reason) == ("supported", "above 0 pp, but negligible: within ±0.2 pp")
+    assert (verdict(0.0).status, verdict(0.0).reason) == ("refuted", "no effect: within ±0.2 pp")
+    assert (verdict(-1.0).status, verdict(-1.0).reason) == ("refuted", "below 0 pp")
 
 
 def test_a_large_p_value_alone_refutes_nothing():
@@ -116,8 +118,19 @@ def test_a_large_p_value_alone_refutes_nothing():
 def test_being_a_little_worse_does_not_refute_a_claim_of_not_being_much_worse():
     rule = Rule(unit="pp", margin=-1.0, absent_below=-1.0, planned=0.0)
     spread = np.array([-0.01, 0.0, 0.01])
-    assert status(effect_found(rule, gap(spread - 0.5, spread))) == "supported"
-    assert status(effect_found(rule, gap(spread - 1.5, spread))) == "refuted"
+
+    def verdict(*samples):
+        found = judge_family({"claim": effect_found(rule, gap(*samples))})["claim"]
+        return found.status, found.reason
+
+    assert verdict(spread - 0.5, spread) == ("supported", "worse by at most 1 pp")
+    assert verdict(spread - 1.5, spread) == ("refuted", "worse by more than 1 pp")
+    aim = "show that it is worse by at most 1 pp"
+    noise = np.array([-2.0, 0.0, 2.0])
+    assert verdict(noise - 0.5, noise) == ("underpowered", f"223 seeds per network would {aim}")
+    calm = np.tile([0.1, -0.1], 5)
+    near_the_limit = ("underpowered", f"10 seeds per network suffice to {aim}; a difference near that limit needs more")
+    assert verdict(calm - 1.0, calm) == near_the_limit
 
 
 def test_all_classes_is_supported_only_if_each_is_and_refuted_if_any_is():
@@ -130,7 +143,9 @@ def test_all_classes_is_supported_only_if_each_is_and_refuted_if_any_is():
     assert status(claim(2, 2, 2)) == "supported"
     assert status(claim(2, -2, 2)) == "refuted"
     assert status(claim(2, 0.0, 2)) == "underpowered"
-    assert claim(2, -2, 2).details[0] == "weakest of 3: class 1"
+    assert claim(2, -2, 2).part == "class 1"
+    assert claim(5, 5, 2).part == "class 2 (weakest of 3)"
+    assert judge_family({"all": claim(2, -2, 2)})["all"].reason == "class 1: below 0 pp"
 
 
 def test_a_class_without_spread_neither_supports_nor_hides_the_contradiction_of_another():
@@ -138,7 +153,7 @@ def test_a_class_without_spread_neither_supports_nor_hides_the_contradiction_of_
     worse = effect_found(ABOVE_ZERO, gap([90.0, 90.1, 89.9], [95.0, 95.1, 94.9]))
     assert status(every({"a": same})) == "underpowered"
     assert status(every({"a": same, "b": worse})) == "refuted"
-    assert any("contradicted by b" in detail for detail in every({"a": same, "b": worse}).details)
+    assert every({"a": same, "b": worse}).part == "b"
 
 
 @pytest.mark.parametrize("value", [5.0, 5.1, 0.1 + 0.2])
@@ -149,7 +164,7 @@ def test_identical_values_of_all_seeds_decide_nothing(value, n):
                                         for term in terms])  # fmt: skip
     verdict = judge_family({"claim": finding})["claim"]
     assert (verdict.status, verdict.p, verdict.seeds_needed) == ("underpowered", None, None)
-    assert "more test images" in verdict.reason
+    assert "more images" in verdict.reason
 
 
 def test_one_seed_is_underpowered_and_a_claim_without_data_not_measured():
@@ -178,13 +193,17 @@ def test_a_larger_family_needs_more_seeds():
 def test_an_undecided_claim_says_how_many_seeds_detect_the_planned_effect():
     undecided = effect_found(ABOVE_ZERO, gap([0.0, 1.0, -1.0], [0.5, -0.5, 0.0]))
     verdict = judge_family({"a": undecided})["a"]
-    assert verdict.reason == f"{verdict.seeds_needed} seeds per network would detect an effect of 1 pp"
+    assert verdict.reason == f"{verdict.seeds_needed} seeds per network would detect the planned effect of 1 pp"
     hopeless = effect_found(ABOVE_ZERO, gap([-900.0, 900.0], [0.0, 0.0]))
-    assert judge_family({"a": hopeless})["a"].reason.startswith("at this spread, more than 10,000 seeds")
+    assert judge_family({"a": hopeless})["a"].reason == (
+        "at this spread, it would take more than 10,000 seeds per network to detect the planned effect of 1 pp"
+    )
     spread = np.tile([0.1, -0.1], 5)
     enough = judge_family({"a": effect_found(Rule(unit="pp", planned=1.0), gap(spread + 0.02, spread))})["a"]
     assert enough.status == "underpowered"
-    assert enough.reason == "10 seeds suffice for an effect of 1 pp; a smaller one needs more"
+    assert (
+        enough.reason == "10 seeds per network suffice to detect the planned effect of 1 pp; a smaller one needs more"
+    )
 
 
 def test_two_tests_of_an_interval_need_more_seeds_than_one():
@@ -195,9 +214,10 @@ def test_two_tests_of_an_interval_need_more_seeds_than_one():
 
 
 def test_a_computation_that_holds_is_supported_and_one_that_fails_refuted():
-    assert judge_certain(certain(True, value=1e-6, unit="logit", n=3)).status == "supported"
-    assert judge_certain(certain(False, value=1.0, unit="logit", n=3)).status == "refuted"
-    assert judge_certain(None).status == "not measured"
+    same, different = (certain(holds, value=1.0, unit="logit", n=3) for holds in (True, False))
+    verdicts = [judge_certain(finding, "no prediction changes") for finding in (same, different, None)]
+    assert [verdict.status for verdict in verdicts] == ["supported", "refuted", "not measured"]
+    assert [verdict.reason for verdict in verdicts[:2]] == ["no prediction changes", "not true: no prediction changes"]
 
 
 def test_several_looks_share_the_level_of_one():
@@ -212,7 +232,7 @@ def test_several_looks_share_the_level_of_one():
 
 
 def test_rules_read_as_sentences():
-    assert str(MARGIN) == "above 0.5 pp; refuted if below 0 or within ±0.5"
+    assert str(MARGIN) == "above 0.5 pp; refuted if below 0 pp or within ±0.5 pp"
     assert str(ABOUT_TWICE) == "between ×1.6 and ×2.5; refuted if outside"
     same = Rule(unit="log ratio", planned=1.0, no_effect_within=math.log(1.05))
     assert str(same) == "above ×1; refuted if below ×1 or within a factor of 1.05"

@@ -88,7 +88,13 @@ def test_a_warm_up_with_another_learning_rate_is_no_arm(train, tmp_path):
 def test_a_recipe_that_warms_up_is_its_own_arm(train, tmp_path):
     train(recipe="demo")
     (evidence,) = load(tmp_path)
-    assert evidence.warmup.runs.equals(evidence.runs)
+    assert (evidence.is_warmed_up, evidence.warmup) == (True, None)
+
+
+def test_first_steps_at_more_than_a_tenth_of_the_learning_rate_are_no_warm_up(train, tmp_path):
+    train(warmup_steps=24, warmup_lr=0.05)
+    (evidence,) = load(tmp_path)
+    assert not evidence.is_warmed_up
 
 
 def test_a_diverged_run_has_the_accuracy_of_guessing_and_an_incomplete_one_none(train, tmp_path):
