@@ -34,9 +34,9 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """See `HELP`."""
-    from resnet_cli.study_file import planned_looks
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.analysis.report import check_target, write_report
+    from resnet_cli.study_file import planned_looks
 
     check_target(out)  # before runs are read
     output = Output(json=json, quiet=quiet, is_saved=True)

@@ -231,7 +231,7 @@ def test_a_child_sends_its_progress_and_the_end_of_every_epoch(tmp_path):
         "--limit-train",
         "200",
     ]
-    options = ["--limit-test", "20", "--batch-size", "200", "--gradflow-every", "0", "--out", str(tmp_path / "run")]
+    options = ["--limit-test", "20", "--batch-size", "200", "--warmup-steps", "0", "--out", str(tmp_path / "run")]
     (ending,) = run_tasks([Task("it", [*arguments, *options, "--quiet"])], [{}], recorder)
     assert ending.state == "done"
     ends = [(message.metrics.epoch, message.num_epochs) for message in recorder.messages if hasattr(message, "metrics")]
