@@ -1,4 +1,4 @@
-"""Time and memory of the commands that use no network: help, `resnet compare` and `resnet plot`.
+"""Time and memory of the commands that use no network: help, `resnet compare`, `resnet plot` and `resnet report`.
 
     python benchmarks/startup_and_analysis.py [--starts 15] [--runs 1000] [--repeats 5]
 
@@ -6,7 +6,7 @@ Each time is that of a whole fresh process: the median of several, after one tha
 `--version` alternate with `python -c pass`, which measures Python's own share. The runs are generated
 (`generated_runs.py`): 200 epochs of the report's four networks in turn. Four more runs, with predictions
 and gradient norms of every layer and epoch, are plotted in every figure. `compare` reads the configuration and the
-results of a run, `plot` its epochs too. Memory is the peak resident memory of the process.
+results of a run, `plot` and `report` its epochs too. Memory is the peak resident memory of the process.
 """
 
 import argparse
@@ -31,6 +31,7 @@ START_SECONDS = 0.25
 COMPARE_SECONDS, COMPARE_BYTES = 5.0, 500e6
 PLOT_SECONDS = 10.0
 PLOT_MANY_SECONDS = 15.0
+REPORT_MANY_SECONDS = 20.0
 
 
 def main() -> None:
@@ -40,6 +41,7 @@ def main() -> None:
         lines = _starts(options.starts)
         lines += _compare(Path(name, "many"), options.runs, options.repeats)
         lines += _plot_many(Path(name, "many"), Path(name, "figures_of_many"), options.runs, options.repeats)
+        lines += _report_many(Path(name, "many"), Path(name, "report.html"), options.runs, options.repeats)
         lines += _plot(Path(name, "study"), Path(name, "figures"), options.repeats)
     _print_table(lines)
     print(f"\n{where()}")
@@ -48,8 +50,8 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     options = parser(__doc__)
     options.add_argument("--starts", type=int, default=15, help="measurements of help and version")
-    options.add_argument("--runs", type=int, default=1000, help="number of runs to compare and plot")
-    options.add_argument("--repeats", type=int, default=5, help="measurements of compare and plot")
+    options.add_argument("--runs", type=int, default=1000, help="number of runs to compare, plot and report")
+    options.add_argument("--repeats", type=int, default=5, help="measurements of compare, plot and report")
     return options.parse_args()
 
 
@@ -83,6 +85,12 @@ def _compare(folder: Path, num_runs: int, repeats: int) -> list[Line]:
 def _plot_many(folder: Path, out: Path, num_runs: int, repeats: int) -> list[Line]:
     finished = [run(*RESNET, "plot", str(folder), "--out", str(out)) for _ in range(repeats)]
     return _time_and_memory(f"resnet plot, {num_runs:,} runs", finished, PLOT_MANY_SECONDS, None)
+
+
+def _report_many(folder: Path, out: Path, num_runs: int, repeats: int) -> list[Line]:
+    finished = [run(*RESNET, "report", str(folder), "--out", str(out)) for _ in range(repeats)]
+    lines = _time_and_memory(f"resnet report, {num_runs:,} runs", finished, REPORT_MANY_SECONDS, None)
+    return [*lines, _line("its page", [out.stat().st_size / 1e6], None, "MB", digits=1)]
 
 
 def _plot(folder: Path, out: Path, repeats: int) -> list[Line]:

@@ -6,6 +6,8 @@ import re
 import warnings
 from itertools import count
 
+import numpy as np
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from resnet_cli.analysis.figures.style import PNG_DPI, house_style
@@ -14,8 +16,8 @@ from resnet_cli.analysis.report.blocks import Picture
 TYPEFACE = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Noto Sans, Liberation Sans, sans-serif"
 """Of the page and its figures. Figures are laid out with DejaVu Sans, which is wider than any of these."""
 
-_MAX_SVG_BYTES = 1_000_000  # a larger drawing, such as a confusion matrix of many classes, is embedded as pixels
 _COLUMN_INCHES = 4.0  # wider figures have several columns of panels
+_MAX_CELLS = 2500  # of a matrix that is drawn cell by cell; larger ones become pixels, which are smaller
 _WITHOUT_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -47,22 +49,13 @@ def _remove_caption(figure: Figure) -> None:
 
 
 def _data_uri(figure: Figure) -> str:
-    kind, data = "svg+xml", _svg(figure)
-    if len(data) > _MAX_SVG_BYTES:
-        kind, data = "png", _image(figure, "png", {"Software": None}, dpi=PNG_DPI)
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _svg(figure: Figure) -> bytes:
-    text = _image(figure, "svg", _WITHOUT_METADATA).decode()
-    text = text[text.index("<svg") :]  # the XML declaration and the document type have an address
-    text = re.sub(r"font-family: [^;\"]*", f"font-family: {TYPEFACE}", text)
-    return text.encode()
-
-
-def _image(figure: Figure, kind: str, metadata: dict[str, None], **options: int) -> bytes:
+    for mesh in figure.findobj(QuadMesh):
+        mesh.set_rasterized(np.size(mesh.get_array()) > _MAX_CELLS)
     buffer = io.BytesIO()
     with house_style(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about characters missing from the font: text stays text
-        figure.savefig(buffer, format=kind, transparent=True, metadata=metadata, **options)
-    return buffer.getvalue()
+        figure.savefig(buffer, format="svg", dpi=PNG_DPI, transparent=True, metadata=_WITHOUT_METADATA)
+    text = buffer.getvalue().decode()
+    text = text[text.index("<svg") :]  # the XML declaration and the document type have an address
+    text = re.sub(r"font-family: [^;\"]*", f"font-family: {TYPEFACE}", text)
+    return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
