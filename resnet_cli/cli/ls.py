@@ -39,7 +39,7 @@ Examples:
 
 _DEFAULT = Path("runs")
 # Most characters of the changes and of the path, from wide to narrow terminals.
-_LIMITS = ((1000, 1000), (40, 1000), (24, 1000), (24, 40), (12, 32), (12, 24), (12, 16))
+_LIMITS = ((1000, 1000), (40, 1000), (24, 1000), (24, 40), (12, 32), (12, 24), (12, 20))
 _UNITS = {"d": 86_400, "h": 3600, "min": 60}  # seconds
 
 

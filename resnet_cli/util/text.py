@@ -78,10 +78,10 @@ def shorten(text: str, max_length: int = 200) -> str:
 
 
 def shorten_middle(text: str, max_length: int) -> str:
-    """`text`, cut to `max_length` characters with an ellipsis in place of the middle; two thirds are of the end."""
+    """`text`, cut to `max_length` characters with an ellipsis in place of the middle; four fifths are of the end."""
     if len(text) <= max_length:
         return text
-    end = max(1, (max_length - 1) * 2 // 3)
+    end = max(1, (max_length - 1) * 4 // 5)
     return f"{text[: max_length - 1 - end]}…{text[-end:]}"
 
 

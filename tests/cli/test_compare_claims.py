@@ -128,7 +128,7 @@ def test_a_required_claim_fails_also_if_only_another_one_is_explained(runs, caps
 def test_an_explanation_gives_sentence_measure_rule_data_and_verdict(runs, capsys):
     assert run(["compare", runs, "--explain", "gap"]) == ExitCode.DONE
     out = capsys.readouterr().out
-    assert out.startswith("gap: supported (above 0 pp)")
+    assert out.startswith("gap: supported; above 0 pp")
     for part in ("report, 3.2", "deep residual − deep plain network", "refuted if below 0 pp or within ±0.2 pp",
                  "86.71, 86.81, 86.91", "95 % interval", "n = 3", "Holm"):  # fmt: skip
         assert part in out

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet_cli.util.text import csv_text, duration, encode_json, json_text, markdown_text, shorten
+from resnet_cli.util.text import csv_text, duration, encode_json, json_text, markdown_text, shorten, shorten_middle
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,9 @@ def test_a_text_that_a_spreadsheet_would_calculate_is_marked_as_text(text, cell)
 
 def test_markup_and_line_breaks_are_escaped_in_markdown():
     assert markdown_text("<b>*a*_b_|`&\n[x](y)\x1b") == "&lt;b>\\*a\\*\\_b\\_\\|\\`&amp;\\\\n[x]\\(y)\\\\x1b"
+
+
+def test_a_long_text_is_shortened_in_the_middle_and_keeps_most_of_its_end():
+    assert shorten_middle("runs/plain-56", 13) == "runs/plain-56"
+    assert shorten_middle("runs/plain-56", 11) == "ru…plain-56"
+    assert [len(shorten_middle("runs/plain-56", most)) for most in (12, 6, 2)] == [12, 6, 2]

@@ -26,7 +26,7 @@ _LOOKS = 3
 
 LOGARITHM = "log "
 """Beginning of the unit of effects that are natural logarithms."""
-_LARGEST_LOG = 700.0
+LARGEST_LOG = 700.0
 
 Status = Literal["supported", "refuted", "underpowered", "not measured"]
 Family = Literal["confirmatory", "mechanistic", "deterministic"]
@@ -46,7 +46,7 @@ def amount(effect: float, unit: str, *, sign: str = "") -> str:
         sign: `+` to show the sign of positive numbers too.
     """
     if unit.startswith(LOGARITHM):
-        return f"×{math.exp(min(effect, _LARGEST_LOG)):.3g}"
+        return f"×{math.exp(min(effect, LARGEST_LOG)):.3g}"
     return f"{effect:{sign}.3g}".replace("-", "−")
 
 

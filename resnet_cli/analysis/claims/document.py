@@ -1,6 +1,7 @@
 """Verdicts on all claims as one document and as tables."""
 
 import difflib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 from resnet_cli.analysis.claims.catalogue import CLAIMS, DEPTHS, Claim
 from resnet_cli.analysis.claims.decisions import (
     ALPHA,
+    LARGEST_LOG,
     LOGARITHM,
     Finding,
     Verdict,
@@ -176,6 +178,11 @@ def _with_unit(row: Mapping[str, Any], key: str) -> str:
     return MISSING if row[key] is None else quantity(row[key], row["unit"] or "", sign="+")
 
 
+def _of_seed(value: float, row: Mapping[str, Any]) -> float:
+    """The value of one seed, without the logarithm of measures that have one."""
+    return math.exp(min(value, LARGEST_LOG)) if row["unit"].startswith(LOGARITHM) else value
+
+
 def _unit(row: Mapping[str, Any]) -> str:
     return str(row["unit"] or "").removeprefix(LOGARITHM)
 
@@ -183,7 +190,7 @@ def _unit(row: Mapping[str, Any]) -> str:
 def explanation(row: Mapping[str, Any]) -> list[str]:
     """Explain one row of `claims`: definition, rule, data and how the verdict came about, as lines of text."""
     lines = [
-        f"{row['claim']}: {row['status']} ({row['reason']})",
+        f"{row['claim']}: {row['status']}; {row['reason']}",
         f"  sentence   “{row['sentence']}” ({row['source']})",
         f"  measure    {row['measure']}",
         f"  rule       {row['rule']}",
@@ -194,12 +201,13 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
         interval = "" if row["low"] is None else f", 95 % interval {_short(row, 'low')} to {_short(row, 'high')}"
         lines.append(f"  effect     {_short(row, 'value')} {_unit(row)}{interval}, n = {row['n']}")
         lines += [
-            f"  {name:<10} {', '.join(f'{value:.4g}' for value in values)}" for name, values in row["seeds"].items()
+            f"  {name:<10} {', '.join(f'{_of_seed(value, row):.4g}' for value in values)}"
+            for name, values in row["seeds"].items()
         ]
         if row["p"] is not None:
             lines.append(f"  p          {row['p']:.3g}, adjusted by Holm's method within the family")
         if row["seeds_needed"]:
-            plan = f"{row['seeds_needed']} seeds per network detect the planned effect with a power of 80 %"
+            plan = f"{row['seeds_needed']:,} seeds per network detect the planned effect with a power of 80 %"
             lines.append(f"  plan       {plan}")
     lines += [f"  note       {detail}" for detail in (*row["details"], row["caveat"], *_depth_notes(row)) if detail]
     if row["status"] == "not measured":

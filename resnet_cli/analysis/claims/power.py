@@ -133,4 +133,4 @@ def _notes(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _count(seeds: int | None) -> str:
-    return "more than 10,000" if seeds is None else str(seeds)
+    return "more than 10,000" if seeds is None else f"{seeds:,}"
