@@ -24,11 +24,10 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(make_run, tmp_path_factory):
-    """The report of four networks; a run with a long name is excluded."""
+    """The report of two networks; a run with a long name is excluded."""
     folder = tmp_path_factory.mktemp("report")
     for arch in ("plain", "resnet"):
-        for depth in (8, 14):
-            make_run(folder / "runs" / f"{arch}-{depth}", arch=arch, depth=depth, gradflow=depth == 8)
+        make_run(folder / "runs" / arch, arch=arch, depth=8, gradflow=True)
     make_run(folder / "runs" / ("long-" * 40), depth=20, status="incomplete")
     assert run(["report", str(folder / "runs"), "-o", str(folder / "report.html"), "--quiet"]) == 0
     return folder / "report.html"

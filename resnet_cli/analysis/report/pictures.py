@@ -31,11 +31,12 @@ class Pictures:
         """Convert a drawn figure; its own caption, followed by `remarks`, becomes that of the page."""
         words = [figure.get_supxlabel().replace("\n", " "), *remarks]
         _remove_caption(figure)
+        source = _data_uri(figure)  # may fail, and then no number is used
         return Picture(
             number=next(self._numbers),
             title=title,
             caption=" ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in words if text),
-            source=_data_uri(figure),
+            source=source,
             width="column" if figure.get_figwidth() < _COLUMN_INCHES else "page",
         )
 
@@ -50,7 +51,7 @@ def _remove_caption(figure: Figure) -> None:
 
 def _data_uri(figure: Figure) -> str:
     for mesh in figure.findobj(QuadMesh):
-        mesh.set_rasterized(np.size(mesh.get_array()) > _MAX_CELLS)
+        mesh.set_rasterized(np.size(np.asarray(mesh.get_array())) > _MAX_CELLS)
     buffer = io.BytesIO()
     with house_style(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about characters missing from the font: text stays text

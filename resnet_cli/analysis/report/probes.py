@@ -104,8 +104,6 @@ class ProbeViews:
     ) -> None:
         self._names, self._pictures, self._warn = names, pictures, warn
         self._groups = [(group, _first_seeds(runs), len(runs)) for group, runs in study.groups().items()]
-        self.missing: list[str] = []
-        """Probes without any rows, filled by `blocks`."""
 
     def blocks(self, name: str) -> list[Block]:
         """How to read a probe, then its figures and tables; empty if it was not measured."""
@@ -121,10 +119,7 @@ class ProbeViews:
             shown += parts
             if parts and len(runs) < num_runs:
                 shown.append(Paragraph(f"Only the first {MAX_SEEDS} seeds of each network are shown."))
-        if not shown:
-            self.missing.append(name)
-            return []
-        return [Paragraph(GUIDES[name].reading), *shown]
+        return [Paragraph(GUIDES[name].reading), *shown] if shown else []
 
     def _parts(self, name: str, which: str, frame: "pd.DataFrame") -> list[Block]:
         view = importlib.import_module(f"resnet_cli.analysis.figures.probes.{name.replace('-', '_')}")

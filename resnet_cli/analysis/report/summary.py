@@ -69,13 +69,15 @@ def _training(runs: Sequence[Run]) -> str:
     total = duration(sum(run.summary.train_seconds for run in runs))
     days = sorted({run.summary.finished_at[:10] for run in runs})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    where = _several(str(run.record.environment.get("device_name")) for run in runs)
-    torch = _several(str(run.record.environment.get("torch")) for run in runs)
+    where = _several(runs, "device_name")
+    torch = _several(runs, "torch")
     return f"{length} epochs per run, {total} in total, on {where} with torch {torch}; finished {when}."
 
 
-def _several(values: Iterable[str]) -> str:
-    distinct = sorted(set(values))
+def _several(runs: Sequence[Run], name: str) -> str:
+    """The first values of a setting of the environment."""
+    values = (run.record.environment.get(name) for run in runs)
+    distinct = sorted({"unknown" if value is None else str(value) for value in values})
     more = len(distinct) - _MAX_VALUES
     return and_([*distinct[:_MAX_VALUES], *([f"{more} more"] if more > 0 else [])])
 

@@ -6,6 +6,7 @@ from typing import Any
 from resnet_cli.analysis.claims import claims_report
 from resnet_cli.analysis.report.blocks import Block, Paragraph, Verdicts
 
+_MAX_SEEDS = 10
 _INTRODUCTION = (
     "Each claim has a rule that was fixed before anything was measured. It is supported if the effect lies beyond the "
     "margin of the rule, refuted if the opposite was shown, and underpowered if these runs cannot decide it: a missing "
@@ -13,13 +14,13 @@ _INTRODUCTION = (
     "Recognition: Implementation and Analysis (2025), and the analysis is A Mathematical Analysis of the ResNet "
     "Architecture."
 )
-_NONE = "No claim was judged: claims compare plain with residual networks of one dataset and recipe."
+NONE_JUDGED = "No claim was judged: claims compare plain with residual networks of one dataset and recipe."
 
 
 def verdicts(document: Mapping[str, Any] | None) -> list[Block]:
     """One table of verdicts per group; `document` is that of `claims_document`, None if nothing can be judged."""
     if document is None:
-        return [Paragraph(_NONE)]
+        return [Paragraph(NONE_JUDGED)]
     blocks: list[Block] = [Paragraph(_INTRODUCTION)]
     rows = iter(document["claims"])
     for table in claims_report(document).tables:  # its rows are those of the document, in the same order
@@ -32,16 +33,16 @@ def verdicts(document: Mapping[str, Any] | None) -> list[Block]:
 
 def _judged(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with the lines that explain its verdict."""
-    seeds = [f"{name} {', '.join(f'{value:.4g}' for value in values)}" for name, values in row["seeds"].items()]
+    seeds = [
+        f"{name} {', '.join(f'{value:.4g}'.replace('-', '−') for value in values)}"
+        for name, values in row["seeds"].items()
+    ]
     lines = [
         ("Measure", row["measure"]), ("Rule", row["rule"]), ("Reason", _reason(row)),
         *([("Seeds", "; ".join(seeds))] if seeds and max(map(len, row["seeds"].values())) <= _MAX_SEEDS else []),
         *(("Note", text) for text in (*row["details"], row["caveat"]) if text),
     ]  # fmt: skip
     return {**row, "lines": lines}
-
-
-_MAX_SEEDS = 10
 
 
 def _reason(row: Mapping[str, Any]) -> str:

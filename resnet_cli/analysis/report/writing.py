@@ -1,4 +1,4 @@
-"""The sections of a report in their order, and the file."""
+"""The report as a file: what it may replace, and its content as HTML."""
 
 import os
 import warnings
@@ -11,16 +11,12 @@ import jinja2
 from resnet_cli.analysis.claims import claims_document
 from resnet_cli.analysis.claims.decisions import alpha_per_look
 from resnet_cli.analysis.figures import SkippedFigure
-from resnet_cli.analysis.frames import Group, Study
-from resnet_cli.analysis.report.blocks import Block, Commands, Grid, Heading, Notes, Paragraph, Picture, Section
-from resnet_cli.analysis.report.drawings import MAX_GROUPS, Drawings
-from resnet_cli.analysis.report.pictures import TYPEFACE, Pictures
-from resnet_cli.analysis.report.probes import GUIDES, ProbeViews
-from resnet_cli.analysis.report.runs import data_blocks, run_blocks
-from resnet_cli.analysis.report.summary import and_, summary
-from resnet_cli.analysis.report.verdicts import missing_claims, verdicts
-from resnet_cli.analysis.tables import Column, Table, layout, study_document
-from resnet_cli.analysis.tables.document import group_names
+from resnet_cli.analysis.frames import Study
+from resnet_cli.analysis.report.blocks import Picture, Section
+from resnet_cli.analysis.report.pictures import TYPEFACE
+from resnet_cli.analysis.report.sections import report_sections
+from resnet_cli.analysis.report.summary import and_
+from resnet_cli.analysis.tables import study_document
 from resnet_cli.errors import InputError, UsageError
 from resnet_cli.util.files import write_output
 from resnet_cli.util.text import printable
@@ -29,7 +25,6 @@ from resnet_cli.version import __version__
 _GENERATOR = b'<meta name="generator" content="resnet-cli '
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _HEAD_BYTES = 1000  # which contain the generator
-_RUNS_STAND_FOR = "RUNS and RUN stand for run directories, such as those of this report."
 
 
 class WrittenReport(NamedTuple):
@@ -97,7 +92,7 @@ def write_report(
 
     if claims is None:
         claims = _judge(study, looks, warn_once)
-    sections, skipped = _sections(study, comparison or study_document(study), claims, planned_seeds, warn_once)
+    sections, skipped = report_sections(study, comparison or study_document(study), claims, planned_seeds, warn_once)
     write_output(path, _render(_title(study), sections).encode())
     return WrittenReport(sections, skipped)
 
@@ -109,82 +104,8 @@ def _judge(study: Study, looks: int, warn: Callable[[str], None]) -> Mapping[str
         return None
 
 
-def _sections(
-    study: Study,
-    comparison: Mapping[str, Any],
-    claims: Mapping[str, Any] | None,
-    planned_seeds: int | None,
-    warn: Callable[[str], None],
-) -> tuple[list[Section], list[SkippedFigure]]:
-    every = sorted({run.group for run in (*study.runs, *study.unfinished)})
-    names = group_names(every)
-    judged = claims["claims"] if claims else []
-    pictures = Pictures()
-    drawings = Drawings(study, names, pictures)
-    for reason in drawings.left_out:
-        warn(f"run missing from a figure: {reason}")
-    views = ProbeViews(study, names, pictures, warn)
-    sections = [
-        Section("summary", "Summary", summary(study, names, comparison["networks"], judged, planned_seeds)),
-        Section("verdicts", "Verdicts", verdicts(claims)),
-        Section("results", "Table 1: results", _results(comparison)),
-        Section("degradation", "Degradation", drawings.degradation()),
-        Section("figures", "Figures 1 to 5", drawings.numbered()),
-        Section("gradient-flow", "Gradient flow", _gradient_flow(drawings, views)),
-        Section("probes", "Probes", _probes(views)),
-        Section("runs", "Runs", run_blocks(study, names)),
-        Section("data", "Data", data_blocks(study)),
-        Section("not-measured", "What was not measured", _not_measured(judged, views, drawings)),
-    ]
-    return sections, drawings.skipped
-
-
-def _results(comparison: Mapping[str, Any]) -> list[Block]:
-    report = layout({**comparison, "skipped": []}, seeds_shown=True)
-    blocks: list[Block] = [Grid(table) for table in report.tables]
-    return [*blocks, *([Notes(report.notes)] if report.notes else [])]
-
-
-def _gradient_flow(drawings: Drawings, views: ProbeViews) -> list[Block]:
-    recorded, measured = drawings.gradients(), views.blocks("gradflow")
-    return [*recorded, *measured] or [Paragraph("Not measured.")]
-
-
-def _probes(views: ProbeViews) -> list[Block]:
-    blocks: list[Block] = []
-    for name, guide in GUIDES.items():
-        if name != "gradflow" and (found := views.blocks(name)):
-            blocks += [Heading(guide.title, f"probe-{name}"), *found]
-    return blocks or [Paragraph("No probe was measured on these runs.")]
-
-
-def _not_measured(judged: Sequence[Mapping[str, Any]], views: ProbeViews, drawings: Drawings) -> list[Block]:
-    blocks: list[Block] = []
-    if claims := missing_claims(judged):
-        columns = (
-            Column("claim", "left"), Column("sentence", "left", is_text=True),
-            Column("command that measures it", "left", is_text=True),
-        )  # fmt: skip
-        blocks.append(Grid(Table(f"Claims that were not measured: {len(claims)}", columns, tuple(claims)), commands=2))
-    if views.missing:
-        titles = and_(GUIDES[name].title.lower() for name in views.missing)
-        blocks.append(Paragraph(f"Probes that were not measured on these runs: {titles}. To measure them:"))
-        blocks.append(Commands([f"resnet probe {name} RUNS" for name in views.missing]))
-    if claims or views.missing:
-        blocks.append(Paragraph(_RUNS_STAND_FOR))
-    reasons = [f"{one.name} of {one.group.label}: {one.reason}." for one in drawings.skipped]
-    reasons += [f"{drawings.problem}."] if drawings.problem else []
-    if drawings.num_omitted_groups:
-        more = f"{drawings.num_omitted_groups} more datasets or recipes"
-        reasons.append(f"{more}: a report has figures of {MAX_GROUPS}; resnet plot draws all of them.")
-    if reasons:
-        blocks += [Heading("Figures that could not be drawn"), Notes(reasons)]
-    return blocks or [Paragraph("Every claim and every probe was measured.")]
-
-
 def _title(study: Study) -> str:
-    groups: list[Group] = list(study.groups())
-    datasets = list(dict.fromkeys(group.dataset for group in groups))
+    datasets = list(dict.fromkeys(group.dataset for group in study.groups()))
     shown = and_([*datasets[:2], *([f"{len(datasets) - 2} more datasets"] if len(datasets) > 2 else [])])
     return f"Plain and residual networks on {shown}"
 
