@@ -40,7 +40,7 @@ def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) 
     from resnet_cli.analysis.figures.files import write_figures
     from resnet_cli.analysis.frames import load_study
     from resnet_cli.analysis.report import write_report
-    from resnet_cli.study_file import planned_looks
+    from resnet_cli.study_file import planned_looks, read_study_file
     from resnet_cli.util.files import write_output
 
     runs = folder / "runs"
@@ -61,5 +61,9 @@ def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) 
     drawn, skipped = figures.draw(study)
     paths = write_figures(drawn, folder / "figures", ".png", figures.figure_groups(study), warn=warn)
     report = folder / "report.html"
-    write_report(study, report, looks=looks, warn=warn)
+    recorded = read_study_file(folder)
+    write_report(
+        study, report, looks=looks, planned_seeds=recorded.plan.seeds if recorded else None, comparison=document,
+        claims=claims, warn=warn,
+    )  # fmt: skip
     return StudyResults(document, claims, table, report, paths, skipped)

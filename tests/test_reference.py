@@ -1,0 +1,80 @@
+"""The published runs: every file is read without a complaint, and README shows the numbers that they give."""
+
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+from resnet_cli.analysis.claims import claims_document, claims_report
+from resnet_cli.analysis.frames import load_study
+from resnet_cli.analysis.probe_frames import load_probes
+from resnet_cli.analysis.tables import render, render_report, study_document
+from resnet_cli.probes.registry import TITLES
+from resnet_cli.rundir import RunDir
+
+ROOT = Path(__file__).parents[1]
+STUDIES = sorted(path.parent for path in (ROOT / "runs" / "reference").glob("*/runs"))
+RUNS = [run for study in STUDIES for run in sorted((study / "runs").iterdir())]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@functools.cache
+def loaded(study):
+    return load_study([study / "runs"], with_metrics=True)
+
+
+def rows_of(markdown, *, num_columns=None):
+    """The rows of all Markdown tables in a text, as tuples of cells."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|") and not re.match(r"\|[ :|-]+\|$", line)]
+    return [tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])[:num_columns] for line in lines]
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parents[1].name}-{path.name}")
+def test_every_published_run_is_complete_and_all_its_files_agree(path):
+    run = RunDir(path)
+    record, summary = run.read_record(), run.read_summary()
+    assert run.status() == "complete"
+    assert len(run.read_metrics(summary)) == summary.last.epoch
+    run.read_gradflow(record.config.depth, summary)
+    run.read_predictions(len(record.dataset.classes), summary)
+    assert run.read_attempts()
+    assert "weights/last.safetensors" in summary.files
+    assert not list(path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_a_published_study_is_loaded_without_a_complaint_and_explains_itself(study, recwarn):
+    assert loaded(study).skipped == []
+    problems = []
+    for name in TITLES:
+        load_probes(loaded(study).runs, name, warn=problems.append)
+    assert problems == []
+    page = (study / "README.md").read_text(encoding="utf-8")
+    assert f"resnet compare runs/reference/{study.name}" in page
+    assert len(recwarn) == 0
+
+
+def test_published_files_name_no_folder_of_the_machine_and_are_small():
+    files = [path for path in (ROOT / "runs" / "reference").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 30e6
+    for path in files:
+        if path.suffix != ".npz":
+            assert not re.search(r"(?<![\w.])/(home|root|tmp|data|work|Users)/", path.read_text(encoding="utf-8")), path
+
+
+def test_the_results_in_the_readme_are_those_of_the_published_runs():
+    printed = [row for study in STUDIES for row in rows_of(render(study_document(loaded(study)), "markdown"))]
+    shown = [row for row in rows_of(README) if re.match(r"(plain|resnet)-\d+$", row[0])]
+    assert shown
+    for row in shown:
+        assert any(line[: len(row)] == row for line in printed), row
+
+
+def test_the_verdicts_in_the_readme_are_those_of_the_published_runs():
+    reports = [claims_report(claims_document(loaded(study))) for study in STUDIES]
+    printed = [row for report in reports for row in rows_of(render_report(report, "markdown"), num_columns=6)]
+    table = README[README.index("| claim |") :].partition("\n\n")[0]
+    shown = rows_of(table)
+    assert len(shown) == 19  # with the headers
+    assert set(shown) <= set(printed)
