@@ -200,6 +200,7 @@ def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> No
     from resnet_cli.analysis.figures import describe_skipped
     from resnet_cli.analysis.tables import layout
     from resnet_cli.cli.study_progress import StudyReporter
+    from resnet_cli.launch import RESUME_HINT
     from resnet_cli.study import run_study, write_results
 
     num_jobs, work = show_plan(planned, grid, how, output)
@@ -226,6 +227,10 @@ def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> No
         f"wrote {results.report}, {results.table} and {len(results.figures)} figures in {how.folder / 'figures'}"
     )
     _raise_failures(planned, endings)
+    for name, ending in probes.items():
+        # an exit code of 2 means that the probe does not apply to these runs, or lacks their weights
+        if ending.state != "done" and ending.exit_code != ExitCode.USAGE:
+            raise ResnetError(f"probe {name} {ending.state}: {ending.reason}", hint=RESUME_HINT)
 
 
 def _measure(planned: "list[Job]", grid: Grid, how: How, num_jobs: int, output: Output) -> "dict[str, Ending]":

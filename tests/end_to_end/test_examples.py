@@ -1,6 +1,8 @@
-"""The scripts in `examples/`: the one for CI with ready-made runs, the notebook with one epoch per run."""
+"""The scripts in `examples/`: the one for CI with published runs, the notebook with one epoch per run."""
 
+import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,31 +13,25 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "ci.sh"
 NOTEBOOK = ROOT / "examples" / "notebook.py"
 
-# `reproduce` only parses its options here: --help is acted on after them, and unknown ones are refused before it.
-RESNET = f"""#!/bin/sh
-if [ "$1" = reproduce ]; then set -- "$@" --help; fi
-exec {sys.executable} -m resnet_cli "$@"
-"""
+PUBLISHED = ROOT / "runs" / "reference" / "demo"
+
+
+RESNET = f'#!/bin/sh\nexec {sys.executable} -m resnet_cli "$@"\n'
+# `reproduce` only parses its options: --help is acted on after them, and unknown ones are refused before it.
+WITHOUT_TRAINING = RESNET.replace("exec", 'if [ "$1" = reproduce ]; then set -- "$@" --help; fi\nexec')
 
 
 @pytest.fixture
-def ci(tmp_path, make_run):
-    """A function that runs the script on a study in which the clean training error of plain-56 is the one given."""
-    command = tmp_path / "bin" / "resnet"
-    command.parent.mkdir()
-    command.write_text(RESNET)
-    command.chmod(0o755)
+def ci(tmp_path):
+    """A function that runs the script on the folder `study` with a command `resnet`."""
 
-    def run(plain_56_error):
-        errors = {("plain", 20): 2.0, ("resnet", 20): 1.0, ("plain", 56): plain_56_error, ("resnet", 56): 0.5}
-        for (arch, depth), error in errors.items():
-            make_run(
-                tmp_path / "study" / "runs" / f"{arch}-{depth}-seed0", arch=arch, depth=depth, recipe="demo",
-                dataset="digits", train_error=error, accuracy=97.0 - error,
-            )  # fmt: skip
-        environment = {
-            **os.environ, "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
-        }  # fmt: skip
+    def run(resnet):
+        command = tmp_path / "bin" / "resnet"
+        command.parent.mkdir()
+        command.write_text(resnet)
+        command.chmod(0o755)
+        path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
         return subprocess.run(
             ["sh", SCRIPT, tmp_path / "study"], env=environment, capture_output=True, text=True, check=False
         )
@@ -43,14 +39,20 @@ def ci(tmp_path, make_run):
     return run
 
 
-def test_the_ci_script_succeeds_when_only_the_deep_plain_network_degrades(ci):
-    done = ci(plain_56_error=70.0)
+def test_the_ci_script_accepts_the_published_demo_and_writes_its_report(ci, tmp_path):
+    for run in (PUBLISHED / "runs").glob("*-seed[0-2]"):
+        shutil.copytree(run, tmp_path / "study" / "runs" / run.name)
+    done = ci(RESNET)
     assert done.returncode == 0, done.stderr
     assert "plain-56" in done.stdout
+    assert (tmp_path / "study" / "report.html").exists()
 
 
-def test_the_ci_script_exits_with_3_when_the_plain_network_no_longer_degrades(ci):
-    done = ci(plain_56_error=2.5)
+def test_the_ci_script_exits_with_3_when_the_plain_network_no_longer_degrades(ci, tmp_path, make_run):
+    for arch, depth in itertools.product(("plain", "resnet"), (20, 56)):
+        out = tmp_path / "study" / "runs" / f"{arch}-{depth}"
+        make_run(out, arch=arch, depth=depth, recipe="demo", dataset="digits", train_error=2.0)
+    done = ci(WITHOUT_TRAINING)
     assert done.returncode == 3, done.stderr
     assert "plain-56.train_clean_error_pct > plain-20.train_clean_error_pct + 10" in done.stderr
 
