@@ -143,7 +143,7 @@ def claims_report(document: Mapping[str, Any]) -> Report:
         f"Level {document['alpha']:g} for each family. --explain CLAIM gives the definition, the rule and the data.",
     )
     tables = [
-        Table(f"Verdicts: {_runs(rows[0])}", columns, tuple(map(_cells, rows)), (*_depth_notes(rows[0]), *notes))
+        Table(f"Verdicts: {_runs(rows[0])}", columns, tuple(map(_cells, rows)), (*notes, *_depth_notes(rows[0])))
         for rows in groups.values()
     ]
     return Report(tuple(tables), ())

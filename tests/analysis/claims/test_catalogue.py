@@ -207,7 +207,7 @@ def test_every_verdict_names_the_depths_that_it_is_about(make_run, tmp_path):
     (table,) = claims_report(document).tables
     note = "The report compares 20 and 56 layers; these verdicts apply to the depths above only."
     assert table.title.endswith("shallow: 8 layers, deep: 14")
-    assert table.footnotes[0] == note
+    assert table.footnotes[-1] == note
     assert f"  note       {note}" in explanation(document["claims"][0])
 
 
