@@ -20,7 +20,7 @@ from resnet_cli.cli.study_grid import (
     record_study,
     split_names,
 )
-from resnet_cli.cli.study_plan import How, show_plan
+from resnet_cli.cli.study_plan import How, expect, plan_document, plan_view
 from resnet_cli.cli.views import ReportView
 from resnet_cli.config import FIELDS, SaveEvery
 from resnet_cli.errors import ConfigError, DivergedError, ExitCode, ResnetError, UsageError, as_arguments
@@ -189,7 +189,8 @@ def command(
             output.raw("\n".join(commands))
         return
     if dry_run:
-        show_plan(planned, grid, how, output, is_result=True)
+        expected = expect(planned, how, output, is_shown=True)
+        output.result(plan_document(expected, grid, how), plan_view(expected))
         return
     record_study(folder, earlier, grid, planned_seeds, looks, output)
     _reproduce(planned, grid, how, output)
@@ -203,8 +204,11 @@ def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> No
     from resnet_cli.launch import RESUME_HINT
     from resnet_cli.study import run_study, write_results
 
-    num_jobs, work = show_plan(planned, grid, how, output)
-    with StudyReporter(output, work, "runs") as reporter:
+    expected = expect(planned, how, output, is_shown=not output.quiet)
+    num_jobs = expected.num_jobs
+    if not output.quiet:
+        output.stderr.print(plan_view(expected))
+    with StudyReporter(output, expected.work, "runs") as reporter:
         endings = run_study(planned, data_dir=how.data_dir, num_jobs=num_jobs, options=how.options, observer=reporter)
     if not any(ending.state == "done" for ending in endings):
         _raise_failures(planned, endings)

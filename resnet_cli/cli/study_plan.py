@@ -32,47 +32,56 @@ class How(msgspec.Struct, frozen=True):
         return [*interval, *(["--cuda-graph"] if self.cuda_graph else [])]
 
 
-def show_plan(
-    jobs: "Sequence[Job]", grid: Grid, how: How, output: Output, *, is_result: bool = False
-) -> tuple[int, dict[str, float]]:
-    """Show the plan; return the number of runs at a time and the expected seconds of each missing run by name."""
+class Expected(NamedTuple):
+    """What a study still has to train, and what that is expected to cost."""
+
+    jobs: "Sequence[Job]"
+    estimates: "Mapping[str, Estimate]"
+    """By network; empty if nothing was measured."""
+    work: Mapping[str, float]
+    """Work that is left of each missing run, by name: seconds, or without estimates any unit."""
+    num_jobs: int
+    """Number of runs to train at the same time."""
+
+
+def expect(jobs: "Sequence[Job]", how: How, output: Output, *, is_shown: bool) -> Expected:
+    """Measure what the missing runs of a study cost, if the plan `is_shown`, and choose how many to train at a time."""
     from resnet_cli.study import choose_num_jobs
     from resnet_cli.study.estimate import estimate_runs, part_left
 
     missing = [job for job in jobs if job.state not in ("done", "diverged")]
-    estimates: dict[str, Estimate] = {}
-    if missing and not (output.quiet and not is_result):
+    estimates: Mapping[str, Estimate] = {}
+    if missing and is_shown:
         output.note("measuring a few training steps to estimate time and memory")
         estimates = estimate_runs(missing)
     memory = max((one.memory_bytes or 0 for one in estimates.values()), default=0)
     device = missing[0].config.device if missing else "cpu"
     num_jobs = how.num_jobs or choose_num_jobs(len(missing), device=device, memory_bytes=memory)
-    seconds = {
+    work = {
         job.name: part_left(job) * (estimates[job.config.network].seconds if estimates else job.config.depth)
         for job in missing
     }
-    total = sum(seconds.values()) if estimates else None
-    view = _plan_view(jobs, estimates, seconds, num_jobs if missing else 0)
-    if not is_result:
-        if not output.quiet:
-            output.stderr.print(view)
-        return num_jobs, seconds
+    return Expected(jobs, estimates, work, num_jobs)
+
+
+def plan_document(expected: Expected, grid: Grid, how: How) -> dict[str, Any]:
+    """The plan as JSON: one row per run."""
+    estimates, work = expected.estimates, expected.work
     rows = [
         {
             "name": job.name, "network": job.config.network, "seed": job.config.seed, "path": str(job.out),
-            "state": job.state, "seconds": seconds.get(job.name) if estimates else None,
+            "state": job.state, "seconds": work.get(job.name) if estimates else None,
             "memory_bytes": estimates[job.config.network].memory_bytes if job.config.network in estimates else None,
         }
-        for job in jobs
+        for job in expected.jobs
     ]  # fmt: skip
-    document = {"folder": str(how.folder), "runs": rows, "probes": grid.probes, "num_jobs": num_jobs, "seconds": total}
-    output.result(document, view)
-    return num_jobs, seconds
+    total = sum(work.values()) if estimates else None
+    return {
+        "folder": str(how.folder), "runs": rows, "probes": grid.probes, "num_jobs": expected.num_jobs, "seconds": total
+    }  # fmt: skip
 
 
-def _plan_view(
-    jobs: "Sequence[Job]", estimates: "Mapping[str, Estimate]", seconds: Mapping[str, float], num_jobs: int
-) -> "Group":
+def plan_view(expected: Expected) -> "Group":
     """One row per network and arm: how many runs are in which state, and what one of them costs."""
     from rich.console import Group
     from rich.table import Table
@@ -80,6 +89,7 @@ def _plan_view(
 
     from resnet_cli.util.text import duration
 
+    jobs, estimates, work, num_jobs = expected
     table = Table(box=None, pad_edge=False)
     table.add_column("network", no_wrap=True)
     for header in ("done", "to resume", "to do", "time per run", "memory"):
@@ -94,9 +104,9 @@ def _plan_view(
             f"about {duration(estimate.seconds)}" if estimate else "—",
             f"{estimate.memory_bytes / 1e9:.1f} GB" if estimate and estimate.memory_bytes else "—",
         )  # fmt: skip
-    lines = [f"{len(jobs)} runs, {len(seconds)} to train"]
-    if num_jobs:
-        lines[0] += f", {num_jobs} at a time"
+    line = f"{len(jobs)} runs, {len(work)} to train"
+    if work:
+        line += f", {num_jobs} at a time"
     if estimates:
-        lines[0] += f"; one after another they would take about {duration(sum(seconds.values()))}"
-    return Group(table, *map(Text, lines))
+        line += f"; one after another they would take about {duration(sum(work.values()))}"
+    return Group(table, Text(line))
