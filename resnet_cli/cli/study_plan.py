@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class How(msgspec.Struct, frozen=True):
-    """How to train the runs of a study; no number depends on it but for the last bits."""
+    """Where and how to train the runs of a study; results do not depend on it, except for rounding."""
 
     folder: Path
     data_dir: Path | None
@@ -52,7 +52,8 @@ def show_plan(
         for job in missing
     }
     total = sum(seconds.values()) if estimates else None
-    view = _plan_view(jobs, estimates, seconds, num_jobs if missing else 0)
+    width = (output.stdout if is_result else output.stderr).width
+    view = _plan_view(jobs, estimates, seconds, num_jobs if missing else 0, width)
     if not is_result:
         if not output.quiet:
             output.stderr.print(view)
@@ -71,7 +72,7 @@ def show_plan(
 
 
 def _plan_view(
-    jobs: "Sequence[Job]", estimates: "Mapping[str, Estimate]", seconds: Mapping[str, float], num_jobs: int
+    jobs: "Sequence[Job]", estimates: "Mapping[str, Estimate]", seconds: Mapping[str, float], num_jobs: int, width: int
 ) -> "Group":
     """One row per network and arm: how many runs are in which state, and what one of them costs."""
     from rich.console import Group
@@ -82,19 +83,21 @@ def _plan_view(
 
     table = Table(box=None, pad_edge=False)
     table.add_column("network", no_wrap=True)
-    for header in ("done", "to resume", "to do", "time per run", "memory"):
+    costs = [header for header, least in (("time per run", 56), ("memory", 72)) if width >= least]
+    for header in ("done", "to resume", "to do", *costs):
         table.add_column(header, justify="right", no_wrap=True)
     for name in dict.fromkeys(job.name.rpartition(",")[0] for job in jobs):
         rows = [job for job in jobs if job.name.rpartition(",")[0] == name]
         states = [job.state for job in rows]
         ended = f"{states.count('done')}" + (f" + {count} diverged" if (count := states.count("diverged")) else "")
         estimate = estimates.get(rows[0].config.network)
-        table.add_row(
-            name, ended, str(states.count("resume") + states.count("running")), str(states.count("todo")),
+        cost = [
             f"about {duration(estimate.seconds)}" if estimate else "—",
             f"{estimate.memory_bytes / 1e9:.1f} GB" if estimate and estimate.memory_bytes else "—",
-        )  # fmt: skip
-    lines = [f"{len(jobs)} runs, {len(seconds)} to train"]
+        ]
+        num_started = states.count("resume") + states.count("running")
+        table.add_row(name, ended, str(num_started), str(states.count("todo")), *cost[: len(costs)])
+    lines = [f"{len(jobs)} run{'s' * (len(jobs) != 1)}, {len(seconds)} to train"]
     if num_jobs:
         lines[0] += f", {num_jobs} at a time"
     if estimates:
