@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import sys
 import time
 import timeit
 from collections.abc import Callable, Iterable, Iterator
@@ -270,21 +269,3 @@ def estimate(config: RunConfig, dataset: Dataset, setup: DeviceSetup, timing: Ti
 
 def _macs(config: RunConfig, dataset: Dataset) -> int:
     return count_macs(config.depth, config.shortcut, len(dataset.classes), image_size=dataset.image_size)
-
-
-def _estimate_from_stdin() -> None:
-    """Read configurations as JSON; write time and memory of a run of each, from two training steps, as JSON.
-
-    `resnet reproduce` runs this in a child process, since its own must not load PyTorch.
-    """
-    estimates = []
-    for config in msgspec.json.decode(sys.stdin.buffer.read(), type=list[RunConfig]):
-        dataset = random_dataset(config)
-        setup = setup_for(config, dataset)
-        cost = estimate(config, dataset, setup, measure(config, dataset, setup, num_steps=2))
-        estimates.append({"seconds": cost.total_seconds, "memory_bytes": cost.peak_memory_bytes})
-    sys.stdout.buffer.write(msgspec.json.encode(estimates))
-
-
-if __name__ == "__main__":
-    _estimate_from_stdin()

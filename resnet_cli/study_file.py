@@ -7,21 +7,24 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from resnet_cli.config import Arch
+from resnet_cli.config import FIELDS, Arch, check_field
 from resnet_cli.config_file import toml_value
-from resnet_cli.errors import InputError
+from resnet_cli.errors import ConfigError, InputError
 from resnet_cli.util.files import read_bytes, write_output
-from resnet_cli.util.text import one_line
+from resnet_cli.util.text import one_line, shorten
 
 FILE_NAME = "study.toml"
 _MAX_BYTES = 2**20
 _Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
+MAX_SEEDS = 10_000
+"""Bound on the seeds of a study, which catches typing errors."""
+
 
 class StudyPlan(msgspec.Struct, frozen=True):
     """The table `plan` of study.toml."""
 
-    seeds: Annotated[int, Meta(ge=1, le=10_000)]
+    seeds: Annotated[int, Meta(ge=1, le=MAX_SEEDS)]
     """Seeds per network when the study is complete."""
     looks: Annotated[int, Meta(ge=1, le=100)] = 1
     """How often the claims are judged in all, the last time included."""
@@ -31,9 +34,9 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The table `grid` of study.toml: networks and seeds to train, and probes to measure on them."""
 
     recipe: str
-    archs: tuple[Arch, ...]
-    depths: tuple[int, ...]
-    seeds: tuple[_Seed, ...]
+    archs: Annotated[tuple[Arch, ...], Meta(min_length=1)]
+    depths: Annotated[tuple[int, ...], Meta(min_length=1)]
+    seeds: Annotated[tuple[_Seed, ...], Meta(min_length=1, max_length=MAX_SEEDS)]
     arms: tuple[str, ...] = ()
     """Names in `resnet_cli.study.ARMS`: variants of the plain networks that are trained too."""
     probes: tuple[str, ...] = ()
@@ -59,9 +62,18 @@ def read_study_file(folder: Path) -> StudyFile | None:
     if not path.exists():
         return None
     try:
-        return msgspec.toml.decode(read_bytes(path, _MAX_BYTES), type=StudyFile)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        study = msgspec.toml.decode(read_bytes(path, _MAX_BYTES), type=StudyFile)
+        for name, value in (study.grid.options if study.grid else {}).items():
+            _check_option(name, value)
+    except (msgspec.MsgspecError, ConfigError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a valid study: {one_line(error)}", hint="correct or remove it") from error
+    return study
+
+
+def _check_option(name: str, value: Any) -> None:
+    if name not in FIELDS or name in ("recipe", "arch", "depth", "seed"):
+        raise ConfigError(f"unknown option {shorten(repr(name))} in the table grid.options")
+    check_field(name, value)
 
 
 def write_study_file(folder: Path, study: StudyFile) -> None:

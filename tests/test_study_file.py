@@ -9,11 +9,11 @@ from resnet_cli.study_file import Grid, StudyFile, StudyPlan, planned_looks, rea
 
 GRID = Grid(
     recipe="overnight", archs=("plain", "resnet"), depths=(20, 56), seeds=(0, 2**62), arms=("warmup",),
-    probes=("bn", "all"), options={"lr": 1e-05, "milestones": [3, 4], "deterministic": True, "dataset": 'a"b\\ü'},
+    probes=("bn", 'a"b\\ü'), options={"lr": 1e-05, "milestones": [3, 4], "deterministic": True, "dataset": "digits"},
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("grid", [GRID, None, Grid(recipe="demo", archs=(), depths=(), seeds=())])
+@pytest.mark.parametrize("grid", [GRID, None, Grid(recipe="demo", archs=("plain",), depths=(8,), seeds=(0,))])
 def test_a_study_file_is_read_as_it_was_written(tmp_path, grid):
     study = StudyFile(StudyPlan(seeds=10, looks=3), grid)
     write_study_file(tmp_path / "new" / "study", study)
@@ -43,6 +43,16 @@ def test_a_folder_without_a_plan_is_judged_once(tmp_path):
     [
         "", "[plan]\nseeds = 0", "[plan]\nseeds = 'x'", "\x00", "[plan", "[" * 5000,
         "[plan]\nseeds = 1\n[grid]\ndepths = [20]", "[plan]\nseeds = 1\n[grid]\nseeds = 'all'",
+        *(
+            f"[plan]\nseeds = 1\n[grid]\nrecipe = 'demo'\narchs = ['plain']\n{rest}"
+            for rest in (
+                "depths = []\nseeds = [0]", "depths = [8]\nseeds = []",
+                *(
+                    f"depths = [8]\nseeds = [0]\noptions = {{{option}}}"
+                    for option in ("arch = 'plain'", "recipe = 'demo'", "bogus = 1", "lr = nan", "epochs = 2026-01-01")
+                ),
+            )
+        ),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_an_error_with_its_path(tmp_path, text):

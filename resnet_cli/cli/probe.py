@@ -11,6 +11,7 @@ from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.cli.views import ReportView
 from resnet_cli.errors import NotApplicableError, UsageError
+from resnet_cli.launch.channel import Warned, channel
 from resnet_cli.probes.registry import ALL, TITLES, WITHOUT_TORCH, check_name
 from resnet_cli.util.text import csv_text
 
@@ -129,9 +130,7 @@ def command(
             try:
                 result = run_probe(one, networks, options, progress=progress, note=output.note)
             except NotApplicableError as error:
-                if name != ALL:
-                    raise
-                output.note(f"skipped: {error}")
+                _skip(name, error, output)
                 continue
         for reason in result.refused:
             output.note(f"skipped {one} of {reason}")
@@ -151,6 +150,15 @@ def command(
             output.note(f"{one}: --json also compares the networks with each other")
     if output.json:
         output.result({"probes": documents}, None)
+
+
+def _skip(name: str, error: NotApplicableError, output: Output) -> None:
+    """Report that a probe applies to no network, which is an error unless a study or `all` includes the probe."""
+    if study := channel():
+        study.send(Warned(f"skipped: {error}"))
+    elif name != ALL:
+        raise error
+    output.note(f"skipped: {error}")
 
 
 def _check_options(name: str, plot: Path | None, format_: Format, settings: list[str] | None) -> None:

@@ -23,34 +23,36 @@ from resnet_cli.cli.study_grid import (
 from resnet_cli.cli.study_plan import How, expect, plan_document, plan_view
 from resnet_cli.cli.views import ReportView
 from resnet_cli.config import FIELDS, SaveEvery
-from resnet_cli.errors import ConfigError, DivergedError, ExitCode, ResnetError, UsageError, as_arguments
+from resnet_cli.errors import ConfigError, DivergedError, ExitCode, InputError, ResnetError, UsageError, as_arguments
+from resnet_cli.launch import RESUME_HINT
 from resnet_cli.recipes import RECIPE_NAMES
-from resnet_cli.study_file import Grid, read_study_file
+from resnet_cli.study_file import FILE_NAME, Grid, read_study_file
+from resnet_cli.util.signals import StopInterrupt
 
 if TYPE_CHECKING:
     from resnet_cli.launch import Ending
     from resnet_cli.study import Job, StudyResults
 
-HELP = """Run a whole study: plan the grid, train what is missing, measure, judge, and write the report.
-
-The plan is shown first. Complete runs are kept and incomplete runs are resumed, so you can run the same command again
-after an interruption or with more seeds, or just name the folder of the study. Every option of resnet train can be
-given; it applies to all runs.
-The folder contains runs/, table1.md (with the verdicts), figures/, report.html and study.toml, which records the grid.
-The exit code is 4 if a run diverged and 1 if one failed; the results of the others are written anyway.
-
-Examples:
-
-  resnet reproduce --recipe demo
-
-  resnet reproduce reproduction/demo --seeds 0-4
-
-  resnet reproduce --recipe overnight --seeds 0-2 --arm warmup --probes all --out study
-
-  resnet reproduce --recipe report2025 --seeds 0-2 --device cuda --jobs 4 --dry-run
-
-  resnet reproduce --recipe he2015 --depths 20,56,110 --print-commands > commands.txt
-"""
+# One string per paragraph: in this markup mode a line break in the source is a line break on the screen.
+HELP = "\n\n".join(
+    (
+        "Run a whole study: train a grid of networks, measure probes on them, and write tables, verdicts, figures and "
+        "a report.",
+        "The plan is shown first. Complete runs are kept and incomplete runs are resumed, so you can run the same "
+        "command again after an interruption or with more seeds. To continue a study with its recorded grid, name its "
+        "folder. The options of resnet train apply to every run.",
+        "The folder of the study contains runs/, table1.md (with the verdicts), figures/, report.html, and study.toml, "
+        "which records the grid.",
+        "A run that fails or diverges does not stop the others; the results are written without it. The exit code is "
+        "4 if a run diverged, and 1 if a run or a probe failed.",
+        "Examples:",
+        "  resnet reproduce --recipe demo",
+        "  resnet reproduce reproduction/demo --seeds 0-4",
+        "  resnet reproduce --recipe overnight --seeds 0-2 --arm warmup --probes all",
+        "  resnet reproduce --recipe report2025 --seeds 0-2 --jobs 4 --dry-run",
+        "  resnet reproduce --recipe he2015 --depths 20,56 --print-commands > jobs.txt",
+    )
+)
 
 _GIVEN = tuple(name for name in FIELDS if name not in ("recipe", "arch", "depth", "seed"))
 _STUDY_PANEL = "Study"
@@ -93,7 +95,7 @@ def command(
     seeds: Annotated[
         str | None,
         typer.Option(
-            metavar="N-N,N,…", show_default=False, help="Seeds to train each network with: 0-4 or 0,1,2 (default: 0).",
+            metavar="N-N,N,…", show_default=False, help="Seeds for each network, such as 0-4 or 0,1,2 (default: 0).",
             rich_help_panel=_STUDY_PANEL,
         ),
     ] = None,
@@ -101,14 +103,14 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="NAME", show_default=False, rich_help_panel=_STUDY_PANEL,
-            help="Train a variant of the plain networks too: warmup (400 steps at a tenth of the learning rate).",
+            help="Also train a variant of the plain networks: warmup (400 steps at a tenth of the learning rate).",
         ),
     ] = None,
     probes: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,…", show_default=False, rich_help_panel=_STUDY_PANEL,
-            help="Probes to measure on all runs, or all: see resnet probe --help (default: none).",
+            help="Probes to measure on all runs, or all of them: all (default: none). See resnet probe --help.",
         ),
     ] = None,
     planned_seeds: Annotated[
@@ -122,21 +124,27 @@ def command(
         int | None,
         typer.Option(
             min=1, max=100, metavar="N", show_default=False, rich_help_panel=_STUDY_PANEL,
-            help="How often claims will be judged while seeds are added, recorded before training: verdicts are "
-            "stricter for several looks (default: 1).",
+            help="Number of times the claims will be judged while seeds are added, recorded before training; each "
+            "verdict is stricter if there are several (default: 1).",
         ),
     ] = None,
     jobs: Annotated[
         str,
         typer.Option(
             metavar="auto|N", rich_help_panel="Machine",
-            help="Number of runs to train at the same time; they share the CPU cores, or the GPUs.",
+            help="Number of runs to train at the same time, which share the CPU cores or the GPUs (auto: one per GPU, "
+            "or one per CPU core if memory suffices).",
         ),
     ] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", rich_help_panel=_STUDY_PANEL, help="Show the plan and stop.")
+    ] = False,
     print_commands: Annotated[
         bool,
-        typer.Option("--print-commands", help="Print one resnet train command per missing run and stop."),
+        typer.Option(
+            "--print-commands", rich_help_panel=_STUDY_PANEL,
+            help="Print one resnet train command per missing run and stop.",
+        ),
     ] = False,
     given: dict[str, Any],
     data_dir: DataDir = None,
@@ -145,7 +153,11 @@ def command(
         typer.Option(metavar="N[epochs|steps|min]", show_default=False, help="Checkpoint interval (default: 1epoch)."),
     ] = None,
     cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", rich_help_panel="Machine", help="Pass --cuda-graph to resnet train.")
+        bool,
+        typer.Option(
+            "--cuda-graph", rich_help_panel="Machine",
+            help="On an NVIDIA GPU, launch each step as one CUDA graph. Results are unchanged.",
+        ),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -155,6 +167,10 @@ def command(
     from resnet_cli.study.running import probe_names
 
     output = Output(json=json, quiet=quiet, is_saved=not (dry_run or print_commands))
+    if study and out:
+        raise UsageError("STUDY and --out cannot be combined", hint="omit one of them")
+    if dry_run and print_commands:
+        raise UsageError("--dry-run and --print-commands cannot be combined", hint="omit one of them")
     if save_every:
         SaveEvery.parse(save_every)
     num_jobs = parse_num_jobs(jobs)
@@ -166,17 +182,19 @@ def command(
         "arms": tuple(dict.fromkeys(arm)) if arm else None,
         "probes": split_names(probes),
     }
-    probe_names(chosen["probes"] or ())
     folder = study or out or Path("reproduction") / (recipe or DEFAULTS["recipe"])
     earlier = read_study_file(folder)
     grid = choose_grid(
         chosen, msgspec.to_builtins(given), earlier.grid if earlier else None, folder, is_continued=study is not None
     )
+    probe_names(grid.probes)
     try:
         planned = plan(grid_configs(grid), folder / "runs")
     except ConfigError as error:
         for option, text, example in (("--depth", depths, "20,56"), ("--seed", seeds, "0,1,2")):
             if error.message.startswith(f"{option} "):
+                if text is None:
+                    raise InputError(f"{folder / FILE_NAME}: {error}") from error
                 problem = f"{option}s {text}: {as_arguments(error.message)}"
                 raise UsageError(problem, hint=f"use {option}s {example}") from error
         raise
@@ -188,12 +206,13 @@ def command(
         if commands and not json:
             output.raw("\n".join(commands))
         return
-    if dry_run:
-        expected = expect(planned, how, output, is_shown=True)
-        output.result(plan_document(expected, grid, how), plan_view(expected))
-        return
-    record_study(folder, earlier, grid, planned_seeds, looks, output)
-    _reproduce(planned, grid, how, output)
+    with StopInterrupt(RESUME_HINT):
+        if dry_run:
+            expected = expect(planned, how, output, is_shown=True)
+            output.result(plan_document(expected, grid, how), plan_view(expected, output.stdout.width))
+        else:
+            record_study(folder, earlier, grid, planned_seeds, looks, output)
+            _reproduce(planned, grid, how, output)
 
 
 def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> None:
@@ -201,16 +220,20 @@ def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> No
     from resnet_cli.analysis.figures import describe_skipped
     from resnet_cli.analysis.tables import layout
     from resnet_cli.cli.study_progress import StudyReporter
-    from resnet_cli.launch import RESUME_HINT
     from resnet_cli.study import run_study, write_results
 
     expected = expect(planned, how, output, is_shown=not output.quiet)
     num_jobs = expected.num_jobs
     if not output.quiet:
-        output.stderr.print(plan_view(expected))
+        output.stderr.print(plan_view(expected, output.stderr.width))
     with StudyReporter(output, expected.work, "runs") as reporter:
         endings = run_study(planned, data_dir=how.data_dir, num_jobs=num_jobs, options=how.options, observer=reporter)
+    runs = [
+        {"name": job.name, "path": str(job.out), "state": ending.state, "reason": ending.reason}
+        for job, ending in zip(planned, endings, strict=True)
+    ]
     if not any(ending.state == "done" for ending in endings):
+        output.result({"networks": [], "runs": runs}, None)
         _raise_failures(planned, endings)
     probes = _measure(planned, grid, how, num_jobs, output)
     output.note("writing the table, the figures and the report")
@@ -218,10 +241,7 @@ def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> No
     if results.skipped_figures:
         output.note(describe_skipped(results.skipped_figures))
     document = {**results.document, **_files(results), "claims": results.claims["claims"] if results.claims else []}
-    document["runs"] = [
-        {"name": job.name, "path": str(job.out), "state": ending.state, "reason": ending.reason}
-        for job, ending in zip(planned, endings, strict=True)
-    ]
+    document["runs"] = runs
     document["probes"] = {name: ending.state for name, ending in probes.items()}
     output.result(document, None if output.json else ReportView(layout(results.document)))
     if results.claims and not output.json:
@@ -234,7 +254,7 @@ def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> No
     for name, ending in probes.items():
         # an exit code of 2 means that the probe does not apply to these runs, or lacks their weights
         if ending.state != "done" and ending.exit_code != ExitCode.USAGE:
-            raise ResnetError(f"probe {name} {ending.state}: {ending.reason}", hint=RESUME_HINT)
+            raise ResnetError(f"probe {name} failed: {ending.reason}", hint=_hint(ending))
 
 
 def _measure(planned: "list[Job]", grid: Grid, how: How, num_jobs: int, output: Output) -> "dict[str, Ending]":
@@ -265,10 +285,9 @@ def _raise_failures(jobs: "Sequence[Job]", endings: "Sequence[Ending]") -> None:
     diverged = [job for job, ending in pairs if ending.state == "diverged"]
     if failed:
         job, ending = failed[0]
-        others = f" and {len(failed) - 1} other runs" if len(failed) > 1 else ""
-        error = ResnetError(
-            f"{job.name}{others} failed: {ending.reason}", hint="run the same command again to resume them"
-        )
+        num_others = len(failed) - 1
+        others = f" and {num_others} other run{'s' * (num_others > 1)}" if num_others else ""
+        error = ResnetError(f"{job.name}{others} failed: {ending.reason}", hint=_hint(ending))
         codes = {ending.exit_code for _, ending in failed}
         if codes in ({ExitCode.USAGE}, {ExitCode.STOPPED}):
             error.exit_code = ExitCode(codes.pop())
@@ -276,3 +295,8 @@ def _raise_failures(jobs: "Sequence[Job]", endings: "Sequence[Ending]") -> None:
     if diverged:
         names = "; ".join(job.name for job in diverged)
         raise DivergedError(f"{len(diverged)} of {len(pairs)} runs diverged: {names}")
+
+
+def _hint(ending: "Ending") -> str | None:
+    """What to do about a failure; None if the reason ends with a hint of its own."""
+    return None if ";" in ending.reason else RESUME_HINT

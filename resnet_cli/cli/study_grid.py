@@ -8,12 +8,11 @@ import msgspec
 
 from resnet_cli.cli.output import Output
 from resnet_cli.errors import InputError, UsageError
-from resnet_cli.study_file import FILE_NAME, Grid, StudyFile, StudyPlan, write_study_file
+from resnet_cli.study_file import FILE_NAME, MAX_SEEDS, Grid, StudyFile, StudyPlan, write_study_file
 
 DEFAULTS: dict[str, Any] = {
-    "recipe": "demo", "archs": ("plain", "resnet"), "depths": (20, 56), "seeds": (0,), "arms": (), "probes": (),
+    "recipe": "demo", "archs": ("plain", "resnet"), "depths": (20, 56), "seeds": (0,), "arms": (), "probes": ("bn",),
 }  # fmt: skip
-_MAX_SEEDS = 10_000
 
 
 def choose_grid(
@@ -53,11 +52,11 @@ def record_study(
     plan = earlier.plan if earlier else StudyPlan(planned_seeds or num_seeds, looks or 1)
     if earlier and num_seeds > plan.seeds:
         output.warn(
-            f"{folder / FILE_NAME} planned {plan.seeds} seeds, not {num_seeds}: seeds that are added after a look at "
-            "the results need --looks for resnet compare --claims"
+            f"{folder / FILE_NAME}: the planned number of seeds is {plan.seeds}, not {num_seeds}; if you added seeds "
+            "after a look at the results, give --looks to resnet compare --claims"
         )
     if earlier and (planned_seeds or plan.seeds, looks or plan.looks) != (plan.seeds, plan.looks):
-        output.warn(f"{folder / FILE_NAME} keeps its plan: {plan.seeds} seeds and {plan.looks} looks")
+        output.warn(f"{folder / FILE_NAME} keeps its plan: --planned-seeds {plan.seeds} --looks {plan.looks}")
     if earlier and earlier.grid:
         lists = ("archs", "depths", "seeds", "arms", "probes")
         union = {name: (*getattr(earlier.grid, name), *getattr(grid, name)) for name in lists}
@@ -69,9 +68,8 @@ def record_study(
 def parse_archs(text: str | None) -> tuple[str, ...] | None:
     """Architectures in a list such as `plain,resnet`; None for None. Raises `UsageError` for others."""
     names = split_names(text)
-    for name in names or ():
-        if name not in ("plain", "resnet"):
-            raise UsageError(f"--archs must be plain, resnet or both (got {name})", hint="use --archs plain,resnet")
+    if names is not None and not set() < set(names) <= {"plain", "resnet"}:
+        raise UsageError(f"--archs must be plain, resnet or both (got {text})", hint="use --archs plain,resnet")
     return names
 
 
@@ -96,9 +94,13 @@ def parse_numbers(option: str, text: str | None, example: str) -> tuple[int, ...
             raise UsageError(
                 f"{option} must be a list of whole numbers (got {text})", hint=f"use {option} {example}"
             ) from None
-        if high < low or high - low >= _MAX_SEEDS:
+        if high < low or high - low >= MAX_SEEDS:
             raise UsageError(f"{option} {part.strip()} is not a range", hint=f"use {option} {example}")
         values += range(low, high + 1)
+    if len(values) > MAX_SEEDS:
+        raise UsageError(
+            f"{option} has {len(values):,} numbers, more than {MAX_SEEDS:,}", hint=f"use {option} {example}"
+        )
     return tuple(dict.fromkeys(values))
 
 

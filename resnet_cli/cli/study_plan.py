@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class How(msgspec.Struct, frozen=True):
-    """How to train the runs of a study; no number depends on it but for the last bits."""
+    """Where and how to train the runs of a study; results do not depend on it, except for rounding."""
 
     folder: Path
     data_dir: Path | None
@@ -81,8 +81,8 @@ def plan_document(expected: Expected, grid: Grid, how: How) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def plan_view(expected: Expected) -> "Group":
-    """One row per network and arm: how many runs are in which state, and what one of them costs."""
+def plan_view(expected: Expected, width: int) -> "Group":
+    """One row per network and arm: how many runs are in which state, and, where `width` permits, what one costs."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -92,19 +92,21 @@ def plan_view(expected: Expected) -> "Group":
     jobs, estimates, work, num_jobs = expected
     table = Table(box=None, pad_edge=False)
     table.add_column("network", no_wrap=True)
-    for header in ("done", "to resume", "to do", "time per run", "memory"):
+    costs = [header for header, least in (("time per run", 56), ("memory", 72)) if width >= least]
+    for header in ("done", "to resume", "to do", *costs):
         table.add_column(header, justify="right", no_wrap=True)
     for name in dict.fromkeys(job.name.rpartition(",")[0] for job in jobs):
         rows = [job for job in jobs if job.name.rpartition(",")[0] == name]
         states = [job.state for job in rows]
         ended = f"{states.count('done')}" + (f" + {count} diverged" if (count := states.count("diverged")) else "")
         estimate = estimates.get(rows[0].config.network)
-        table.add_row(
-            name, ended, str(states.count("resume") + states.count("running")), str(states.count("todo")),
+        cost = [
             f"about {duration(estimate.seconds)}" if estimate else "—",
             f"{estimate.memory_bytes / 1e9:.1f} GB" if estimate and estimate.memory_bytes else "—",
-        )  # fmt: skip
-    line = f"{len(jobs)} runs, {len(work)} to train"
+        ]
+        num_started = states.count("resume") + states.count("running")
+        table.add_row(name, ended, str(num_started), str(states.count("todo")), *cost[: len(costs)])
+    line = f"{len(jobs)} run{'s' * (len(jobs) != 1)}, {len(work)} to train"
     if work:
         line += f", {num_jobs} at a time"
     if estimates:

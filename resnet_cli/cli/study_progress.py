@@ -1,5 +1,6 @@
 """Progress of `resnet reproduce` on the terminal: all processes of a study at a glance."""
 
+import itertools
 import time
 from collections.abc import Mapping
 from typing import NamedTuple, Self
@@ -89,9 +90,15 @@ class StudyReporter(Observer):
         seconds = duration(time.monotonic() - running.started_at)
         if ending.state == "done":
             self._output.note(f"{task.name}: {self._result(running)}{seconds} ({self._count()})")
-        elif ending.state in ("diverged", "failed"):
-            reason = f": {ending.reason}" if ending.reason else ""
+        elif ending.reason or ending.state != "stopped":  # a signal to the whole study is reported once, at its end
+            reason = f": {ending.reason.removeprefix('training diverged: ')}" if ending.reason else ""
             self._output.warn(f"{task.name} {ending.state}{reason} ({self._count()})")
+
+    def stopping(self, signal_name: str) -> None:
+        """Tell the user that the study is about to stop."""
+        self._output.note(
+            f"stopping after {signal_name}: saving the {self._noun} in progress; a second signal kills them"
+        )
 
     @staticmethod
     def _result(running: Running) -> str:
@@ -118,14 +125,17 @@ class StudyReporter(Observer):
     def overview(self) -> Group:
         """The tasks in progress, and a line about all of them."""
         table = Table.grid(padding=(0, 2, 0, 0))
-        is_wide = self._output.stderr.width >= 80
-        for name, running in self._running.items():
+        width, height = self._output.stderr.size
+        most = max(1, height - 3)  # leaves room for the last line, which counts the tasks that are not shown
+        for name, running in itertools.islice(self._running.items(), most):
             position = running.position
-            error = "" if position.train_error_pct is None else f"train err {position.train_error_pct:.1f} %"
-            speed = "" if position.images_per_second is None else f"{position.images_per_second:,.0f} images/s"
             filled = round(position.done * _BAR_WIDTH)
-            cells = [name, printable(position.activity), "━" * filled + "─" * (_BAR_WIDTH - filled), error]
-            table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in [*cells, *[speed] * is_wide]))
+            bar = "━" * filled + "─" * (_BAR_WIDTH - filled)
+            label = "train err " if width >= 60 else ""
+            error = "" if position.train_error_pct is None else f"{label}{position.train_error_pct:.1f} %"
+            speed = "" if position.images_per_second is None else f"{position.images_per_second:,.0f} images/s"
+            cells = [name, printable(position.activity), *[bar] * (width >= 90), error, *[speed] * (width >= 72)]
+            table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
         counts = [f"{len(self._states)} of {len(self._work)} {self._noun} ended", f"{len(self._running)} in progress"]
         for state in ("diverged", "failed"):
             if number := list(self._states.values()).count(state):

@@ -23,7 +23,7 @@ def gpu_ids() -> list[str]:
         listed = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return listed.stdout.split() if listed.returncode == 0 else []
+    return [word for word in listed.stdout.split() if word.isdigit()] if listed.returncode == 0 else []
 
 
 def slots(num_jobs: int, gpus: list[str]) -> list[dict[str, str]]:

@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from resnet_cli.errors import ExitCode, InterruptedByUserError, StoppedError
+from resnet_cli.errors import ExitCode, ResnetError
 from resnet_cli.launch.channel import VARIABLE, Message, Warned
-from resnet_cli.util.signals import SignalForwarder
+from resnet_cli.util.signals import SignalForwarder, stopped
 
 RESUME_HINT = "run the same command again to resume"
 MAX_RESTARTS = 2
@@ -27,7 +27,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Task(NamedTuple):
-    """A command of this tool that can be given again to resume its work."""
+    """A command of this tool; running it again resumes its work."""
 
     name: str
     """For messages: `plain-56, seed 0`."""
@@ -44,7 +44,7 @@ class Ending(NamedTuple):
 
 
 class Observer:
-    """Receives what happens to the tasks and ignores it; override the methods of interest."""
+    """Receives the events of the tasks and ignores them; override the methods of interest."""
 
     def started(self, task: Task) -> None:
         """Report that a process starts to work on `task`."""
@@ -54,6 +54,9 @@ class Observer:
 
     def ended(self, task: Task, ending: Ending) -> None:
         """Report that `task` has ended."""
+
+    def stopping(self, signal_name: str) -> None:
+        """Report that a stop signal has arrived and was passed on to the processes."""
 
 
 def run_tasks(tasks: Sequence[Task], slots: Sequence[dict[str, str]], observer: Observer) -> list[Ending]:
@@ -72,13 +75,16 @@ def run_tasks(tasks: Sequence[Task], slots: Sequence[dict[str, str]], observer: 
 
     Raises:
         StoppedError: a signal stopped the tasks; those in progress have saved their state.
+        ResnetError: no process could be started; those in progress have been stopped and have saved their state.
     """
     pool = _Pool(slots, observer)
     with SignalForwarder() as signals:
-        pool.run(tasks, signals)
+        try:
+            pool.run(tasks, signals)
+        finally:
+            pool.stop()
         if signals.signal_name:
-            kind = InterruptedByUserError if signals.signal_name == "SIGINT" else StoppedError
-            raise kind(f"stopped by {signals.signal_name}", hint=RESUME_HINT)
+            raise stopped(signals.signal_name, RESUME_HINT)
     return [pool.endings[task.name] for task in tasks]
 
 
@@ -91,10 +97,14 @@ class _Pool:
 
     def run(self, tasks: Sequence[Task], signals: SignalForwarder) -> None:
         waiting = deque((task, 0) for task in tasks)
+        is_stopping = False
         while self._running or (waiting and not signals.signal_name):
             while waiting and self._free and not signals.signal_name:
                 self._start(*waiting.popleft(), signals)
             time.sleep(_POLL_SECONDS)
+            if signals.signal_name and not is_stopping:
+                is_stopping = True
+                self._observer.stopping(signals.signal_name)
             for child in tuple(self._running):
                 has_ended = child.process.poll() is not None  # before its last messages are read
                 for message in child.read():
@@ -102,12 +112,24 @@ class _Pool:
                 if has_ended and not self._end(child, signals):
                     waiting.appendleft((child.task, child.num_restarts + 1))
 
+    def stop(self) -> None:
+        """Stop the children that are left after an error, and wait until they have saved their state."""
+        for child in self._running:
+            child.process.terminate()
+        for child in self._running:
+            child.process.wait()
+            child.close()
+
     def _start(self, task: Task, num_restarts: int, signals: SignalForwarder) -> None:
-        if not num_restarts:
-            self._observer.started(task)
-        child = _Child(task, self._free.pop(), num_restarts)
+        try:
+            child = _Child(task, self._free.pop(), num_restarts)
+        except OSError as error:
+            hint = "use fewer --jobs, or raise the limit of the system, and run the same command again"
+            raise ResnetError(f"{task.name}: no process can be started: {error.strerror}", hint=hint) from error
         self._running.append(child)
         signals.add(child.process)
+        if not num_restarts:
+            self._observer.started(task)
 
     def _end(self, child: "_Child", signals: SignalForwarder) -> bool:
         """Record how the task of an ended child ended; return False if it has to be restarted instead."""
@@ -118,7 +140,7 @@ class _Pool:
         if signals.signal_name and code != ExitCode.DONE:
             ending = Ending("stopped", code)
         elif code < 0 and -code not in _STOP_SIGNALS:
-            reason = f"killed by signal {-code} ({signal.Signals(-code).name})"
+            reason = f"killed by signal {-code}{_signal_name(-code)}"
             if child.num_restarts < MAX_RESTARTS:
                 self._observer.received(child.task, Warned(f"{reason}; restarting it"))
                 return False
@@ -130,13 +152,18 @@ class _Pool:
         return True
 
 
+def _signal_name(number: int) -> str:
+    """The name of a signal in brackets; nothing for the real-time signals, most of which have none."""
+    return f" ({signal.Signals(number).name})" if number in set(signal.Signals) else ""
+
+
 def _ending(code: int, reason: str) -> Ending:
     if code == ExitCode.DONE:
         return Ending("done", code)
     if code == ExitCode.DIVERGED:
         return Ending("diverged", code, reason)
     if code in (ExitCode.STOPPED, ExitCode.CTRL_C) or -code in _STOP_SIGNALS:
-        return Ending("stopped", code, "was stopped by a signal")
+        return Ending("stopped", code, "it received a stop signal")
     return Ending("failed", code, reason or f"exit code {code}")
 
 
@@ -145,9 +172,14 @@ class _Child:
 
     def __init__(self, task: Task, slot: dict[str, str], num_restarts: int) -> None:
         self.task, self.slot, self.num_restarts = task, slot, num_restarts
-        self.socket, theirs = socket.socketpair()
         self._received = b""
         read_end, write_end = os.pipe()
+        try:
+            self.socket, theirs = socket.socketpair()
+        except OSError:
+            os.close(read_end)
+            os.close(write_end)
+            raise
         try:
             self.process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "resnet_cli", *task.arguments],

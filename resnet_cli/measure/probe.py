@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from resnet_cli.errors import InterruptedByUserError, NotApplicableError, StoppedError, UsageError
+from resnet_cli.errors import NotApplicableError, UsageError
 from resnet_cli.measure.opening import Opener
 from resnet_cli.measure.subjects import Subject
 from resnet_cli.probes.base import Network, Probe, Row, Settings, StoredPredictions, Which
@@ -15,7 +14,7 @@ from resnet_cli.rundir import Predictions, now
 from resnet_cli.rundir.probe_files import ProbeFiles, ProbeKey, Unit, rows_from_csv, rows_to_csv
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.resources import translate_errors
-from resnet_cli.util.signals import StopFlag
+from resnet_cli.util.signals import StopInterrupt
 from resnet_cli.util.text import duration, shorten
 from resnet_cli.version import __version__
 
@@ -92,7 +91,7 @@ def run_probe(
         StoppedError: a signal stopped the measurement; finished units are saved.
         ResnetError: the batch does not fit into memory.
     """
-    with _StopAtOnce():
+    with StopInterrupt(hint="the same command keeps the finished units of runs"):
         return _Measurement(name, options or ProbeOptions(), progress, note).run(subjects)
 
 
@@ -270,12 +269,3 @@ class _Timer:
         if self._done == 1 and self._total > 1 and expected >= _WORTH_A_NOTE_SECONDS:
             self._note(f"{self._name}: expected duration about {duration(expected)}")
         self._progress(self._name, self._done, self._total, "units")
-
-
-class _StopAtOnce(StopFlag):
-    """Context in which a stop signal raises `StoppedError` at once, since finished units are on disk already."""
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        super()._handle(number, frame)
-        kind = InterruptedByUserError if self.signal_name == "SIGINT" else StoppedError
-        raise kind(f"stopped by {self.signal_name}", hint="the same command keeps the finished units of runs")

@@ -26,11 +26,11 @@ WITHOUT_TORCH = ("calibration",)
 """Probes that read stored predictions."""
 
 
-def check_name(name: str) -> None:
-    """Raise `UsageError` unless `name` is a probe or `all`."""
+def check_name(name: str, option: str = "NAME") -> None:
+    """Raise `UsageError` unless `name`, the value of `option`, is a probe or `all`."""
     if name != ALL and name not in TITLES:
         raise UsageError(
-            f"NAME must be a probe (got {shorten(repr(name))})", hint=f"choose {', '.join(TITLES)} or {ALL}"
+            f"{option} must be a probe (got {shorten(repr(name))})", hint=f"choose {', '.join(TITLES)} or {ALL}"
         )
 
 

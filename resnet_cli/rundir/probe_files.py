@@ -162,7 +162,8 @@ class ProbeFiles:
             raise RunFileError(f"{folder} is a link", hint="replace it with a folder")
         folder.mkdir(exist_ok=True)
         for path in temporary_files(folder):
-            path.unlink(missing_ok=True)
+            if path.name.lstrip(".").startswith(f"{self.probe}-{self.which}."):  # others may be measured at this moment
+                path.unlink(missing_ok=True)
 
     def source_sha256(self, source: Literal["weights", "predictions"]) -> str | None:
         """SHA-256 (hex) of the weights or the predictions of the run; None without such a file.

@@ -1,6 +1,7 @@
 """Expected time and memory of the runs of a study."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import msgspec
 from resnet_cli.config import RunConfig
 from resnet_cli.errors import RunFileError
 from resnet_cli.launch import safe_environment
+from resnet_cli.launch.channel import VARIABLE
 from resnet_cli.rundir import RunDir
 from resnet_cli.study.jobs import Job
 
@@ -63,13 +65,15 @@ def _between(depth: int, first: tuple[int, Estimate], last: tuple[int, Estimate]
 
 
 def _measure(configs: Sequence[RunConfig]) -> list[Estimate]:
-    command = [sys.executable, "-m", "resnet_cli.bench"]
+    command = [sys.executable, "-m", "resnet_cli.study.timing"]
     configs = [msgspec.structs.replace(config, compile="off") for config in configs]
     try:
-        ended = subprocess.run(  # noqa: S603
-            command, input=msgspec.json.encode(configs), capture_output=True, env=safe_environment(), check=True,
-            timeout=_TIMEOUT_SECONDS,
-        )  # fmt: skip
+        ours, theirs = socket.socketpair()  # closed when this process ends, which stops the child
+        with ours, theirs:
+            ended = subprocess.run(  # noqa: S603
+                command, input=msgspec.json.encode(configs), capture_output=True, check=True, timeout=_TIMEOUT_SECONDS,
+                env={**safe_environment(), VARIABLE: str(theirs.fileno())}, pass_fds=(theirs.fileno(),),
+            )  # fmt: skip
         return [Estimate(**values) for values in json.loads(ended.stdout)]
     except (OSError, ValueError, TypeError, subprocess.SubprocessError):
         return []

@@ -60,11 +60,15 @@ def run_study(
     jobs = list(jobs)
     missing = [job for job in jobs if job.state not in ("done", "diverged")]
     tasks = [job.task(*options, data_dir=data_dir) for job in missing]
-    device = missing[0].config.device if missing else "cpu"
-    endings = run_tasks(tasks, slots(num_jobs, _gpus(device)), observer or Observer())
+    endings = _run_tasks(tasks, num_jobs, missing[0].config.device if missing else "cpu", observer)
     ended = {job.out: ending for job, ending in zip(missing, endings, strict=True)}
     before = {"done": Ending("done", ExitCode.DONE), "diverged": Ending("diverged", ExitCode.DIVERGED)}
     return [ended.get(job.out) or before[job.state] for job in jobs]
+
+
+def _run_tasks(tasks: Sequence[Task], num_jobs: int, device: str, observer: Observer | None) -> list[Ending]:
+    """Run the tasks; the machine is divided among those that can run at the same time."""
+    return run_tasks(tasks, slots(min(num_jobs, len(tasks)), _gpus(device)), observer or Observer())
 
 
 def measure_probes(
@@ -98,7 +102,7 @@ def measure_probes(
     tasks = [
         Task(f"probe {name}", ["probe", name, str(runs), "--device", device, *folder, "--quiet"]) for name in chosen
     ]
-    endings = run_tasks(tasks, slots(num_jobs, _gpus(device)), observer or Observer())
+    endings = _run_tasks(tasks, num_jobs, device, observer)
     return dict(zip(chosen, endings, strict=True))
 
 
@@ -106,5 +110,5 @@ def probe_names(names: Iterable[str]) -> list[str]:
     """Replace `all` by the names of all probes; raise `UsageError` for an unknown name."""
     names = list(names)
     for name in names:
-        check_name(name)
+        check_name(name, "--probes")
     return [name for name in TITLES if name in names or ALL in names]

@@ -6,6 +6,8 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
+from resnet_cli.errors import InterruptedByUserError, StoppedError
+
 # Ctrl-C, the usual signal of schedulers, and SLURM's --signal=USR1
 _STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
@@ -37,6 +39,36 @@ class StopFlag:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+
+class StopInterrupt(StopFlag):
+    """Context in which the first stop signal ends the work at once, with an error; a second one has its usual effect.
+
+    Args:
+        hint: how to continue.
+
+    Raises:
+        StoppedError: a stop signal arrived.
+    """
+
+    def __init__(self, hint: str) -> None:
+        super().__init__()
+        self._hint = hint
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        super()._handle(number, frame)
+        raise KeyboardInterrupt  # unlike an `Exception`, it passes through libraries that ignore errors
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__()
+        if error[0] is KeyboardInterrupt and self.signal_name:
+            raise stopped(self.signal_name, self._hint) from None
+
+
+def stopped(signal_name: str, hint: str) -> StoppedError:
+    """The error for work that a signal stopped."""
+    kind = InterruptedByUserError if signal_name == "SIGINT" else StoppedError
+    return kind(f"stopped by {signal_name}", hint=hint)
 
 
 class SignalForwarder(StopFlag):

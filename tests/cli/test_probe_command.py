@@ -2,12 +2,14 @@
 
 import csv
 import json
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from resnet_cli.cli.app import run as resnet
+from resnet_cli.launch.channel import Channel
 from resnet_cli.probes.base import Probe
 from resnet_cli.probes.registry import TITLES
 
@@ -105,6 +107,14 @@ def test_help_lists_every_probe(capsys):
     assert resnet(["probe", "--help"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in TITLES)
+
+
+def test_a_probe_of_a_study_that_applies_to_no_network_is_skipped_and_the_study_warned(monkeypatch):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        monkeypatch.setattr("resnet_cli.launch.channel._channel", Channel(theirs))
+        assert resnet(["probe", "capacity", "--arch", "resnet", "--quiet"]) == 0
+        assert b"skipped: capacity applies to none of the networks" in ours.recv(2**16)
 
 
 @pytest.mark.parametrize(

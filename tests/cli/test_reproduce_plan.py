@@ -1,6 +1,8 @@
 """`resnet reproduce` shows its plan first, records it in study.toml, and continues a recorded study."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -56,9 +58,9 @@ def test_a_plan_for_more_seeds_and_several_looks_is_kept_when_seeds_are_added(re
 def test_more_seeds_or_looks_than_planned_give_a_warning(reproduce, capsys):
     reproduce("--seeds", "0")
     assert reproduce("--seeds", "0,1") == ExitCode.DONE
-    assert "planned 1 seeds, not 2" in capsys.readouterr().err
+    assert "the planned number of seeds is 1, not 2" in capsys.readouterr().err
     assert reproduce("--looks", "5") == ExitCode.DONE
-    assert "keeps its plan: 1 seeds and 1 looks" in capsys.readouterr().err
+    assert "keeps its plan: --planned-seeds 1 --looks 1" in capsys.readouterr().err
 
 
 def test_the_folder_of_a_study_is_all_that_is_needed_to_continue_it(reproduce, launched, tmp_path):
@@ -74,7 +76,7 @@ def test_a_continued_study_can_grow_and_its_file_records_all_of_it(reproduce, la
     reproduce("--depths", "8", "--archs", "plain", "--epochs", "3")
     launched.clear()
     assert run(["reproduce", str(tmp_path / "study"), "--seeds", "3,4"]) == ExitCode.DONE
-    assert launched == ["plain-8-seed3", "plain-8-seed4"]
+    assert launched == ["plain-8-seed3", "plain-8-seed4", "bn"]
     assert read_study_file(tmp_path / "study").grid.seeds == (0, 3, 4)
 
 
@@ -93,6 +95,93 @@ def test_a_study_with_other_settings_is_refused(reproduce, launched, capsys, opt
     assert reproduce(*options) == ExitCode.USAGE
     assert f"contains a study with a different {difference}" in capsys.readouterr().err
     assert launched == []
+
+
+def test_a_stop_signal_while_the_results_are_written_has_the_exit_code_of_a_stop(reproduce, monkeypatch, capsys):
+    monkeypatch.setattr("resnet_cli.study.write_results", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    assert reproduce("--depths", "8") == ExitCode.STOPPED
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped by SIGTERM; run the same command again to resume"
+
+
+def test_a_stop_signal_during_the_measurement_of_a_dry_run_kills_the_measuring_process(tmp_path, monkeypatch):
+    (tmp_path / "python").write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nkill -TERM $PPID\nexec sleep 100\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    assert run(["reproduce", "--out", str(tmp_path / "study"), "--depths", "8", "--dry-run"]) == ExitCode.STOPPED
+    _, status = os.waitpid(int((tmp_path / "pid").read_text()), 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    assert not (tmp_path / "study").exists()
+
+
+def endings(monkeypatch, *values):
+    """Let the runs of a study end like this."""
+    monkeypatch.setattr("resnet_cli.study.run_study", lambda *_, **__: list(values))
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "error"),
+    [
+        ([Ending("diverged", 4)] * 2, 4, "2 of 2 runs diverged: plain-8, seed 0; resnet-8, seed 0"),
+        (
+            [Ending("failed", 1, "disk full; free some space"), Ending("diverged", 4)], 1,
+            "plain-8, seed 0 failed: disk full; free some space",
+        ),
+        (
+            [Ending("failed", 1, "exit code 1")] * 2, 1,
+            "plain-8, seed 0 and 1 other run failed: exit code 1; run the same command again to resume",
+        ),
+    ],
+)  # fmt: skip
+def test_a_study_without_a_complete_run_is_one_document_with_the_reasons(
+    reproduce, monkeypatch, capsys, values, code, error
+):
+    endings(monkeypatch, *values)
+    assert reproduce("--depths", "8", "--json") == code
+    captured = capsys.readouterr()
+    assert [(run["state"], run["reason"]) for run in json.loads(captured.out)["runs"]] == [
+        (value.state, value.reason) for value in values
+    ]
+    assert captured.err.splitlines()[-1] == f"error: {error}"
+
+
+def test_a_probe_that_fails_is_reported_after_the_results(reproduce, monkeypatch, capsys):
+    failed = {"bn": Ending("failed", 1, "exit code 1")}
+    monkeypatch.setattr("resnet_cli.study.measure_probes", lambda *_, **__: failed)
+    assert reproduce("--depths", "8", "--probes", "bn", "--json") == ExitCode.FAILED
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["probes"] == {"bn": "failed"}
+    assert captured.err.splitlines()[-1].startswith("error: probe bn failed: exit code 1; run the same command again")
+
+
+def test_a_probe_in_a_study_file_that_does_not_exist_is_refused_before_training(reproduce, launched, tmp_path, capsys):
+    reproduce("--depths", "8", "--probes", "bn")
+    launched.clear()
+    path = tmp_path / "study" / "study.toml"
+    path.write_text(path.read_text().replace('"bn"', '"palpation"'))
+    assert run(["reproduce", str(tmp_path / "study")]) == ExitCode.USAGE
+    assert "must be a probe (got 'palpation')" in capsys.readouterr().err
+    assert launched == []
+
+
+def test_a_depth_in_a_study_file_that_is_not_valid_is_an_error_with_its_path(reproduce, tmp_path, capsys):
+    reproduce("--depths", "8")
+    path = tmp_path / "study" / "study.toml"
+    path.write_text(path.read_text().replace("depths = [8]", "depths = [9]"))
+    assert run(["reproduce", str(tmp_path / "study")]) == ExitCode.USAGE
+    error = capsys.readouterr().err
+    assert f"error: {path}: depth 9 is not 6n+2" in error
+
+
+@pytest.mark.parametrize(
+    ("columns", "header"), [("40", "network          done  to resume  to do"), ("60", "time per run")]
+)
+def test_the_plan_fits_into_narrow_terminals(reproduce, monkeypatch, capsys, columns, header):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("resnet_cli.cli.output._PIPE_WIDTH", int(columns))
+    assert reproduce("--arm", "warmup", "--warmup-steps", "0", "--dry-run") == ExitCode.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert header in lines[0]
+    assert all(len(line) <= int(columns) and "…" not in line for line in lines)
 
 
 def test_a_folder_that_is_not_a_study_cannot_be_continued(launched, tmp_path, capsys):
@@ -141,10 +230,14 @@ def test_the_commands_of_missing_runs_are_printed_one_per_line_and_nothing_is_wr
         (["--depths", "20,55"], "--depths 20,55: depth 55 is not 6n+2 between 8 and 1202; use --depths 20,56"),
         (["--seeds", "0,-1"], "--seeds 0,-1: seed must be between 0 and"),
         (["--recipe", "none"], "unknown recipe 'none'"),
-        (["--archs", "plain,wide"], "--archs must be plain, resnet or both (got wide)"),
+        (["--archs", "plain,wide"], "--archs must be plain, resnet or both (got plain,wide)"),
+        (["--archs", "none"], "--archs must be plain, resnet or both (got none)"),
+        (["--seeds", "0-9999,20000"], "--seeds has 10,001 numbers, more than 10,000; use --seeds 0,1,2"),
+        (["STUDY", "--out", "study"], "STUDY and --out cannot be combined"),
+        (["--dry-run", "--print-commands"], "--dry-run and --print-commands cannot be combined"),
         (["--arm", "cold"], "unknown --arm cold; use warmup"),
         (["--arm", "warmup"], "--arm warmup: plain-20 of recipe demo has 24 warm-up steps already"),
-        (["--probes", "palpation"], "must be a probe (got 'palpation')"),
+        (["--probes", "palpation"], "--probes must be a probe (got 'palpation')"),
         (["--jobs", "0"], "--jobs must be auto or a number between 1 and 1000 (got 0)"),
         (["--jobs", "many"], "--jobs must be auto or a number"),
         (["--save-every", "now"], "--save-every 'now' is not a valid interval"),

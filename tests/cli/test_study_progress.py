@@ -4,7 +4,7 @@ import io
 import sys
 
 import pytest
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
 from resnet_cli.cli.output import Output
 from resnet_cli.cli.study_progress import StudyReporter
@@ -56,7 +56,10 @@ def test_a_log_has_one_line_per_start_epoch_and_end_each_with_the_name_of_its_ru
 
 def test_failed_and_diverged_runs_are_warnings_with_their_reason_even_with_quiet(capsys, clock):
     with StudyReporter(Output(quiet=True), {A.name: 1.0, B.name: 1.0}, "runs") as shown:
-        for task, ending in ((A, Ending("failed", 1, "disk full")), (B, Ending("diverged", 4))):
+        for task, ending in (
+            (A, Ending("failed", 1, "disk full")),
+            (B, Ending("diverged", 4, "training diverged: why")),
+        ):
             shown.started(task)
             shown.received(task, Warned("look out"))
             shown.ended(task, ending)
@@ -64,8 +67,16 @@ def test_failed_and_diverged_runs_are_warnings_with_their_reason_even_with_quiet
         "warning: plain-20, seed 0: look out",
         "warning: plain-20, seed 0 failed: disk full (1 of 2 runs)",
         "warning: plain-56, seed 0: look out",
-        "warning: plain-56, seed 0 diverged (2 of 2 runs)",
+        "warning: plain-56, seed 0 diverged: why (2 of 2 runs)",
     ]
+
+
+def test_a_run_that_was_stopped_alone_is_reported_but_not_each_run_of_a_study_that_stops(capsys, clock):
+    with StudyReporter(Output(quiet=True), {A.name: 1.0, B.name: 1.0}, "runs") as shown:
+        for task, ending in ((A, Ending("stopped", 75, "it received a stop signal")), (B, Ending("stopped", 75))):
+            shown.started(task)
+            shown.ended(task, ending)
+    assert capsys.readouterr().err == "warning: plain-20, seed 0 stopped: it received a stop signal (1 of 2 runs)\n"
 
 
 def test_the_overview_shows_the_runs_in_progress_and_the_state_of_the_study(clock):
@@ -109,6 +120,37 @@ def test_the_overview_never_wraps(clock, width, monkeypatch):
     lines = overview(shown, width)
     assert len(lines) == 2
     assert all(len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown_parts"), [(40, "61.3 %"), (60, "train err 61.3 %"), (80, "420 images/s"), (90, "━━━━────")]
+)
+def test_the_name_epoch_and_error_of_a_run_are_readable_at_every_width(clock, width, shown_parts, monkeypatch):
+    monkeypatch.setattr("rich.console.Console.size", ConsoleDimensions(width, 25))
+    with reporter() as shown:
+        shown.started(C)
+        shown.received(C, Position(0.35, "epoch 7/20", 420.4, 61.26))
+    line = overview(shown, width)[0]
+    assert line.startswith("resnet-56, seed 0  epoch 7/20  ")
+    assert shown_parts in line
+
+
+def test_the_line_about_all_runs_stays_visible_if_there_are_more_runs_than_lines(clock, monkeypatch):
+    monkeypatch.setattr("rich.console.Console.size", ConsoleDimensions(100, 10))
+    names = [f"plain-20, seed {seed}" for seed in range(50)]
+    with StudyReporter(Output(), dict.fromkeys(names, 1.0), "runs") as shown:
+        for name in names:
+            shown.started(Task(name, []))
+    lines = overview(shown)
+    assert len(lines) == 8
+    assert lines[-1] == "0 of 50 runs ended, 50 in progress"
+
+
+def test_the_user_is_told_that_a_signal_stops_the_study(capsys, clock):
+    with reporter() as shown:
+        shown.stopping("SIGINT")
+    note = "stopping after SIGINT: saving the runs in progress; a second signal kills them"
+    assert capsys.readouterr().err.splitlines() == [note]
 
 
 def test_lines_of_ended_runs_stay_above_the_overview_on_a_terminal(monkeypatch, clock):

@@ -56,8 +56,9 @@ def test_gpus_are_found_by_nvidia_smi(nvidia_smi):
     assert gpu_ids() == ["0", "1"]
 
 
-def test_a_machine_whose_driver_does_not_answer_has_no_gpus(nvidia_smi):
-    nvidia_smi("echo 'NVIDIA-SMI has failed'; exit 9")
+@pytest.mark.parametrize("script", ["echo 'NVIDIA-SMI has failed'; exit 9", "echo 'No devices were found'"])
+def test_a_machine_whose_driver_finds_no_gpus_has_none(nvidia_smi, script):
+    nvidia_smi(script)
     assert gpu_ids() == []
 
 

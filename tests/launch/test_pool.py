@@ -1,5 +1,6 @@
 """Tasks as child processes: how many at a time, how they end, and what a signal or a kill does to them."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import resnet_cli
-from resnet_cli.errors import ExitCode, InterruptedByUserError, StoppedError
+from resnet_cli.errors import ExitCode, InterruptedByUserError, ResnetError, StoppedError
 from resnet_cli.launch import Ending, Observer, Position, Task, Warned, run_tasks
 from resnet_cli.launch.pool import MAX_RESTARTS
 from resnet_cli.rundir import RunDir
@@ -38,6 +39,9 @@ class Recorder(Observer):
 
     def ended(self, task, ending):
         self.order.append(f"{task.name} is {ending.state}")
+
+    def stopping(self, signal_name):
+        self.order.append(f"stopping after {signal_name}")
 
 
 @pytest.fixture
@@ -96,10 +100,10 @@ def test_a_task_reads_nothing_from_the_terminal_and_prints_nothing_on_it(python,
     ("script", "ending"),
     [
         ("exit 4", Ending("diverged", ExitCode.DIVERGED)),
-        ("exit 130", Ending("stopped", ExitCode.CTRL_C, "was stopped by a signal")),
-        ("exit 75", Ending("stopped", ExitCode.STOPPED, "was stopped by a signal")),
-        ("kill -TERM $$", Ending("stopped", -signal.SIGTERM, "was stopped by a signal")),
-        ("kill -USR1 $$", Ending("stopped", -signal.SIGUSR1, "was stopped by a signal")),
+        ("exit 130", Ending("stopped", ExitCode.CTRL_C, "it received a stop signal")),
+        ("exit 75", Ending("stopped", ExitCode.STOPPED, "it received a stop signal")),
+        ("kill -TERM $$", Ending("stopped", -signal.SIGTERM, "it received a stop signal")),
+        ("kill -USR1 $$", Ending("stopped", -signal.SIGUSR1, "it received a stop signal")),
         ("exit 1", Ending("failed", ExitCode.FAILED, "exit code 1")),
         ("echo first >&2; echo 'error: disk full' >&2; exit 1", Ending("failed", ExitCode.FAILED, "disk full")),
         ("echo 'error: --depth 9' >&2; exit 2", Ending("failed", ExitCode.USAGE, "--depth 9")),
@@ -162,7 +166,8 @@ def test_every_child_receives_the_first_stop_signal_and_no_task_starts_after_it(
         run_tasks([Task(task, [task]) for task in "abc"], [{}, {}], recorder)
     sender.join()
     assert sorted((folder / "python.stopped").read_text().split()) == ["a", "b"]
-    assert sorted(recorder.order) == ["a is stopped", "a starts", "b is stopped", "b starts"]
+    assert recorder.order[:3] == ["a starts", "b starts", f"stopping after {name}"]
+    assert sorted(recorder.order[3:]) == ["a is stopped", "b is stopped"]
 
 
 def test_a_second_stop_signal_kills_children_that_do_not_end(python):
@@ -193,6 +198,29 @@ def test_a_signal_between_two_tasks_stops_them(python):
     with pytest.raises(StoppedError):
         run_tasks([Task(name, []) for name in "ab"], [{}], recorder)
     assert recorder.order == ["a starts", "a is done"]
+
+
+def test_a_child_that_a_signal_without_a_name_killed_is_reported_by_its_number(python):
+    python("kill -36 $$")
+    assert run()[0].reason == "killed by signal 36"
+
+
+def test_a_limit_of_the_system_stops_the_children_resumably_and_names_the_option(python, monkeypatch):
+    folder = python("trap 'echo > \"$0.stopped\"; exit 75' TERM", 'echo > "$0.ready"', "while :; do sleep 0.05; done")
+    popen = subprocess.Popen
+    started = []
+
+    def start(*arguments, **options):
+        if started:
+            wait_until((folder / "python.ready").exists)
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(popen(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr("subprocess.Popen", start)
+    with pytest.raises(ResnetError, match=r"b: no process can be started: Resource .* use fewer jobs"):
+        run_tasks([Task(name, []) for name in "ab"], [{}, {}], Recorder())
+    assert (folder / "python.stopped").exists()
 
 
 def test_code_in_the_current_folder_is_not_executed_by_a_child(tmp_path):

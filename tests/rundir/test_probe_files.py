@@ -106,6 +106,14 @@ def test_writing_removes_unfinished_work_and_leftovers_of_killed_writes(files):
     assert json.loads(files.record_path.read_text())["device"] == "cpu"
 
 
+@pytest.mark.parametrize("name", [".bn-init.csv.abc.resnet-tmp", "..gradflow-last.unfinished.jsonl.abc.resnet-tmp"])
+def test_files_that_another_process_is_writing_for_another_probe_are_kept(files, name):
+    files.start(key(), [])
+    (files.rows_path.parent / name).write_bytes(b"partial")
+    write(files)
+    assert sorted(os.listdir(files.rows_path.parent)) == sorted([name, "bn-last.csv", "bn-last.json"])
+
+
 def _edit(files, **fields):
     files.record_path.write_text(json.dumps(json.loads(files.record_path.read_text()) | fields))
 

@@ -52,6 +52,15 @@ def test_a_measurement_that_fails_leaves_the_cost_unknown(monkeypatch):
     assert estimate_runs([]) == {}
 
 
+def test_the_measuring_process_has_a_channel_that_closes_when_this_process_is_killed(tmp_path, monkeypatch):
+    script = tmp_path / "python"
+    answer = '[{"seconds": 1.0, "memory_bytes": 2}]'
+    script.write_text(f"#!/bin/sh\ntest -S /proc/$$/fd/$_RESNET_CHANNEL && echo '{answer}'\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(script))
+    assert estimate_runs(jobs(8)) == {"plain-8": Estimate(1.0, 2)}
+
+
 def test_a_real_measurement_is_of_the_length_of_the_run_that_was_asked_for():
     (short,) = estimate_runs(jobs(8, epochs=1, limit_train=256, limit_test=10)).values()
     (long,) = estimate_runs(jobs(8, epochs=50, limit_train=256, limit_test=10)).values()

@@ -41,6 +41,12 @@ def test_only_missing_runs_are_launched_and_every_job_has_an_ending(launched):
     assert len(slots) == 2
 
 
+def test_the_machine_is_divided_among_no_more_jobs_than_there_are_runs(launched):
+    run_study(JOBS, num_jobs=50)
+    measure_probes(["bn"], Path("study/runs"), num_jobs=50)
+    assert [len(slots) for _, slots in launched] == [2, 1]
+
+
 def test_probes_are_measured_once_each_on_the_folder_of_the_runs(launched):
     endings = measure_probes(["lesion", "bn", "bn"], Path("study/runs"), device="cpu")
     assert {name: ending.state for name, ending in endings.items()} == {"bn": "done", "lesion": "done"}

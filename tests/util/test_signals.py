@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from resnet_cli.util.signals import StopFlag
+from resnet_cli.errors import InterruptedByUserError, StoppedError
+from resnet_cli.util.signals import StopFlag, StopInterrupt
 
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
@@ -93,3 +94,17 @@ def test_a_stop_flag_outside_the_main_thread_changes_no_handler_and_is_never_set
     thread.join()
     assert seen == [(True, None)]
     assert handlers() == before
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_stop_interrupt_ends_the_work_at_once_even_where_errors_are_ignored(number):
+    kind = InterruptedByUserError if number == signal.SIGINT else StoppedError
+    context = StopInterrupt("go on later")
+    with pytest.raises(kind, match=f"stopped by {number.name}; go on later"), context, contextlib.suppress(Exception):
+        signal.raise_signal(number)
+    assert handlers() == [signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL]
+
+
+def test_other_errors_pass_through_a_stop_interrupt():
+    with pytest.raises(ValueError, match="mine"), StopInterrupt("go on later"):
+        raise ValueError("mine")
