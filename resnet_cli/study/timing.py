@@ -8,13 +8,14 @@ import sys
 
 import msgspec
 
-from resnet_cli.bench import estimate, measure, random_dataset, setup_for
 from resnet_cli.config import RunConfig
 from resnet_cli.launch.channel import connect
 
 
 def _main() -> None:
-    connect()
+    connect()  # before PyTorch is loaded, which takes seconds
+    from resnet_cli.bench import estimate, measure, random_dataset, setup_for
+
     estimates = []
     for config in msgspec.json.decode(sys.stdin.buffer.read(), type=list[RunConfig]):
         dataset = random_dataset(config)

@@ -59,9 +59,9 @@ class StopInterrupt(StopFlag):
         super()._handle(number, frame)
         raise KeyboardInterrupt  # unlike an `Exception`, it passes through libraries that ignore errors
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         super().__exit__()
-        if error[0] is KeyboardInterrupt and self.signal_name:
+        if exception[0] is KeyboardInterrupt and self.signal_name:
             raise stopped(self.signal_name, self._hint) from None
 
 

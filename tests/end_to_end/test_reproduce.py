@@ -74,7 +74,7 @@ def test_repeating_the_command_of_a_finished_study_trains_and_measures_nothing(s
     assert "Verdicts: digits" in captured.out
 
 
-def test_a_study_with_a_failed_run_has_the_results_of_the_others_and_is_completed_later(study, tmp_path, capfd):
+def test_a_study_with_a_failed_run_has_the_results_of_the_others_and_is_to_be_continued(study, tmp_path, capfd):
     folder = tmp_path / "study"
     shutil.copytree(study[0], folder)
     (folder / "report.html").unlink()
@@ -100,7 +100,9 @@ def test_a_study_with_a_failed_run_has_the_results_of_the_others_and_is_complete
     assert (folder / "report.html").exists()
     assert "plain-14" in captured.out
     not_ours.rmdir()
-    assert resnet(command) == 0
+    assert resnet([*command, "--print-commands"]) == 0
+    (missing,) = capfd.readouterr().out.splitlines()
+    assert missing.endswith("plain-8-seed1")
 
 
 def test_a_study_whose_runs_all_diverge_exits_with_the_code_of_divergence(tmp_path, capfd):
