@@ -25,6 +25,9 @@ TITLES = {
 WITHOUT_TORCH = ("calibration",)
 """Probes that read stored predictions."""
 
+OF_INITIAL_WEIGHTS = ("shattering",)
+"""Probes that measure the initial weights of a run by default; the others measure the last ones."""
+
 
 def check_name(name: str, option: str = "NAME") -> None:
     """Raise `UsageError` unless `name`, the value of `option`, is a probe or `all`."""

@@ -117,6 +117,18 @@ class ProbeFiles:
         except ValueError as error:
             raise RunFileError(f"{self.rows_path} cannot be read: {one_line(error)}") from error
 
+    def is_current(self, tool_version: str) -> bool:
+        """Whether this version of the tool measured the weights or predictions that the run has now.
+
+        The settings of the measurement may be any.
+        """
+        try:
+            record = self.read_record()
+        except RunFileError:
+            return False
+        is_same = record.which == "init" or record.source_sha256 == self.source_sha256(record.source)
+        return is_same and record.tool_version == tool_version and self.rows_path.is_file()
+
     def find(self, key: ProbeKey) -> "pd.DataFrame | None":
         """The rows of a finished measurement of `key`; None if it was not measured, or its files are damaged."""
         try:

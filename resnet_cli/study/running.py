@@ -5,9 +5,12 @@ from pathlib import Path
 
 from resnet_cli.errors import ExitCode
 from resnet_cli.launch import Ending, Observer, Task, gpu_ids, num_cores, run_tasks, slots
-from resnet_cli.probes.registry import ALL, TITLES, check_name
+from resnet_cli.probes.registry import ALL, OF_INITIAL_WEIGHTS, TITLES, check_name
+from resnet_cli.rundir import RunDir, find_runs
+from resnet_cli.rundir.probe_files import ProbeFiles
 from resnet_cli.study.jobs import Job
 from resnet_cli.util.resources import available_memory_bytes
+from resnet_cli.version import __version__
 
 _MEMORY_SHARE = 0.8
 """Part of the available memory that parallel runs may take."""
@@ -82,6 +85,8 @@ def measure_probes(
 ) -> dict[str, Ending]:
     """Measure probes on all complete runs in a folder; what is stored already is not measured again.
 
+    No process is started for a probe whose rows every run has.
+
     Args:
         names: probes from `resnet_cli.probes.registry`; `all` stands for all of them.
         runs: folder of the run directories.
@@ -98,12 +103,20 @@ def measure_probes(
         StoppedError: a signal stopped the measurements; the same call resumes them.
     """
     chosen = probe_names(names)
+    complete = [run for run in find_runs([runs]) if run.status() == "complete"]
+    missing = [name for name in chosen if not all(_is_measured(run, name) for run in complete)]
     folder = ["--data-dir", str(data_dir)] if data_dir else []
     tasks = [
-        Task(f"probe {name}", ["probe", name, str(runs), "--device", device, *folder, "--quiet"]) for name in chosen
+        Task(f"probe {name}", ["probe", name, str(runs), "--device", device, *folder, "--quiet"]) for name in missing
     ]
     endings = _run_tasks(tasks, num_jobs, device, observer)
-    return dict(zip(chosen, endings, strict=True))
+    measured = dict(zip(missing, endings, strict=True))
+    return {name: measured.get(name, Ending("done", ExitCode.DONE)) for name in chosen}
+
+
+def _is_measured(run: RunDir, name: str) -> bool:
+    which = "init" if name in OF_INITIAL_WEIGHTS else "last"
+    return ProbeFiles(run, name, which).is_current(__version__)
 
 
 def probe_names(names: Iterable[str]) -> list[str]:

@@ -6,7 +6,9 @@ import pytest
 
 from resnet_cli.errors import UsageError
 from resnet_cli.launch import Ending
+from resnet_cli.probes.registry import OF_INITIAL_WEIGHTS, TITLES, load_probe
 from resnet_cli.recipes import make_config
+from resnet_cli.rundir import RunDir
 from resnet_cli.study import choose_num_jobs, measure_probes, plan, run_study
 from resnet_cli.study.running import probe_names
 
@@ -18,6 +20,14 @@ JOBS = [
         strict=True,
     )
 ]
+
+
+@pytest.fixture
+def runs(make_run, tmp_path):
+    """A folder with two complete runs."""
+    for arch in ("plain", "resnet"):
+        make_run(tmp_path / "runs" / arch, arch=arch)
+    return tmp_path / "runs"
 
 
 @pytest.fixture
@@ -41,19 +51,43 @@ def test_only_missing_runs_are_launched_and_every_job_has_an_ending(launched):
     assert len(slots) == 2
 
 
-def test_the_machine_is_divided_among_no_more_jobs_than_there_are_runs(launched):
+def test_the_machine_is_divided_among_no_more_jobs_than_there_are_runs(launched, runs):
     run_study(JOBS, num_jobs=50)
-    measure_probes(["bn"], Path("study/runs"), num_jobs=50)
+    measure_probes(["bn"], runs, num_jobs=50)
     assert [len(slots) for _, slots in launched] == [2, 1]
 
 
-def test_probes_are_measured_once_each_on_the_folder_of_the_runs(launched):
-    endings = measure_probes(["lesion", "bn", "bn"], Path("study/runs"), device="cpu")
+def test_probes_are_measured_once_each_on_the_folder_of_the_runs(launched, runs):
+    endings = measure_probes(["lesion", "bn", "bn"], runs, device="cpu")
     assert {name: ending.state for name, ending in endings.items()} == {"bn": "done", "lesion": "done"}
     ((tasks, _),) = launched
     assert [task.arguments for task in tasks] == [
-        ["probe", name, "study/runs", "--device", "cpu", "--quiet"] for name in ("bn", "lesion")
+        ["probe", name, str(runs), "--device", "cpu", "--quiet"] for name in ("bn", "lesion")
     ]
+
+
+def test_no_process_is_started_for_a_probe_that_every_run_has(launched, runs, make_run, add_probe):
+    for path in sorted(runs.iterdir()):
+        add_probe(RunDir(path), "bn", [{"value": 1}])
+        add_probe(RunDir(path), "shattering", [{"value": 1}], which="init")
+        add_probe(RunDir(path), "lesion", [{"value": 1}], which="init")  # of other weights than the default
+    endings = measure_probes(["bn", "lesion", "shattering"], runs)
+    assert [ending.state for ending in endings.values()] == ["done"] * 3
+    make_run(runs / "another", arch="plain")
+    measure_probes(["bn"], runs)
+    assert [[task.name for task in tasks] for tasks, _ in launched] == [["probe lesion"], ["probe bn"]]
+
+
+def test_rows_of_other_weights_or_of_another_version_are_measured_again(launched, runs, add_probe, monkeypatch):
+    first, second = (add_probe(RunDir(path), "bn", [{"value": 1}]) for path in sorted(runs.iterdir()))
+    second.run.last_weights_path.write_bytes(b"other weights")
+    assert (first.is_current("0.1.0"), first.is_current("9.9.9"), second.is_current("0.1.0")) == (True, False, False)
+    measure_probes(["bn"], runs)
+    assert len(launched) == 1
+
+
+def test_the_registry_knows_which_weights_a_probe_measures_by_default():
+    assert [name for name in TITLES if load_probe(name).which == "init"] == list(OF_INITIAL_WEIGHTS)
 
 
 def test_all_stands_for_every_probe_and_an_unknown_one_is_wrong_usage():
