@@ -1,7 +1,7 @@
 """`resnet train`: train one network into one run directory."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from resnet_cli.errors import ConfigError, InputError, UsageError
 from resnet_cli.launch.channel import channel
 from resnet_cli.recipes import RECIPE_NAMES, RECIPES, Recipe, change_config, make_config
 from resnet_cli.rundir import RunDir, RunRecord
+
+if TYPE_CHECKING:
+    from resnet_cli.session import Reporter
 
 
 def _recipe_help(recipe: Recipe) -> str:
@@ -80,6 +83,14 @@ def command(
         "--accept-changes", rich_help_panel=_RUN_PANEL,
         help="Resume even if this machine cannot reproduce the original device, precision or compile settings.",
     )] = False,
+    tensorboard: Annotated[bool, typer.Option(
+        "--tensorboard", rich_help_panel="Output",
+        help="Also write TensorBoard event files while training (extra: pip install 'resnet-cli\\[tensorboard]').",
+    )] = False,
+    tensorboard_dir: Annotated[Path | None, typer.Option(
+        metavar="DIR", show_default=False, rich_help_panel="Output",
+        help="Folder for --tensorboard, which it implies; each run has a subfolder (default: tensorboard/).",
+    )] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -99,7 +110,8 @@ def command(
         how |= _recorded(record, config, accept_changes=accept_changes)
         _report_changes(record.config, config, from_run, output)
         out = out or _out_beside(from_run, record.config, config)
-    _run(config, out, options, how=how, output=output)
+    events = tensorboard_dir or (Path("tensorboard") if tensorboard else None)
+    _run(config, out, options, events, how=how, output=output)
 
 
 def _config(given: dict[str, Any], path: Path | None) -> RunConfig:
@@ -147,16 +159,26 @@ def _out_beside(path: Path, before: RunConfig, after: RunConfig) -> Path:
     return path.parent / f"{path.name}-repeat" if before == after else default_out(after, path.parent)
 
 
-def _run(config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[str, Any], output: Output) -> None:
+def _run(
+    config: RunConfig, out: Path | None, options: RunOptions, events: Path | None, *, how: dict[str, Any],
+    output: Output,
+) -> None:  # fmt: skip
     from resnet_cli.cli.train_progress import ChannelReporter, TrainReporter
     from resnet_cli.cli.views import summary_table
-    from resnet_cli.session import train
+    from resnet_cli.session import Reporters, train
 
+    reporters: list[Reporter] = []
+    if events:
+        from resnet_cli.session.tensorboard import TensorBoardReporter
+
+        reporters.append(TensorBoardReporter(events))
     study = channel()
     with ChannelReporter(study) if study else TrainReporter(output) as reporter:
-        result = train(config, out, options=options, reporter=reporter, **how)
+        result = train(config, out, options=options, reporter=Reporters(reporter, *reporters), **how)
     if result.was_complete:
         output.note(f"{result.run.path} is already complete; use --overwrite to train it again")
+        if events:
+            output.note(f"its events were not written; use: resnet export {result.run.path} --to tensorboard")
     document = {
         "path": str(result.run.path), "status": "complete", "was_complete": result.was_complete,
         "run": result.record, "summary": result.summary,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from resnet_cli.data import Dataset, load_source, open_data
-from resnet_cli.errors import InputError
 from resnet_cli.measure.subjects import Subject
 from resnet_cli.probes.base import Network, Settings
 from resnet_cli.util.progress import Progress
@@ -46,12 +45,7 @@ class Opener:
         )  # fmt: skip
         if not weights:
             return dataset
-        if (num_outputs := weights.candidates[0].num_classes) != len(dataset.classes):
-            raise InputError(
-                f"{weights.path} has {num_outputs} outputs, but {dataset.display_name} has {len(dataset.classes)} "
-                "classes",
-                hint="choose another --dataset",
-            )
+        weights.check_fits(dataset)
         mean, std = weights.normalization or (dataset.mean, dataset.std)
         return msgspec.structs.replace(dataset, mean=mean, std=std)
 
@@ -77,7 +71,9 @@ class Opener:
         return Network(
             subject.label, config, subject.which, _place(load_model(subject, num_classes), device),
             DeviceImages.on(device, dataset.train), DeviceImages.on(device, dataset.test),
-            Normalizer.for_dataset(dataset, config.normalization, device),
+            Normalizer.for_dataset(
+                dataset, config.normalization, device, subject.weights.mean_image if subject.weights else None
+            ),
             lambda: _place(load_model(Subject("", config, "init"), num_classes), device),
             images, batch_size, seed, settings,
         )  # fmt: skip

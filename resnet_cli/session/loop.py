@@ -93,7 +93,9 @@ class Session:
         except DivergedError:
             self._record_divergence()
             raise
-        return Result(self.run, self.record, self._finish(), was_complete=False)
+        summary = self._finish()
+        self.reporter.finished(summary)
+        return Result(self.run, self.record, summary, was_complete=False)
 
     def _report_changes(self, attempt: Attempt) -> None:
         before, after = (
@@ -134,12 +136,15 @@ class Session:
                     self._save()
             elif isinstance(event, InitialRecord):
                 self.run.append_gradflow(event.gradflow)
+                self.reporter.gradflow(event.gradflow)
                 continue  # a signal is acted on after the first step, when there is a state to save
             else:
                 self._record_epoch(event)
                 if stop.signal_name or self.engine.is_finished or self._is_save_due(None):
                     self._save()
                 self.reporter.epoch(event.metrics)
+                if event.gradflow:
+                    self.reporter.gradflow(event.gradflow)
             if stop.signal_name and not self.engine.is_finished:
                 self._stop(stop.signal_name)
 
