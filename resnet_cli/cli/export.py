@@ -71,7 +71,7 @@ def command(
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """See `HELP`."""
-    constants = {"mean": parse_rgb("--mean", mean), "std": parse_rgb("--std", std)}
+    rgb_mean, rgb_std = parse_rgb("--mean", mean), parse_rgb("--std", std)
     output = Output(json=json, quiet=quiet, is_saved=True)
     if to == "tensorboard":
         _export_events(paths, out or Path("tensorboard"), output)
@@ -83,7 +83,9 @@ def command(
     output.loading_torch()
     from resnet_cli.weights.export import ExportOptions, export
 
-    options = ExportOptions(**given, **constants, which=which, data_dir=data_dir, overwrite=overwrite)
+    options = ExportOptions(
+        **given, mean=rgb_mean, std=rgb_std, which=which, data_dir=data_dir, overwrite=overwrite
+    )  # fmt: skip
     with output.progress() as progress:
         exported = export(paths[0], to, out, options, progress=progress)
     document = {

@@ -91,7 +91,7 @@ def load_model(
     if record:
         folder = Path(data_dir) if data_dir else None
         images = open_data(record.config, data_dir=folder, recorded=record.dataset, run=path).train
-        return Classifier(network, mean_image(images), torch.ones(3, 1, 1), classes).eval()
+        return Classifier(network, mean_image(images).contiguous(), torch.ones(3, 1, 1), classes).eval()
     raise InputError(
         f"{path} does not contain the normalisation of its inputs",
         hint="load its run directory, or pass --mean and --std" if weights.config else "pass --mean and --std",

@@ -112,7 +112,8 @@ def export(
     subject = _open(path, options.which)
     out = out or Path(_default_name(subject) + _SUFFIXES[target])
     _check_target(out, target, options.overwrite)
-    check, files = None, (out,)
+    check: Check | None = None
+    files: tuple[Path, ...] = (out,)
     if target == "hf":
         files = _write_folder(subject, out)
     elif target == "safetensors":

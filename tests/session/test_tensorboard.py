@@ -23,12 +23,12 @@ def read_events(folder):
 
 
 def content(events):
-    """All scalars, and the steps of the images; measured times differ between runs."""
+    """All scalars, and the steps of the images; speed and memory differ between runs."""
     tags = events.Tags()
     scalars = {
         tag: [(event.step, event.value) for event in events.Scalars(tag)]
         for tag in tags["scalars"]
-        if tag != "training/images_per_second"
+        if tag not in ("training/images_per_second", "training/peak_memory_bytes")
     }
     return scalars, {tag: [image.step for image in events.Images(tag)] for tag in tags["images"]}
 

@@ -2,9 +2,8 @@
 
 import json
 import re
-import subprocess
-import sys
 
+import msgspec
 import pytest
 import torch
 from safetensors import safe_open
@@ -46,21 +45,20 @@ def assert_close(actual, expected):
     torch.testing.assert_close(torch.as_tensor(actual), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["channel", "pixel-mean"])
-def test_an_onnx_model_gives_the_recorded_logits_for_any_number_of_images(runs, name, tmp_path):
+def test_an_onnx_model_gives_the_recorded_logits_for_any_number_of_images(runs, tmp_path):
     pytest.importorskip("onnx", reason="needs the extra onnx")
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    exported = export(runs[name].path, "onnx", tmp_path / "network.onnx")
+    exported = export(runs["pixel-mean"].path, "onnx", tmp_path / "network.onnx")
     session = onnxruntime.InferenceSession(exported.path)
     for num_images in (1, 7):
-        images, logits = recorded(runs[name], num_images)
+        images, logits = recorded(runs["pixel-mean"], num_images)
         assert_close(session.run(None, {"images": images.numpy()})[0], logits)
     assert exported.check.num_images == exported.check.num_same_predictions == 256
     assert 0 <= exported.check.max_difference < 1e-4 * exported.check.largest_logit
     properties = session.get_modelmeta().custom_metadata_map
     assert json.loads(properties["classes"]) == list("0123456789")
-    assert properties["network"] == {"channel": "resnet-8", "pixel-mean": "plain-8"}[name]
+    assert properties["network"] == "plain-8"
 
 
 @pytest.mark.parametrize("name", ["channel", "pixel-mean"])
@@ -121,7 +119,7 @@ def test_the_best_weights_are_exported_on_request(runs, tmp_path, monkeypatch):
     assert all(torch.equal(value, best[name]) for name, value in read_weights(exported.path).state_dict.items())
 
 
-def test_the_loader_in_a_model_card_restores_the_network(runs, tmp_path):
+def test_the_loader_in_a_model_card_restores_the_network(runs, tmp_path, monkeypatch):
     run = runs["channel"]
     folder = export(run.path, "hf", tmp_path / "resnet-8").path
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
@@ -129,12 +127,11 @@ def test_the_loader_in_a_model_card_restores_the_network(runs, tmp_path):
     loader = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
     assert len([line for line in loader.splitlines() if line]) <= 5
     images, logits = recorded(run, 9)
-    torch.save((images, logits), tmp_path / "expected.pt")
-    check = "import torch; x, y = torch.load('../expected.pt'); assert torch.allclose(model(x), y, atol=1e-3)"
-    done = subprocess.run(
-        [sys.executable, "-c", loader + check], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    names = {}
+    monkeypatch.chdir(folder)
+    exec(loader, names)  # noqa: S102
+    with torch.no_grad():
+        assert_close(names["model"](images), logits)
 
 
 def test_a_model_card_reports_results_and_data_and_leaves_the_licence_open(runs, tmp_path):
@@ -152,7 +149,7 @@ def test_a_model_card_reports_results_and_data_and_leaves_the_licence_open(runs,
     config = json.loads((folder / "config.json").read_text())
     assert config["id2label"] == {str(digit): str(digit) for digit in range(10)}
     assert config["mean"] == list(record.dataset.mean)
-    assert config["training"] == record.config.to_dict()
+    assert config["training"] == json.loads(msgspec.json.encode(record.config))
     assert str(run.path) not in card + json.dumps(config)
 
 
