@@ -37,6 +37,7 @@ HELP = "\n\n".join(
         "  resnet train --arch plain --depth 20 --dataset imagefolder --data-dir DIR --epochs 5",
         "  resnet train --recipe he2015 --arch resnet --depth 110 --out runs/he-110",
         "  resnet train --from runs/he-110 --seed 1",
+        "  resnet train --arch resnet --depth 56 --lr 0.01 --init-from runs/resnet-56",
         "  resnet train --config experiment.toml --arch plain --depth 56",
         "Recipes:",
         *map(_recipe_help, RECIPES.values()),
@@ -63,6 +64,12 @@ def command(
         "--config", metavar="FILE", show_default=False,
         help="Start from the configuration in a TOML file, as `resnet show RUN --toml` writes it; other options change "
         "it.",
+    )] = None,
+    init_from: Annotated[Path | None, typer.Option(
+        "--init-from", metavar="RUN_OR_WEIGHTS", show_default=False, autocompletion=complete_runs,
+        rich_help_panel="Training",
+        help="Start from the last weights of a run or from a weight file of the same network, not from random weights "
+        "(default: those of --from, if it started from a file).",
     )] = None,
     data_dir: DataDir = None,
     cuda_graph: Annotated[bool, typer.Option(
@@ -109,7 +116,11 @@ def command(
         config = change_config(record.config, **given)
         how |= _recorded(record, config, accept_changes=accept_changes)
         _report_changes(record.config, config, from_run, output)
-        out = out or _out_beside(from_run, record.config, config)
+        is_same_start = init_from is None
+        if record.init_from and is_same_start:
+            init_from = RunDir(from_run).init_weights_path
+        out = out or _out_beside(from_run, record, config, init_from, is_same_start=is_same_start)
+    how["init_from"] = init_from
     events = tensorboard_dir or (Path("tensorboard") if tensorboard else None)
     _run(config, out, options, events, how=how, output=output)
 
@@ -152,11 +163,16 @@ def _report_changes(before: RunConfig, after: RunConfig, path: Path, output: Out
         output.note(f"the milestones stay at {listed}; --milestones moves them")
 
 
-def _out_beside(path: Path, before: RunConfig, after: RunConfig) -> Path:
+def _out_beside(
+    path: Path, record: RunRecord, config: RunConfig, init_from: Path | None, *, is_same_start: bool
+) -> Path:
     """Default directory of a run that starts from the one at `path`: next to it."""
     from resnet_cli.session import default_out
+    from resnet_cli.session.initial import find_initial_file
 
-    return path.parent / f"{path.name}-repeat" if before == after else default_out(after, path.parent)
+    if record.config == config and is_same_start:
+        return path.parent / f"{path.name}-repeat"
+    return default_out(config, path.parent, find_initial_file(init_from) if init_from else None)
 
 
 def _run(

@@ -74,7 +74,7 @@ class Opener:
             Normalizer.for_dataset(
                 dataset, config.normalization, device, subject.weights.mean_image if subject.weights else None
             ),
-            lambda: _place(load_model(Subject("", config, "init"), num_classes), device),
+            lambda: _place(load_model(Subject("", config, "init", subject.run), num_classes), device),
             images, batch_size, seed, settings,
         )  # fmt: skip
 
@@ -86,7 +86,7 @@ def load_model(subject: Subject, num_classes: int) -> "CifarNet":
         InputError: the weights cannot be read, or are not those of the run.
     """
     from resnet_cli.model import build_model
-    from resnet_cli.weights import load_run_weights
+    from resnet_cli.weights import load_initial_weights, load_run_weights
 
     config, which = subject.config, subject.which
     model = build_model(config.arch, config.depth, config.shortcut, num_classes, seed=config.seed)
@@ -94,6 +94,8 @@ def load_model(subject: Subject, num_classes: int) -> "CifarNet":
         model.load_state_dict(subject.weights.state_dict)
     elif subject.run and which in ("last", "best"):
         model.load_state_dict(load_run_weights(subject.run, which).state_dict)
+    elif subject.run and (initial := load_initial_weights(subject.run)):
+        model.load_state_dict(initial.state_dict)
     return model
 
 
