@@ -29,12 +29,12 @@ HELP = "\n\n".join(
         "tensorboard: event files of any number of runs: scalars, gradient flow, figures and hyperparameters "
         "(extra: pip install 'resnet-cli\\[tensorboard]'). The options for weights and data do not apply.",
         "Examples:",
-        "  resnet export runs/demo-resnet-56 --to onnx",
-        "  resnet export runs/demo-resnet-56 --to hf --which best --out resnet-56",
-        "  resnet export runs/demo-resnet-56 --to safetensors --out resnet56.safetensors",
+        "  resnet export runs/resnet-56 --to onnx",
+        "  resnet export runs/resnet-56 --to hf --which best --out resnet-56",
+        "  resnet export runs/resnet-56 --to safetensors --out resnet56.safetensors",
         "  resnet export resnet56.th --to torch-export --data-dir ~/data",
         "  resnet export runs/ --to tensorboard --out tensorboard",
-        "  resnet export runs/demo-resnet-56 --to onnx --json | jq .check.max_difference",
+        "  resnet export runs/resnet-56 --to onnx --json | jq .check.max_difference",
     )
 )
 

@@ -122,7 +122,7 @@ def command(
         out = out or _out_beside(from_run, record, config, init_from, is_same_start=is_same_start)
     how["init_from"] = init_from
     events = tensorboard_dir or (Path("tensorboard") if tensorboard else None)
-    _run(config, out, options, events, how=how, output=output)
+    _run(config, out, options, how=how, events=events, output=output)
 
 
 def _config(given: dict[str, Any], path: Path | None) -> RunConfig:
@@ -176,7 +176,7 @@ def _out_beside(
 
 
 def _run(
-    config: RunConfig, out: Path | None, options: RunOptions, events: Path | None, *, how: dict[str, Any],
+    config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[str, Any], events: Path | None,
     output: Output,
 ) -> None:  # fmt: skip
     from resnet_cli.cli.train_progress import ChannelReporter, TrainReporter
