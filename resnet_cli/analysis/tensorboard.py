@@ -8,16 +8,17 @@ import io
 import itertools
 import os
 import struct
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_cli.analysis.frames import load_study
-from resnet_cli.errors import ResnetError, UsageError
+from resnet_cli.errors import ResnetError, RunFileError, UsageError
 from resnet_cli.rundir import EpochMetrics, GradflowRow, RunDir, RunRecord
 from resnet_cli.rundir.reading import read_rows
 from resnet_cli.util.files import write_atomic
-from resnet_cli.util.text import value_text
+from resnet_cli.util.text import shorten, value_text
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -174,7 +175,12 @@ def past_events(run: RunDir) -> "tuple[list[Event], float]":
         RunFileError: a file of the run cannot be read.
     """
     record = run.read_record()
-    now = datetime.datetime.fromisoformat(record.created_at).timestamp()
+    try:
+        now = datetime.datetime.fromisoformat(record.created_at).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise RunFileError(
+            f"{run.record_path}: created_at is not a time: {shorten(repr(record.created_at), 60)}"
+        ) from error
     rows = read_rows(run.gradflow_path, GradflowRow) if os.path.lexists(run.gradflow_path) else []
     gradients = {epoch: list(layers) for epoch, layers in itertools.groupby(rows, key=lambda row: row.epoch)}
     events = _start_events(record, now)
@@ -193,30 +199,41 @@ def epoch_seconds(metrics: EpochMetrics) -> float:
     return metrics.train_seconds + metrics.eval_seconds
 
 
-def export_runs(runs: Sequence[RunDir], out: Path) -> list[Path]:
+def export_runs(
+    runs: Sequence[RunDir], out: Path, *, warn: Callable[[str], None] = warnings.warn
+) -> dict[Path, RunDir]:
     """Write one event file per run, in a subfolder of `out` with the name of the run.
 
     Args:
         runs: runs in any state.
         out: folder, created if missing. Files of an earlier export are replaced.
+        warn: receives one line for each of several runs that cannot be read.
 
     Returns:
-        The event file of each run.
+        The event files and their runs.
 
     Raises:
         UsageError: `out` is a file, or a subfolder contains other event files, which TensorBoard would mix in.
-        RunFileError: a file of a run cannot be read.
+        RunFileError: a file of the only run cannot be read.
     """
     paths = [out / name / EVENT_FILE for name in _names(runs)]
     for path in paths:
         _check_folder(out, path)
+    written = {}
     for run, path in zip(runs, paths, strict=True):
-        events, now = past_events(run)
-        epoch = max((event.step for event in events), default=0)
+        try:
+            events, now = past_events(run)
+        except RunFileError as error:
+            if len(runs) == 1:
+                raise
+            warn(f"skipped: {error}")
+            continue
+        epoch = max(event.step for event in events)
         data = encode([*events, end_event(run, now, epoch)])
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
-    return paths
+        written[path] = run
+    return written
 
 
 def _check_folder(out: Path, path: Path) -> None:

@@ -101,15 +101,14 @@ def _export_events(paths: list[Path], out: Path, output: Output) -> None:
     from resnet_cli.util.extras import require_extra
 
     require_extra("tensorboard", "--to tensorboard")
-    runs = find_runs(paths)
-    files = export_runs(runs, out)
+    written = export_runs(find_runs(paths), out, warn=output.warn)
     document = {
-        "path": str(out), "format": "tensorboard", "files": [str(file) for file in files],
-        "subjects": [str(run.path) for run in runs],
+        "path": str(out), "format": "tensorboard", "files": [str(file) for file in written],
+        "subjects": [str(run.path) for run in written.values()],
     }  # fmt: skip
     output.result(document, None)
     if not output.json:
-        output.raw("\n".join(printable(str(file)) for file in files))
+        output.raw("\n".join(printable(str(file)) for file in written))
     output.note(f"to look at them: tensorboard --logdir {shell_text(str(out))}")
 
 

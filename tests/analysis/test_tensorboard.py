@@ -9,8 +9,9 @@ import sys
 import pytest
 from PIL import Image
 
+from resnet_cli.analysis import tensorboard
 from resnet_cli.analysis.tensorboard import EVENT_FILE, SCALARS, export_runs
-from resnet_cli.errors import UsageError
+from resnet_cli.errors import RunFileError, UsageError
 from resnet_cli.rundir import RunDir
 
 pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
@@ -29,6 +30,12 @@ def events(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("events")
     export_runs([run], out)
     return read_events(out / "plain-20")
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Drawing takes most of the time of an export."""
+    monkeypatch.setattr(tensorboard, "_figures", lambda run: {})
 
 
 def read_events(folder):
@@ -95,7 +102,7 @@ def test_times_count_the_epochs_from_the_start_of_the_run(events):
 def test_exporting_again_replaces_the_file_with_equal_bytes(run, tmp_path):
     (path,) = export_runs([run], tmp_path)
     before = path.read_bytes()
-    assert export_runs([run], tmp_path) == [path]
+    assert export_runs([run], tmp_path) == {path: run}
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [EVENT_FILE]
 
@@ -108,10 +115,27 @@ def test_event_files_of_other_programs_are_not_mixed_in(run, tmp_path):
         export_runs([run], tmp_path)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_runs_of_one_name_go_to_folders_of_their_own(make_run, tmp_path):
     runs = [make_run(tmp_path / study / "resnet-20") for study in ("first", "second")]
     paths = export_runs(runs, tmp_path / "out")
-    assert paths == [tmp_path / "out" / study / "resnet-20" / EVENT_FILE for study in ("first", "second")]
+    assert list(paths) == [tmp_path / "out" / study / "resnet-20" / EVENT_FILE for study in ("first", "second")]
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_of_several_runs_those_that_cannot_be_read_are_skipped_with_a_warning(run, make_run, tmp_path):
+    damaged, timeless = (make_run(tmp_path / name) for name in ("damaged", "timeless"))
+    damaged.metrics_path.write_text("not a table\n")
+    timeless.record_path.write_text(timeless.record_path.read_text().replace("2026-01-02T03:04:05Z", "yesterday"))
+    messages = []
+    written = export_runs([damaged, run, timeless], tmp_path / "out", warn=messages.append)
+    assert list(written.values()) == [run]
+    assert [str(one.path) in message for one, message in zip((damaged, timeless), messages, strict=True)] == [
+        True,
+        True,
+    ]
+    with pytest.raises(RunFileError, match="created_at is not a time: 'yesterday'"):
+        export_runs([timeless], tmp_path / "out")
 
 
 @pytest.mark.parametrize("status", ["incomplete", "diverged"])
