@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_cli.cli.completion import complete_runs
-from resnet_cli.cli.options import DataDir, Json, Mean, Quiet, Std, config_options, parse_rgb
+from resnet_cli.cli.options import DataDir, Json, Quiet, Std, config_options, parse_rgb, rgb_option
 from resnet_cli.cli.output import Output
 from resnet_cli.util.text import printable
 
@@ -63,7 +63,10 @@ def command(
         typer.Option(show_default=False, help="Weights of the run to evaluate (default: last)."),
     ] = None,
     given: dict[str, Any],
-    mean: Mean = None,
+    mean: Annotated[
+        str | None,
+        rgb_option(help="Per-channel mean for pixels in [0, 1] (default: from the file, else from the dataset)."),
+    ] = None,
     std: Std = None,
     data_dir: DataDir = None,
     split: Annotated[

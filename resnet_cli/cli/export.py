@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnet_cli.cli.completion import complete_runs
-from resnet_cli.cli.options import DataDir, Json, Mean, Quiet, Std, config_options, parse_rgb
+from resnet_cli.cli.options import DataDir, Json, Quiet, Std, config_options, parse_rgb, rgb_option
 from resnet_cli.cli.output import Output
 from resnet_cli.cli.views import facts
 from resnet_cli.errors import UsageError
@@ -64,7 +64,9 @@ def command(
     )] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier export.")] = False,
     given: dict[str, Any],
-    mean: Mean = None,
+    mean: Annotated[str | None, rgb_option(
+        help="Per-channel mean for pixels in [0, 1]; needed for weight files that do not determine it."
+    )] = None,
     std: Std = None,
     data_dir: DataDir = None,
     json: Json = False,
@@ -74,6 +76,11 @@ def command(
     rgb_mean, rgb_std = parse_rgb("--mean", mean), parse_rgb("--std", std)
     output = Output(json=json, quiet=quiet, is_saved=True)
     if to == "tensorboard":
+        network_options = {**given, "which": which, "mean": mean, "std": std, "data_dir": data_dir}
+        for name, value in network_options.items():
+            if value is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option} does not apply to --to tensorboard", hint=f"omit {option}")
         _export_events(paths, out or Path("tensorboard"), output)
         return
     if len(paths) > 1:

@@ -29,11 +29,10 @@ DataDir = Annotated[
         rich_help_panel="Data",
     ),
 ]
-_rgb = functools.partial(typer.Option, show_default=False, metavar="R,G,B", rich_help_panel="Data")
-Mean = Annotated[
-    str | None, _rgb(help="Per-channel mean for pixels in [0, 1] (default: from the file, else from the dataset).")
+rgb_option = functools.partial(typer.Option, show_default=False, metavar="R,G,B", rich_help_panel="Data")
+Std = Annotated[
+    str | None, rgb_option(help="Per-channel standard deviation for pixels in [0, 1]; required with --mean.")
 ]
-Std = Annotated[str | None, _rgb(help="Per-channel standard deviation for pixels in [0, 1]; required with --mean.")]
 RunPaths = Annotated[
     list[Path],
     typer.Argument(

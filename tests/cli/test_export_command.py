@@ -56,6 +56,8 @@ def test_wrong_usage_is_one_line(call, trained, tmp_path):
         ((tmp_path / "nothing", "--to", "hf"), "does not exist"),
         ((trained, "--to", "hf", "--mean", "1,2"), "--mean must be three numbers"),
         ((trained, "--to", "onxn"), "did you mean onnx?"),
+        ((trained, "--to", "tensorboard", "--which", "best"), "--which does not apply to --to tensorboard"),
+        ((trained, "--to", "tensorboard", "--data-dir", "x"), "--data-dir does not apply to --to tensorboard"),
     ):
         code, out, err = call(*arguments)
         assert code == 2
