@@ -20,7 +20,7 @@ from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir, RunRecord
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.resources import translate_errors
-from resnet_cli.weights import Triple, WeightFile, Which, load_run_weights, read_weights
+from resnet_cli.weights import Triple, WeightFile, Which, check_normalization, load_run_weights, read_weights
 
 
 class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,14 +49,7 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        if (self.mean is None) != (self.std is None):
-            raise UsageError("--mean and --std must be given together", hint="add the other one")
-        for option, values, low in (("--mean", self.mean, 0.0), ("--std", self.std, 1e-6)):
-            if values and not all(low <= value <= 1 for value in values):
-                raise UsageError(
-                    f"{option} {','.join(f'{value:g}' for value in values)} does not fit pixels in [0, 1]",
-                    hint="divide values for pixels in [0, 255] by 255",
-                )
+        check_normalization(self.mean, self.std)
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"--batch-size must be at least 1 (got {self.batch_size})")
         if self.limit_test is not None and self.split != "test":
@@ -119,18 +112,14 @@ def evaluate_saved(path: Path, options: EvalOptions | None = None, *, progress: 
     setup = decide(msgspec.structs.replace(config, compile="off", device=options.device, precision=options.precision))
     dataset = _open_dataset(saved, options, progress)
     images = _select_images(saved, dataset, options)
-    if architecture.num_classes != len(dataset.classes):
-        raise InputError(
-            f"{weights.path} has {architecture.num_classes} outputs, but {dataset.display_name} has "
-            f"{len(dataset.classes)} classes",
-            hint="choose another --dataset",
-        )
+    weights.check_fits(dataset)
     normalization = _choose_normalization(saved, dataset, options)
     model = weights.build(architecture).to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     statistics = msgspec.structs.replace(
         dataset, mean=normalization.mean or dataset.mean, std=normalization.std or dataset.std
     )
-    predictor = Predictor(model, Normalizer.for_dataset(statistics, normalization.kind, setup.device), setup)
+    normalizer = Normalizer.for_dataset(statistics, normalization.kind, setup.device, weights.mean_image)
+    predictor = Predictor(model, normalizer, setup)
     logits = _predict(predictor, images, options.batch_size or predictor.batch_size, setup.device, progress)
     if num_bad := int((~np.isfinite(logits)).any(axis=1).sum()):
         raise InputError(
@@ -200,6 +189,8 @@ def _choose_normalization(saved: _SavedNetwork, dataset: Dataset, options: EvalO
     weights = saved.weights
     if options.mean:
         return _Normalization("channel", options.mean, options.std, "--mean and --std")
+    if weights.mean_image is not None:
+        return _Normalization("pixel-mean", None, None, "the mean image in the file")
     if weights.config and weights.config.normalization == "pixel-mean":
         if not saved.matches(dataset):
             remedy = "use the data of the run" if saved.record else "evaluate its run directory"

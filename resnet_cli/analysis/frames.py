@@ -104,8 +104,9 @@ class AnyRun(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def group(self) -> Group:
         """Group of runs with which this run may be averaged and compared."""
-        dataset = self.record.dataset
-        return Group(dataset.display_name, dataset.fingerprint, recipe_label(self.record.config))
+        dataset, initial = self.record.dataset, self.record.init_from
+        recipe = recipe_label(self.record.config) + (f" init={initial.sha256[:8]}" if initial else "")
+        return Group(dataset.display_name, dataset.fingerprint, recipe)
 
 
 class Run(AnyRun, frozen=True, dict=True):

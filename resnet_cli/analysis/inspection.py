@@ -116,7 +116,8 @@ def diff_document(runs: Sequence[RunDir]) -> dict[str, Any]:
         record = state.record
         assert record is not None
         row = overview_row(state)
-        parts["configuration"].append(record.config.to_dict())
+        initial = {"init_from": record.init_from.sha256} if record.init_from else {}
+        parts["configuration"].append(record.config.to_dict() | initial)
         parts["data"].append({name: getattr(record.dataset, name) for name in _DATA_FIELDS})
         parts["environment"].append({
             "tool_version": record.tool_version, **record.environment,

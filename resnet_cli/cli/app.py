@@ -16,6 +16,7 @@ from resnet_cli.cli import (
     data,
     diff,
     evaluate,
+    export,
     gradflow,
     ls,
     plot,
@@ -71,7 +72,7 @@ def root(
 for name, module in {
     "train": train, "bench": bench, "eval": evaluate, "ls": ls, "show": show, "diff": diff, "compare": compare,
     "plot": plot, "gradflow": gradflow, "probe": probe, "power": power, "reproduce": reproduce,
-    "report": report,
+    "report": report, "export": export,
 }.items():  # fmt: skip
     app.command(name, help=module.HELP)(module.command)
 app.add_typer(data.app, name="data")

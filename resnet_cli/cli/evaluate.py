@@ -1,6 +1,5 @@
 """`resnet eval`: metrics of a trained network, from a run directory or a weight file."""
 
-import functools
 import math
 from collections import Counter
 from pathlib import Path
@@ -12,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_cli.cli.completion import complete_runs
-from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
+from resnet_cli.cli.options import DataDir, Json, Quiet, Std, config_options, parse_rgb, rgb_option
 from resnet_cli.cli.output import Output
-from resnet_cli.errors import UsageError
 from resnet_cli.util.text import printable
 
 if TYPE_CHECKING:
@@ -38,8 +36,6 @@ HELP = "\n\n".join(
         "  resnet eval runs/demo-resnet-56 --json | jq .accuracy_pct",
     )
 )
-
-_rgb = functools.partial(typer.Option, show_default=False, metavar="R,G,B", rich_help_panel="Data")
 
 
 @config_options(
@@ -68,11 +64,10 @@ def command(
     ] = None,
     given: dict[str, Any],
     mean: Annotated[
-        str | None, _rgb(help="Per-channel mean for pixels in [0, 1] (default: from the file, else from the dataset).")
+        str | None,
+        rgb_option(help="Per-channel mean for pixels in [0, 1] (default: from the file, else from the dataset)."),
     ] = None,
-    std: Annotated[
-        str | None, _rgb(help="Per-channel standard deviation for pixels in [0, 1]; required with --mean.")
-    ] = None,
+    std: Std = None,
     data_dir: DataDir = None,
     split: Annotated[
         Literal["test", "train", "val"], typer.Option(rich_help_panel="Data", help="Split to evaluate.")
@@ -93,7 +88,7 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """See `HELP`."""
-    mean_values, std_values = _triple("--mean", mean), _triple("--std", std)
+    mean_values, std_values = parse_rgb("--mean", mean), parse_rgb("--std", std)
     output = Output(json=json, quiet=quiet)
     output.loading_torch()
     from resnet_cli.evaluation import EvalOptions, evaluate_saved
@@ -107,18 +102,6 @@ def command(
     for note in report.details["notes"]:
         output.note(f"note: {note}")
     output.result(report.to_dict(), None if json else _page(report, output.stdout.width))
-
-
-def _triple(option: str, text: str | None) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        red, green, blue = map(float, text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"{option} must be three numbers (got {text!r})", hint=f"use {option} 0.49,0.48,0.45"
-        ) from None
-    return red, green, blue
 
 
 def _page(report: "EvalReport", width: int) -> Group:

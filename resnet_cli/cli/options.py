@@ -29,6 +29,10 @@ DataDir = Annotated[
         rich_help_panel="Data",
     ),
 ]
+rgb_option = functools.partial(typer.Option, show_default=False, metavar="R,G,B", rich_help_panel="Data")
+Std = Annotated[
+    str | None, rgb_option(help="Per-channel standard deviation for pixels in [0, 1]; required with --mean.")
+]
 RunPaths = Annotated[
     list[Path],
     typer.Argument(
@@ -46,6 +50,19 @@ Recipe = Annotated[
         autocompletion=complete_recipes,
     ),
 ]  # fmt: skip
+
+
+def parse_rgb(option: str, text: str | None) -> tuple[float, float, float] | None:
+    """The three numbers of `--mean` or `--std`; None if the option was not given."""
+    if text is None:
+        return None
+    try:
+        red, green, blue = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"{option} must be three numbers (got {text!r})", hint=f"use {option} 0.49,0.48,0.45"
+        ) from None
+    return red, green, blue
 
 
 def sort_option(default: str) -> Any:

@@ -81,6 +81,7 @@ def _parts(shown: "RunInspection") -> Iterator[RenderableType]:
         [
             ("status", _status(shown)), ("path", shown.path), ("created", record.created_at),
             *([("finished", end.finished_at)] if end else []),
+            *([("initial weights", record.init_from.path)] if record.init_from else []),
         ],
     )  # fmt: skip
     if shown.last and shown.best:

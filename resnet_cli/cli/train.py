@@ -1,7 +1,7 @@
 """`resnet train`: train one network into one run directory."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from resnet_cli.errors import ConfigError, InputError, UsageError
 from resnet_cli.launch.channel import channel
 from resnet_cli.recipes import RECIPE_NAMES, RECIPES, Recipe, change_config, make_config
 from resnet_cli.rundir import RunDir, RunRecord
+
+if TYPE_CHECKING:
+    from resnet_cli.session import Reporter
 
 
 def _recipe_help(recipe: Recipe) -> str:
@@ -34,6 +37,7 @@ HELP = "\n\n".join(
         "  resnet train --arch plain --depth 20 --dataset imagefolder --data-dir DIR --epochs 5",
         "  resnet train --recipe he2015 --arch resnet --depth 110 --out runs/he-110",
         "  resnet train --from runs/he-110 --seed 1",
+        "  resnet train --arch resnet --depth 56 --lr 0.01 --init-from runs/resnet-56",
         "  resnet train --config experiment.toml --arch plain --depth 56",
         "Recipes:",
         *map(_recipe_help, RECIPES.values()),
@@ -61,6 +65,12 @@ def command(
         help="Start from the configuration in a TOML file, as `resnet show RUN --toml` writes it; other options change "
         "it.",
     )] = None,
+    init_from: Annotated[Path | None, typer.Option(
+        "--init-from", metavar="RUN_OR_WEIGHTS", show_default=False, autocompletion=complete_runs,
+        rich_help_panel="Training",
+        help="Start from the last weights of a run or from a weight file of the same network, not from random weights "
+        "(default: those of --from, if it started from a file).",
+    )] = None,
     data_dir: DataDir = None,
     cuda_graph: Annotated[bool, typer.Option(
         "--cuda-graph/--no-cuda-graph", rich_help_panel="Machine",
@@ -80,6 +90,14 @@ def command(
         "--accept-changes", rich_help_panel=_RUN_PANEL,
         help="Resume even if this machine cannot reproduce the original device, precision or compile settings.",
     )] = False,
+    tensorboard: Annotated[bool, typer.Option(
+        "--tensorboard", rich_help_panel="Output",
+        help="Also write TensorBoard event files while training (extra: pip install 'resnet-cli\\[tensorboard]').",
+    )] = False,
+    tensorboard_dir: Annotated[Path | None, typer.Option(
+        metavar="DIR", show_default=False, rich_help_panel="Output",
+        help="Folder for --tensorboard, which it implies; each run has a subfolder (default: tensorboard/).",
+    )] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -98,8 +116,13 @@ def command(
         config = change_config(record.config, **given)
         how |= _recorded(record, config, accept_changes=accept_changes)
         _report_changes(record.config, config, from_run, output)
-        out = out or _out_beside(from_run, record.config, config)
-    _run(config, out, options, how=how, output=output)
+        is_same_start = init_from is None
+        if record.init_from and is_same_start:
+            init_from = RunDir(from_run).init_weights_path
+        out = out or _out_beside(from_run, record, config, init_from, is_same_start=is_same_start)
+    how["init_from"] = init_from
+    events = tensorboard_dir or (Path("tensorboard") if tensorboard else None)
+    _run(config, out, options, how=how, events=events, output=output)
 
 
 def _config(given: dict[str, Any], path: Path | None) -> RunConfig:
@@ -140,23 +163,38 @@ def _report_changes(before: RunConfig, after: RunConfig, path: Path, output: Out
         output.note(f"the milestones stay at {listed}; --milestones moves them")
 
 
-def _out_beside(path: Path, before: RunConfig, after: RunConfig) -> Path:
+def _out_beside(
+    path: Path, record: RunRecord, config: RunConfig, init_from: Path | None, *, is_same_start: bool
+) -> Path:
     """Default directory of a run that starts from the one at `path`: next to it."""
     from resnet_cli.session import default_out
+    from resnet_cli.session.initial import find_initial_file
 
-    return path.parent / f"{path.name}-repeat" if before == after else default_out(after, path.parent)
+    if record.config == config and is_same_start:
+        return path.parent / f"{path.name}-repeat"
+    return default_out(config, path.parent, find_initial_file(init_from) if init_from else None)
 
 
-def _run(config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[str, Any], output: Output) -> None:
+def _run(
+    config: RunConfig, out: Path | None, options: RunOptions, *, how: dict[str, Any], events: Path | None,
+    output: Output,
+) -> None:  # fmt: skip
     from resnet_cli.cli.train_progress import ChannelReporter, TrainReporter
     from resnet_cli.cli.views import summary_table
-    from resnet_cli.session import train
+    from resnet_cli.session import Reporters, train
 
+    reporters: list[Reporter] = []
+    if events:
+        from resnet_cli.session.tensorboard import TensorBoardReporter
+
+        reporters.append(TensorBoardReporter(events))
     study = channel()
     with ChannelReporter(study) if study else TrainReporter(output) as reporter:
-        result = train(config, out, options=options, reporter=reporter, **how)
+        result = train(config, out, options=options, reporter=Reporters(reporter, *reporters), **how)
     if result.was_complete:
         output.note(f"{result.run.path} is already complete; use --overwrite to train it again")
+        if events:
+            output.note(f"its events were not written; use: resnet export {result.run.path} --to tensorboard")
     document = {
         "path": str(result.run.path), "status": "complete", "was_complete": result.was_complete,
         "run": result.record, "summary": result.summary,

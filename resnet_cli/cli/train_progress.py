@@ -82,6 +82,8 @@ class TrainReporter(Reporter):
             f"{_verb(start)} {config.network} ({record.model.parameters:,} parameters) on {data.display_name}, "
             f"{data.num_train:,} images, in {path}"
         )
+        if record.init_from:
+            self._output.note(f"initial weights: {record.init_from.path} (SHA-256 {record.init_from.sha256[:12]})")
         for name in ("device", "precision", "compile"):
             self._output.note(f"{name} {decisions[name].value}: {decisions[name].reason}")
         if config.epochs and config.milestones and config.milestones[0] >= config.epochs:

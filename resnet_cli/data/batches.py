@@ -102,10 +102,16 @@ class Normalizer:
         self._shift = -mean / std
 
     @classmethod
-    def for_dataset(cls, dataset: Dataset, normalization: Normalization, device: torch.device) -> "Normalizer":
-        """Use the dataset's constants (`channel`), or the mean image of its training split and std 1 (`pixel-mean`)."""
+    def for_dataset(
+        cls, dataset: Dataset, normalization: Normalization, device: torch.device, mean: Tensor | None = None
+    ) -> "Normalizer":
+        """Use the dataset's constants (`channel`), or a mean image and std 1 (`pixel-mean`).
+
+        The mean image is `mean`, (3, H, W), or that of the training split (None).
+        """
         if normalization == "pixel-mean":
-            return cls(mean_image(dataset.train).to(device), torch.ones(3, 1, 1, device=device))
+            image = mean_image(dataset.train) if mean is None else mean
+            return cls(image.to(device), torch.ones(3, 1, 1, device=device))
         mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (dataset.mean, dataset.std))
         return cls(mean, std)
 

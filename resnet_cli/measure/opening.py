@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from resnet_cli.data import Dataset, load_source, open_data
-from resnet_cli.errors import InputError
 from resnet_cli.measure.subjects import Subject
 from resnet_cli.probes.base import Network, Settings
 from resnet_cli.util.progress import Progress
@@ -46,12 +45,7 @@ class Opener:
         )  # fmt: skip
         if not weights:
             return dataset
-        if (num_outputs := weights.candidates[0].num_classes) != len(dataset.classes):
-            raise InputError(
-                f"{weights.path} has {num_outputs} outputs, but {dataset.display_name} has {len(dataset.classes)} "
-                "classes",
-                hint="choose another --dataset",
-            )
+        weights.check_fits(dataset)
         mean, std = weights.normalization or (dataset.mean, dataset.std)
         return msgspec.structs.replace(dataset, mean=mean, std=std)
 
@@ -77,8 +71,10 @@ class Opener:
         return Network(
             subject.label, config, subject.which, _place(load_model(subject, num_classes), device),
             DeviceImages.on(device, dataset.train), DeviceImages.on(device, dataset.test),
-            Normalizer.for_dataset(dataset, config.normalization, device),
-            lambda: _place(load_model(Subject("", config, "init"), num_classes), device),
+            Normalizer.for_dataset(
+                dataset, config.normalization, device, subject.weights.mean_image if subject.weights else None
+            ),
+            lambda: _place(load_model(Subject("", config, "init", subject.run), num_classes), device),
             images, batch_size, seed, settings,
         )  # fmt: skip
 
@@ -90,7 +86,7 @@ def load_model(subject: Subject, num_classes: int) -> "CifarNet":
         InputError: the weights cannot be read, or are not those of the run.
     """
     from resnet_cli.model import build_model
-    from resnet_cli.weights import load_run_weights
+    from resnet_cli.weights import load_initial_weights, load_run_weights
 
     config, which = subject.config, subject.which
     model = build_model(config.arch, config.depth, config.shortcut, num_classes, seed=config.seed)
@@ -98,6 +94,8 @@ def load_model(subject: Subject, num_classes: int) -> "CifarNet":
         model.load_state_dict(subject.weights.state_dict)
     elif subject.run and which in ("last", "best"):
         model.load_state_dict(load_run_weights(subject.run, which).state_dict)
+    elif subject.run and (initial := load_initial_weights(subject.run)):
+        model.load_state_dict(initial.state_dict)
     return model
 
 

@@ -104,7 +104,7 @@ def _file_subject(path: Path, dataset: str | None, architecture: dict[str, Any])
             raise UsageError(
                 f"--dataset {dataset} contradicts {path}, which was trained on {config.dataset}", hint="omit --dataset"
             )
-        if config.normalization == "pixel-mean":
+        if config.normalization == "pixel-mean" and weights.mean_image is None:
             raise InputError(
                 f"{path} needs the mean image of its training set, which the file does not contain",
                 hint="name its run directory instead",

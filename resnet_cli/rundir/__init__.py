@@ -11,6 +11,7 @@ from resnet_cli.rundir.records import (
     Divergence,
     EpochMetrics,
     GradflowRow,
+    InitialWeights,
     ModelRecord,
     Predictions,
     RunRecord,
@@ -19,6 +20,6 @@ from resnet_cli.rundir.records import (
 
 __all__ = [
     "METRICS_COLUMNS", "SCHEMA_VERSION", "Attempt", "DatasetRecord", "Decision", "Divergence",
-    "EpochMetrics", "GradflowRow", "ModelRecord", "Predictions", "RunDir", "RunRecord", "Status", "Summary",
-    "find_runs", "now",
+    "EpochMetrics", "GradflowRow", "InitialWeights", "ModelRecord", "Predictions", "RunDir", "RunRecord", "Status",
+    "Summary", "find_runs", "now",
 ]  # fmt: skip

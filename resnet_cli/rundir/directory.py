@@ -64,6 +64,7 @@ class RunDir:
         self.lock_path = self.path / ".lock"
         self.holder_path = self.path / ".holder.json"
         self.attempts_path = self.path / "attempts.jsonl"
+        self.init_weights_path = self.path / "weights" / "init.safetensors"
         self.last_weights_path = self.path / "weights" / "last.safetensors"
         self.best_weights_path = self.path / "weights" / "best.safetensors"
         self.checkpoint_path = self.path / "checkpoints" / "resume.safetensors"
@@ -199,9 +200,9 @@ class RunDir:
         self._check_lock()
         # the summary goes first: a half-cleared run must not look complete
         written = [
-            self.summary_path, self.diverged_path, self.checkpoint_path, self.last_weights_path,
-            self.best_weights_path, self.predictions_path, self.metrics_path, self.gradflow_path,
-            self.readme_path, self.attempts_path, self.record_path,
+            self.summary_path, self.diverged_path, self.checkpoint_path, self.init_weights_path,
+            self.last_weights_path, self.best_weights_path, self.predictions_path, self.metrics_path,
+            self.gradflow_path, self.readme_path, self.attempts_path, self.record_path,
         ]  # fmt: skip
         for path in written:
             path.unlink(missing_ok=True)

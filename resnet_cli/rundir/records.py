@@ -165,6 +165,17 @@ class Decision(msgspec.Struct, frozen=True):
     reason: str
 
 
+class InitialWeights(msgspec.Struct, frozen=True, kw_only=True):
+    """Weights of another run or of a weight file that a run started from; weights/init.safetensors is a copy."""
+
+    path: str
+    """Run directory or weight file, as the user gave it."""
+    sha256: _Sha256
+    """Of the original weight file."""
+    copy_sha256: _Sha256
+    """Of weights/init.safetensors."""
+
+
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """run.json: the identity of a run, written once."""
 
@@ -179,6 +190,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     dataset: DatasetRecord
     model: ModelRecord
     decisions: dict[_Name, Decision]
+    init_from: InitialWeights | None = None
+    """None if the initial weights follow from the seed."""
 
     def __post_init__(self) -> None:
         config, dataset, model = self.config, self.dataset, self.model

@@ -1,5 +1,6 @@
 """One run in progress: drives the engine, saves its state and writes its records to the run directory."""
 
+import hashlib
 import os
 import time
 import uuid
@@ -23,6 +24,7 @@ from resnet_cli.rundir import (
     Decision,
     Divergence,
     EpochMetrics,
+    InitialWeights,
     ModelRecord,
     Predictions,
     RunDir,
@@ -31,6 +33,7 @@ from resnet_cli.rundir import (
     now,
 )
 from resnet_cli.rundir.page import run_page
+from resnet_cli.session.initial import InitialFile
 from resnet_cli.session.reporter import Reporter, Result, Start
 from resnet_cli.util.resources import check_disk_space
 from resnet_cli.util.signals import StopFlag
@@ -42,10 +45,11 @@ class Session:
     """One run in progress; see `train`."""
 
     def __init__(
-        self, run: RunDir, config: RunConfig, dataset: Dataset, options: RunOptions, reporter: Reporter
-    ) -> None:
+        self, run: RunDir, config: RunConfig, dataset: Dataset, options: RunOptions, reporter: Reporter,
+        initial: InitialFile | None = None,
+    ) -> None:  # fmt: skip
         self.run, self.config, self.dataset = run, config, dataset
-        self.options, self.reporter = options, reporter
+        self.options, self.reporter, self.initial = options, reporter, initial
         self.epochs: list[EpochMetrics] = []
         self.best: EpochMetrics | None = None
         self._last_save = time.monotonic()
@@ -71,12 +75,15 @@ class Session:
             environment=describe_environment(setup), decisions=setup.decisions,
         )  # fmt: skip
         self.engine = Engine(self.config, self.dataset, setup)
+        if self.initial:
+            self.engine.model.load_state_dict(self.initial.read(self.config, self.dataset))
         if earlier is None:
             self.run.clear()
             self.record = RunRecord(
                 run_id=uuid.uuid4().hex[:12], created_at=attempt.started_at, argv=attempt.argv,
                 tool_version=attempt.tool_version, config=self.config, environment=attempt.environment,
                 dataset=self._dataset_record(), model=model, decisions=attempt.decisions,
+                init_from=self._copy_initial_weights(),
             )  # fmt: skip
             self.run.create(self.record)
         else:
@@ -93,7 +100,19 @@ class Session:
         except DivergedError:
             self._record_divergence()
             raise
-        return Result(self.run, self.record, self._finish(), was_complete=False)
+        summary = self._finish()
+        self.reporter.finished(summary)
+        return Result(self.run, self.record, summary, was_complete=False)
+
+    def _copy_initial_weights(self) -> InitialWeights | None:
+        """Keep the initial weights in the run directory, so that it does not depend on their file."""
+        if self.initial is None:
+            return None
+        data = dump_weights(self.engine, {"format": "resnet-cli initial weights"})
+        self.run.write_bytes(self.run.init_weights_path, data)
+        return InitialWeights(
+            path=self.initial.source, sha256=self.initial.source_sha256, copy_sha256=hashlib.sha256(data).hexdigest()
+        )
 
     def _report_changes(self, attempt: Attempt) -> None:
         before, after = (
@@ -134,12 +153,15 @@ class Session:
                     self._save()
             elif isinstance(event, InitialRecord):
                 self.run.append_gradflow(event.gradflow)
+                self.reporter.gradflow(event.gradflow)
                 continue  # a signal is acted on after the first step, when there is a state to save
             else:
                 self._record_epoch(event)
                 if stop.signal_name or self.engine.is_finished or self._is_save_due(None):
                     self._save()
                 self.reporter.epoch(event.metrics)
+                if event.gradflow:
+                    self.reporter.gradflow(event.gradflow)
             if stop.signal_name and not self.engine.is_finished:
                 self._stop(stop.signal_name)
 
@@ -230,6 +252,8 @@ class Session:
         )  # fmt: skip
         location = self.record.dataset.location if self.config.dataset == "imagefolder" else None
         arguments = train_arguments(self.config, data_dir=location)
+        if self.record.init_from:
+            arguments += ["--init-from", self.record.init_from.path]
         page = run_page(self.record, summary, recipe=recipe_label(self.config), arguments=arguments)
         self.run.write_summary(summary, page)
         return summary

@@ -1,9 +1,10 @@
 """Progress of a run, as `train` reports it, and its result."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from resnet_cli.rundir import EpochMetrics, RunDir, RunRecord, Summary
+from resnet_cli.rundir import EpochMetrics, GradflowRow, RunDir, RunRecord, Summary
 
 if TYPE_CHECKING:
     from resnet_cli.engine import StepEvent
@@ -41,6 +42,59 @@ class Reporter:
 
     def epoch(self, metrics: EpochMetrics) -> None:
         """Report the end of an epoch."""
+
+    def gradflow(self, rows: Sequence[GradflowRow]) -> None:
+        """Report the gradient flow at every layer, measured before training (epoch 0) or after an epoch."""
+
+    def finished(self, summary: Summary) -> None:
+        """Report that the run is complete and its files are written."""
+
+
+class Reporters(Reporter):
+    """Passes everything on to several reporters, in order."""
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self._reporters = reporters
+
+    def progress(self, label: str, done: int, total: int, unit: str = "") -> None:
+        """Pass on."""
+        for reporter in self._reporters:
+            reporter.progress(label, done, total, unit)
+
+    def note(self, text: str) -> None:
+        """Pass on."""
+        for reporter in self._reporters:
+            reporter.note(text)
+
+    def warn(self, text: str) -> None:
+        """Pass on."""
+        for reporter in self._reporters:
+            reporter.warn(text)
+
+    def started(self, record: RunRecord, path: Path, start: Start) -> None:
+        """Pass on."""
+        for reporter in self._reporters:
+            reporter.started(record, path, start)
+
+    def tick(self, tick: "StepEvent") -> None:
+        """Pass on."""
+        for reporter in self._reporters:
+            reporter.tick(tick)
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """Pass on."""
+        for reporter in self._reporters:
+            reporter.epoch(metrics)
+
+    def gradflow(self, rows: Sequence[GradflowRow]) -> None:
+        """Pass on."""
+        for reporter in self._reporters:
+            reporter.gradflow(rows)
+
+    def finished(self, summary: Summary) -> None:
+        """Pass on."""
+        for reporter in self._reporters:
+            reporter.finished(summary)
 
 
 class Result(NamedTuple):

@@ -14,20 +14,23 @@ from resnet_cli.data import arrays, load_source, open_data
 from resnet_cli.errors import DivergedError, UsageError
 from resnet_cli.recipes import RECIPES, make_config
 from resnet_cli.rundir import DatasetRecord, Decision, Divergence, RunDir, RunRecord, Summary
+from resnet_cli.session.initial import InitialFile, find_initial_file
 from resnet_cli.session.reporter import Reporter, Result
 from resnet_cli.util.resources import translate_errors
 from resnet_cli.util.spinning import bound_spinning
 
 
-def default_out(config: RunConfig, folder: Path = Path("runs")) -> Path:
+def default_out(config: RunConfig, folder: Path = Path("runs"), initial: InitialFile | None = None) -> Path:
     """The default run directory: one per configuration, for example `runs/cifar10-report2025-resnet-56-seed0`.
 
-    A fingerprint is appended when any field differs from its recipe.
+    A fingerprint is appended when any field differs from its recipe, and that of the initial weights if any are given.
     """
     name = f"{config.dataset}-{config.recipe}-{config.network}-seed{config.seed}"
     named = {field: getattr(config, field) for field in ("arch", "depth", "shortcut", "dataset", "seed")}
     is_standard = config.recipe in RECIPES and config == make_config(config.recipe, **named)
-    return folder / (name if is_standard else f"{name}-{config.fingerprint()[:8]}")
+    if not is_standard:
+        name += f"-{config.fingerprint()[:8]}"
+    return folder / (f"{name}-init-{initial.source_sha256[:8]}" if initial else name)
 
 
 def train(
@@ -35,6 +38,7 @@ def train(
     out: Path | str | None = None,
     *,
     dataset: tuple[Any, Any] | None = None,
+    init_from: Path | str | None = None,
     options: RunOptions | None = None,
     reporter: Reporter | None = None,
     overwrite: bool = False,
@@ -48,6 +52,8 @@ def train(
     Args:
         config: configuration of the run.
         out: run directory (None: `default_out(config)`).
+        init_from: run directory, whose last weights are used, or weight file to start from (None: the seed determines
+            the initial weights).
         dataset: training and test images that replace the dataset of `config`, which becomes `arrays`. Each split is a
             tuple (images, labels) or a torch `Dataset`; see `resnet_cli.data.arrays.source_of`.
         options: dataset folder, checkpoint interval and use of CUDA graphs.
@@ -60,18 +66,20 @@ def train(
 
     Raises:
         ConfigError: `dataset` has another form.
-        UsageError: `out` contains a different configuration or foreign files, another process trains there, or this
-            machine cannot reproduce the original settings of the run.
+        UsageError: `out` contains a different configuration, other initial weights or foreign files; `init_from`
+            contains another network; another process trains there; or this machine cannot reproduce the original
+            settings of the run.
         ResnetError: a batch does not fit into memory, or the disk is full or not writable.
-        InputError: the dataset cannot be read, or is not the original dataset of the run.
+        InputError: the dataset or `init_from` cannot be read, or is not the original dataset of the run.
         DivergedError: a loss was not finite, now or in an earlier attempt.
         StoppedError: a signal stopped the run after saving; call again to resume.
     """
     if dataset is not None:
         config = msgspec.structs.replace(config, dataset=arrays.NAME)
-    run = RunDir(out or default_out(config))
+    initial = find_initial_file(Path(init_from)) if init_from else None
+    run = RunDir(out or default_out(config, initial=initial))
     options, reporter = options or RunOptions(), reporter or Reporter()
-    earlier = None if overwrite else _earlier(run, config)
+    earlier = None if overwrite else _earlier(run, config, initial)
     read_data = functools.partial(
         open_data,
         config,
@@ -104,11 +112,12 @@ def train(
     memory_hint = f"resume {run.path} on a machine with more memory; a smaller --batch-size is a different experiment"
     with translate_errors(run=run.path, batch_size=config.batch_size, memory_hint=memory_hint), _locked(run):
         # another process may have completed the run while this one read the data
-        earlier = None if overwrite else _earlier(run, config)
+        earlier = None if overwrite else _earlier(run, config, initial)
         if earlier and (done := _already_done(run, earlier)):
             return done
         decisions = _recorded_decisions(earlier, decisions, accept_changes)
-        return Session(run, config, data, options, reporter).run_to_end(earlier, decisions, argv or _command_line())
+        session = Session(run, config, data, options, reporter, initial)
+        return session.run_to_end(earlier, decisions, argv or _command_line())
 
 
 def _warnings(config: RunConfig, num_train: int) -> Iterator[str]:
@@ -151,7 +160,7 @@ def _locked(run: RunDir) -> Iterator[None]:
         lock.release()
 
 
-def _earlier(run: RunDir, config: RunConfig) -> RunRecord | None:
+def _earlier(run: RunDir, config: RunConfig, initial: InitialFile | None) -> RunRecord | None:
     if not run.exists():
         return None
     record = run.read_record()
@@ -160,7 +169,24 @@ def _earlier(run: RunDir, config: RunConfig) -> RunRecord | None:
             f"{run.path} contains a run with a different configuration ({'; '.join(record.config.diff(config))})",
             hint="choose another --out, or use --overwrite to start from scratch",
         )
+    before = record.init_from
+    if (before.sha256 if before else None) != (initial.source_sha256 if initial else None):
+        ours, theirs = (
+            _describe_weights(before.path, before.sha256) if before else _RANDOM,
+            _describe_weights(initial.source, initial.source_sha256) if initial else _RANDOM,
+        )
+        raise UsageError(
+            f"{run.path} contains a run that started from other weights (--init-from: {ours} → {theirs})",
+            hint=f"to resume it, use: resnet train --from {run.path} --out {run.path}; or choose another --out",
+        )
     return record
+
+
+_RANDOM = "random weights"
+
+
+def _describe_weights(path: str, sha256: str) -> str:
+    return f"{path} with SHA-256 {sha256[:12]}"
 
 
 def _recorded_decisions(

@@ -12,7 +12,7 @@ from resnet_cli.data.batches import mean_image
 from resnet_cli.errors import InputError
 from resnet_cli.model import CifarNet
 from resnet_cli.rundir import RunDir
-from resnet_cli.weights.file import Triple, read_weights
+from resnet_cli.weights.file import Triple, check_normalization, read_weights
 from resnet_cli.weights.run import Which, load_run_weights
 
 
@@ -73,22 +73,25 @@ def load_model(
 
     Raises:
         InputError: the run, the weights or the dataset cannot be read, or the normalisation is not known.
-        UsageError: `arch` contradicts the file, or is needed.
+        UsageError: `arch` contradicts the file, or is needed; or `mean` and `std` are not valid.
     """
+    check_normalization(mean, std)
     path = Path(path)
     run = RunDir(path) if path.is_dir() else None
     weights = load_run_weights(run, which) if run else read_weights(path)
     network = weights.build(weights.resolve(arch=arch))
     record = run.read_record() if run else None
-    classes = record.dataset.classes if record else ()
+    classes = record.dataset.classes if record else weights.classes
     constants = (mean, std) if mean and std else weights.normalization
     if constants:
         rgb_mean, rgb_std = (torch.tensor(values).view(3, 1, 1) for values in constants)
         return Classifier(network, rgb_mean, rgb_std, classes).eval()
+    if weights.mean_image is not None:
+        return Classifier(network, weights.mean_image, torch.ones(3, 1, 1), classes).eval()
     if record:
         folder = Path(data_dir) if data_dir else None
         images = open_data(record.config, data_dir=folder, recorded=record.dataset, run=path).train
-        return Classifier(network, mean_image(images), torch.ones(3, 1, 1), classes).eval()
+        return Classifier(network, mean_image(images).contiguous(), torch.ones(3, 1, 1), classes).eval()
     raise InputError(
         f"{path} does not contain the normalisation of its inputs",
         hint="load its run directory, or pass --mean and --std" if weights.config else "pass --mean and --std",

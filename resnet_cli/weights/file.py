@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import torch
 from torch import Tensor
 
 from resnet_cli.config import Arch, RunConfig, Shortcut
+from resnet_cli.data import Dataset
 from resnet_cli.errors import ConfigError, InputError, UsageError
 from resnet_cli.model import CifarNet
 from resnet_cli.util import checksum
@@ -26,6 +28,9 @@ Triple = tuple[float, float, float]
 
 SCHEMA_VERSION = 2
 """Version of the metadata in our files. Version 1 had no checksum; in version 2 it is required."""
+
+MEAN_IMAGE = "mean_image"
+"""Name of the mean image among the tensors of an exported network, if it was trained with pixel-mean normalisation."""
 
 # Mean and std that the published networks were trained with.
 # github.com/akamaster/pytorch_resnet_cifar10, trainer.py
@@ -50,6 +55,10 @@ class WeightFile(NamedTuple):
     """Configuration that trained the network; only in files of this tool."""
     normalization: tuple[Triple, Triple] | None
     """Per-channel mean and std of the training images (pixels in [0, 1]); None if the file does not determine them."""
+    mean_image: Tensor | None = None
+    """Mean of the training images, (3, H, W) float32 in [0, 1]; only in exported files of networks that need it."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes in the order of the outputs; only in exported files."""
 
     def resolve(
         self, *, arch: Arch | None = None, depth: int | None = None, shortcut: Shortcut | None = None
@@ -83,6 +92,33 @@ class WeightFile(NamedTuple):
         model.load_state_dict(self.state_dict, strict=True, assign=True)
         return model.eval()
 
+    def check_fits(self, dataset: Dataset) -> None:
+        """Raise `InputError` unless the number of outputs and the size of the mean image fit `dataset`."""
+        if (num_outputs := self.candidates[0].num_classes) != len(dataset.classes):
+            raise InputError(
+                f"{self.path} has {num_outputs} outputs, but {dataset.display_name} has {len(dataset.classes)} classes",
+                hint="choose another --dataset",
+            )
+        size = dataset.image_size
+        if self.mean_image is not None and self.mean_image.shape != (3, size, size):
+            raise InputError(
+                f"{self.path} needs images of the size of its mean image, {tuple(self.mean_image.shape)}, but "
+                f"{dataset.display_name} has {size}×{size} pixels",
+                hint="choose another --dataset",
+            )
+
+
+def check_normalization(mean: Triple | None, std: Triple | None) -> None:
+    """Raise `UsageError` unless `--mean` and `--std` are given together, or neither, and fit pixels in [0, 1]."""
+    if (mean is None) != (std is None):
+        raise UsageError("--mean and --std must be given together", hint="add the other one")
+    for option, values, low in (("--mean", mean, 0.0), ("--std", std, 1e-6)):
+        if values and not all(low <= value <= 1 for value in values):
+            raise UsageError(
+                f"{option} {','.join(f'{value:g}' for value in values)} does not fit pixels in [0, 1]",
+                hint="divide values for pixels in [0, 255] by 255",
+            )
+
 
 def _describe(architecture: Architecture) -> str:
     return "plain" if architecture.arch == "plain" else f"residual (shortcut {architecture.shortcut})"
@@ -107,16 +143,27 @@ def read_weights(path: Path) -> WeightFile:
             hint=f"pass the run directory, or weights/last.safetensors next to {path.parent.name}/",
         )
     found = find_state_dict(path, content)
+    is_ours = metadata.get("format") == "resnet-cli"
+    mean_image = _check_mean_image(path, found.entries.pop(MEAN_IMAGE)) if is_ours and MEAN_IMAGE in content else None
     candidates = find_architectures(path, found.entries)
     state_dict = validate_tensors(path, found.entries, candidates[0])
-    if metadata.get("format") != "resnet-cli":
+    if not is_ours:
         file_format, normalization = _recognise_format(found, candidates[0], metadata)
         return WeightFile(path, file_format, state_dict, candidates, None, normalization)
-    config, normalization = _read_metadata(path, metadata)
+    config, normalization, classes = _read_metadata(path, metadata)
     ours = Architecture(config.arch, config.depth, config.shortcut, candidates[0].num_classes)
     if ours not in candidates:
         raise InputError(f"{path} has the metadata of {config.network}, but the tensors of another network")
-    return WeightFile(path, "resnet-cli", state_dict, (ours,), config, normalization)
+    if classes and len(classes) != ours.num_classes:
+        raise InputError(f"{path} names {len(classes)} classes, but has {ours.num_classes} outputs")
+    return WeightFile(path, "resnet-cli", state_dict, (ours,), config, normalization, mean_image, classes)
+
+
+def _check_mean_image(path: Path, value: Tensor) -> Tensor:
+    is_image = value.ndim == 3 and value.shape[0] == 3 and value.dtype == torch.float32
+    if not is_image or not bool(((value >= 0) & (value <= 1)).all()):
+        raise InputError(f"{path}: {MEAN_IMAGE} is not an image (3, H, W) of float32 numbers in [0, 1]")
+    return value
 
 
 def _recognise_format(
@@ -131,8 +178,10 @@ def _recognise_format(
     return "state-dict", None
 
 
-def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[RunConfig, tuple[Triple, Triple] | None]:
-    """Parse configuration and channel normalisation (None for a network trained on pixel-mean images)."""
+def _read_metadata(
+    path: Path, metadata: dict[str, str]
+) -> tuple[RunConfig, tuple[Triple, Triple] | None, tuple[str, ...]]:
+    """Parse configuration, channel normalisation (None for a network trained on pixel-mean images) and classes."""
     try:
         version = int(metadata["schema_version"])
         if version > SCHEMA_VERSION:
@@ -144,10 +193,11 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[RunConfig, tup
         config = RunConfig.from_dict(msgspec.json.decode(metadata["config"], type=dict[str, Any]))
         mean = msgspec.json.decode(metadata["mean"], type=Triple)
         std = msgspec.json.decode(metadata["std"], type=Triple)
+        classes = msgspec.json.decode(metadata.get("classes", "[]"), type=tuple[str, ...])
         if min(std) <= 0:
             raise ValueError(f"std {std} is not positive")
     except KeyError as error:
         raise InputError(f"{path}: the metadata lacks {error.args[0]}") from error
     except (ValueError, msgspec.MsgspecError, ConfigError) as error:
         raise InputError(f"{path}: the metadata cannot be read: {one_line(error)}") from error
-    return config, None if config.normalization == "pixel-mean" else (mean, std)
+    return config, None if config.normalization == "pixel-mean" else (mean, std), classes

@@ -4,6 +4,7 @@ from typing import Literal
 
 from resnet_cli.errors import InputError
 from resnet_cli.rundir import RunDir
+from resnet_cli.util.files import file_sha256
 from resnet_cli.weights.file import WeightFile, read_weights
 
 Which = Literal["last", "best"]
@@ -35,3 +36,18 @@ def load_run_weights(run: RunDir, which: Which) -> WeightFile:
             f"{path} does not belong to the run: its configuration or number of classes differs from run.json"
         )
     return weights
+
+
+def load_initial_weights(run: RunDir) -> WeightFile | None:
+    """Read the weights that `train --init-from` started a run from; None if they follow from its seed.
+
+    Raises:
+        RunFileError: the record or the weights of the run cannot be read.
+        InputError: the weights are unusable, or are not those that the run started from.
+    """
+    recorded = run.read_record().init_from
+    if recorded is None:
+        return None
+    if file_sha256(run.init_weights_path) != recorded.copy_sha256:
+        raise InputError(f"{run.init_weights_path} was changed since the run started", hint="restore it")
+    return read_weights(run.init_weights_path)

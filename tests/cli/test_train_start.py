@@ -12,7 +12,7 @@ from resnet_cli.recipes import make_config
 def started(monkeypatch):
     """Runs `resnet train` without training; returns the configuration, the directory and the other arguments."""
     seen = []
-    monkeypatch.setattr(train, "_run", lambda config, out, options, *, how, output: seen.append((config, out, how)))
+    monkeypatch.setattr(train, "_run", lambda config, out, options, *, how, **_: seen.append((config, out, how)))
 
     def start(*arguments):
         assert resnet(["train", *map(str, arguments)]) == 0
@@ -54,6 +54,15 @@ def test_an_option_changes_the_configuration_of_from_and_the_change_is_reported(
     for change in ("depth: 56 → 110", "seed: 1 → 3", "steps: 64000 → 90000", "warmup_steps: 0 → 400"):
         assert change in reported
     assert "the milestones stay at 32000,48000; --milestones moves them" in reported
+
+
+def test_initial_weights_are_passed_on_and_change_the_directory_next_to_the_original(started, recorded, tmp_path):
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"any")
+    assert started("--arch", "resnet", "--depth", 8, "--init-from", weights)[2]["init_from"] == weights
+    _, out, how = started("--from", recorded.path, "--init-from", weights)
+    assert how["init_from"] == weights
+    assert out.name == "cifar10-he2015-plain-56-seed1-init-d6a7cd2a"  # the first digits of its SHA-256
 
 
 def test_quiet_hides_the_changes_of_from(started, recorded, capsys):

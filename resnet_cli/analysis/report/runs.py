@@ -13,6 +13,7 @@ from resnet_cli.analysis.report.probes import run_order
 from resnet_cli.analysis.tables import Column, Table
 from resnet_cli.analysis.tables.layout import MISSING
 from resnet_cli.recipes import train_arguments
+from resnet_cli.rundir import RunRecord
 from resnet_cli.util.text import duration, shell_text, shorten, value_text
 
 _MAX_OPEN = 40  # rows of a table that is not folded
@@ -46,13 +47,18 @@ def _group_blocks(runs: Sequence[Run]) -> list[Block]:
     letters = _letters(environments)
     table = _results(runs, _differences(configs), letters)
     settings = Grid(_settings(configs, recipe_values(runs[0].record.config)))
-    commands = [f"resnet {' '.join(map(shell_text, train_arguments(run.record.config)))}" for run in runs]
+    commands = [f"resnet {' '.join(map(shell_text, _arguments(run.record)))}" for run in runs]
     return [
         _folded(Grid(table)),
         Folded("Configuration", [settings]),
         Folded("Environment", _environment_blocks(environments, letters)),
         Folded("Commands that repeat each run, in the same order", [Commands(commands)]),
     ]
+
+
+def _arguments(record: RunRecord) -> list[str]:
+    initial = ["--init-from", record.init_from.path] if record.init_from else []
+    return [*train_arguments(record.config), *initial]
 
 
 def _folded(grid: Grid) -> Block:
