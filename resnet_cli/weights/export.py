@@ -18,7 +18,7 @@ from resnet_cli.util.extras import require_extra
 from resnet_cli.util.files import read_bytes, write_atomic, write_output
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.weights.classifier import Classifier, load_model
-from resnet_cli.weights.file import MEAN_IMAGE, Triple, WeightFile, read_weights
+from resnet_cli.weights.file import MEAN_IMAGE, Triple, WeightFile, check_normalization, read_weights
 from resnet_cli.weights.loading import read_content
 from resnet_cli.weights.model_card import FORMAT, model_card, model_config
 from resnet_cli.weights.programs import Run, onnx_program, torch_program
@@ -47,6 +47,9 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path | None = None
     overwrite: bool = False
     """Replace the files of an earlier export."""
+
+    def __post_init__(self) -> None:
+        check_normalization(self.mean, self.std)
 
 
 class Check(NamedTuple):
@@ -107,6 +110,8 @@ def export(
         ResnetError: the converted network computes something else; nothing was written.
     """
     options = options or ExportOptions()
+    if options.mean and target in ("safetensors", "hf"):
+        raise UsageError(f"--mean does not apply to --to {target}", hint="use --to torch-export or --to onnx")
     if target == "onnx":
         require_extra("onnx", "--to onnx")
     subject = _open(path, options.which)

@@ -56,6 +56,7 @@ VALID = {
     "power": ["--claim", "gap", "--sigma", "1"],
     "probe": ["calibration", "runs/run"],
     "reproduce": [],
+    "export": ["runs/run", "--to", "safetensors"],
     "data fetch": ["digits"],
     "data verify": ["digits"],
     "data show": ["digits"],
@@ -63,6 +64,8 @@ VALID = {
 # options that need another command line
 VALID_WITH = {
     ("train", "--from"): [],
+    ("export", "--mean"): ["runs/run", "--to", "torch-export"],
+    ("export", "--std"): ["runs/run", "--to", "torch-export", "--mean", "0.5,0.5,0.5"],
     ("eval", "--which"): ["runs/run", "--device", "cpu"],
     ("power", "--claim"): ["--sigma", "1"],
     ("power", "--runs"): ["--claim", "gap"],
@@ -138,6 +141,8 @@ def without_training_drawing_or_downloads(here, monkeypatch):
     monkeypatch.setattr("resnet_cli.cli.bench._bench", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.reproduce._reproduce", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.analysis.figures.draw", lambda *_, **__: ([], []))
+    monkeypatch.setattr("resnet_cli.weights.export._write_file", lambda *_: None)
+    monkeypatch.setattr("resnet_cli.weights.export._convert", lambda *_: (b"", None))
     # networks of the smallest depth replace those of any valid depth
     monkeypatch.setattr(
         "resnet_cli.model.build_model", lambda arch, _, *rest, **more: build_model(arch, 8, *rest, **more)

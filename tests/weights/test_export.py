@@ -180,9 +180,11 @@ def test_a_state_dict_needs_its_architecture_and_normalisation(tmp_path):
     path = save_zip(small_network("plain").state_dict(), tmp_path / "weights.pt")
     with pytest.raises(UsageError, match="add arch plain or arch resnet"):
         export(path, "torch-export", tmp_path / "out.pt2", ExportOptions(dataset="digits"))
-    wrong = ExportOptions(dataset="digits", arch="plain", mean=(0.5, 0.5, 0.5), std=(0.0, 0.0, 0.0))
     with pytest.raises(UsageError, match="std 0,0,0 does not fit"):
-        export(path, "torch-export", tmp_path / "out.pt2", wrong)
+        ExportOptions(mean=(0.5, 0.5, 0.5), std=(0.0, 0.0, 0.0))
+    constants = ExportOptions(arch="plain", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    with pytest.raises(UsageError, match="mean does not apply to to safetensors"):
+        export(path, "safetensors", tmp_path / "out.safetensors", constants)
 
 
 def test_existing_files_are_replaced_only_on_request(runs, tmp_path):
