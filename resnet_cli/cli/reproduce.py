@@ -183,6 +183,8 @@ def command(
         "probes": split_names(probes),
     }
     folder = study or out or Path("reproduction") / (recipe or DEFAULTS["recipe"])
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder", hint="choose another --out")
     earlier = read_study_file(folder)
     grid = choose_grid(
         chosen, msgspec.to_builtins(given), earlier.grid if earlier else None, folder, is_continued=study is not None

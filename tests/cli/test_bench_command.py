@@ -125,9 +125,10 @@ class TestResult:
         assert result["matrix_peak"]["precision"] == "bf16"
 
 
-def test_bench_and_reproduce_use_the_same_configurations_by_default(monkeypatch):
+def test_bench_and_reproduce_use_the_same_configurations_by_default(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr(reproduce, "_reproduce", lambda configs, *_: seen.append(configs))
+    monkeypatch.setattr(reproduce, "_reproduce", lambda jobs, *_: seen.append([job.config for job in jobs]))
     monkeypatch.setattr(command_module, "_bench", lambda configs, *_: seen.append(configs))
     for recipe in ("demo", "report2025", "he2015"):
         assert resnet(["reproduce", "--recipe", recipe]) == 0

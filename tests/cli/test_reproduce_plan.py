@@ -186,6 +186,12 @@ def test_the_plan_fits_into_narrow_terminals(reproduce, monkeypatch, capsys, col
     assert all(len(line) <= int(columns) and "…" not in line for line in lines)
 
 
+def test_a_file_in_the_place_of_the_folder_is_wrong_usage(reproduce, tmp_path, capsys):
+    (tmp_path / "study").write_text("mine")
+    assert reproduce() == ExitCode.USAGE
+    assert capsys.readouterr().err == f"error: {tmp_path / 'study'} is not a folder; choose another --out\n"
+
+
 def test_a_folder_that_is_not_a_study_cannot_be_continued(launched, tmp_path, capsys):
     assert run(["reproduce", str(tmp_path)]) == ExitCode.USAGE
     assert "is not a study: it has no study.toml with a grid; use --out" in capsys.readouterr().err

@@ -48,6 +48,7 @@ VALID = {
     "bench": ["--recipe", "demo"],
     "eval": ["weights.pt", "--arch", "plain", "--dataset", "digits", "--limit-test", "10", "--device", "cpu"],
     "compare": ["runs"],
+    "report": ["runs"],
     "ls": ["runs"],
     "show": ["runs/run"],
     "diff": ["runs/run", "runs/run"],
@@ -176,7 +177,13 @@ def check(capfd, command, parameter, value):
 
 
 # Other exit codes: 3 for a check that does not hold, 1 for a file that cannot be written.
-OTHER_CODES = {("compare", "--assert", 3), ("compare", "--out", 1), ("gradflow", "--plot", 1), ("probe", "--plot", 1)}
+OTHER_CODES = {
+    ("compare", "--assert", 3),
+    ("compare", "--out", 1),
+    ("gradflow", "--plot", 1),
+    ("probe", "--plot", 1),
+    ("report", "--out", 1),
+}
 
 
 def names(line, parameter, value):
