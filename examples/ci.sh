@@ -15,4 +15,4 @@ resnet compare "$folder/runs" \
   --assert "plain-56.train_clean_error_pct > plain-20.train_clean_error_pct + 10" \
   --assert "resnet-56.train_clean_error_pct < plain-56.train_clean_error_pct" \
   --assert "resnet-56.test_accuracy_pct > plain-56.test_accuracy_pct"
-resnet compare "$folder/runs" --require capacity --require convergence
+resnet compare "$folder/runs" --require capacity --require highway

@@ -6,6 +6,7 @@ import msgspec
 
 from resnet_cli.config import RunConfig, check_depth
 from resnet_cli.errors import ConfigError
+from resnet_cli.util.text import shorten
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +93,12 @@ RECIPES = {
 RECIPE_NAMES = f"{', '.join(_FIRST)} or {_LAST}"
 
 
+def check_recipe(name: str) -> None:
+    """Raise `ConfigError` unless `name` is a recipe."""
+    if name not in RECIPES:
+        raise ConfigError(f"unknown recipe {shorten(repr(name))}", hint=f"use --recipe {RECIPE_NAMES}")
+
+
 def make_config(recipe: str = "report2025", *, arch: str, depth: int, **overrides: Any) -> RunConfig:
     """Build a configuration from a recipe's defaults and `overrides`.
 
@@ -106,8 +113,7 @@ def make_config(recipe: str = "report2025", *, arch: str, depth: int, **override
         ConfigError: the recipe, a field or a value is not valid; the message names it.
     """
     check_depth(depth)
-    if recipe not in RECIPES:
-        raise ConfigError(f"unknown recipe {recipe!r}", hint=f"use --recipe {RECIPE_NAMES}")
+    check_recipe(recipe)
     values = {**RECIPES[recipe].values, **(RECIPES[recipe].deep_values if depth >= 110 else {})}
     unknown = sorted(set(overrides) - set(RunConfig.__struct_fields__))
     if unknown:

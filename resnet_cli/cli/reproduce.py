@@ -1,5 +1,6 @@
 """`resnet reproduce`: the whole study, from the plan to the report."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from resnet_cli.cli.views import ReportView
 from resnet_cli.config import FIELDS, SaveEvery
 from resnet_cli.errors import ConfigError, DivergedError, ExitCode, InputError, ResnetError, UsageError, as_arguments
 from resnet_cli.launch import RESUME_HINT
-from resnet_cli.recipes import RECIPE_NAMES
+from resnet_cli.recipes import RECIPE_NAMES, check_recipe
 from resnet_cli.study_file import FILE_NAME, Grid, read_study_file
 from resnet_cli.util.signals import StopInterrupt
 
@@ -182,8 +183,9 @@ def command(
         "arms": tuple(dict.fromkeys(arm)) if arm else None,
         "probes": split_names(probes),
     }
+    check_recipe(recipe or DEFAULTS["recipe"])
     folder = study or out or Path("reproduction") / (recipe or DEFAULTS["recipe"])
-    if folder.exists() and not folder.is_dir():
+    if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UsageError(f"{folder} is not a folder", hint="choose another --out")
     earlier = read_study_file(folder)
     grid = choose_grid(

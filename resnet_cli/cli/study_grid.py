@@ -31,7 +31,7 @@ def choose_grid(
             ("recipe", recorded.recipe, grid.recipe),
             *(
                 (name, recorded.options.get(name), grid.options.get(name))
-                for name in {**recorded.options, **grid.options}
+                for name in {**given, **recorded.options, **grid.options}  # first what the user can change
             ),
         ):
             if before != now:

@@ -30,7 +30,7 @@ class Subject:
     def __init__(self, folder, arch, epochs, **fields):
         self.folder, self.epochs = folder, epochs
         self.config = make_config(
-            "demo", arch=arch, depth=8, device="cpu", epochs=epochs, limit_test=60,
+            "demo", arch=arch, depth=8, device="cpu", epochs=epochs, limit_test=60, warmup_steps=6,
             **{"augment": "crop", "limit_train": 300, "clean_train_every": 1, "gradflow_every": 1, **fields},  # 3 steps
         )  # fmt: skip
         self._engine = Engine(self.config, open_data(self.config), decide(self.config))

@@ -56,7 +56,7 @@ VALID = {
     "gradflow": ["--depth", "8", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
     "power": ["--claim", "gap", "--sigma", "1"],
     "probe": ["calibration", "runs/run"],
-    "reproduce": [],
+    "reproduce": ["--print-commands"],
     "export": ["runs/run", "--to", "safetensors"],
     "data fetch": ["digits"],
     "data verify": ["digits"],
@@ -183,6 +183,7 @@ OTHER_CODES = {
     ("gradflow", "--plot", 1),
     ("probe", "--plot", 1),
     ("report", "--out", 1),
+    ("reproduce", "--out", 1),
 }
 
 
