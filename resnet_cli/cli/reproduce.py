@@ -1,7 +1,6 @@
 """`resnet reproduce`: the whole study, from the plan to the report."""
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +28,7 @@ from resnet_cli.launch import RESUME_HINT
 from resnet_cli.recipes import RECIPE_NAMES, check_recipe
 from resnet_cli.study_file import FILE_NAME, Grid, read_study_file
 from resnet_cli.util.signals import StopInterrupt
+from resnet_cli.util.text import shell_text
 
 if TYPE_CHECKING:
     from resnet_cli.launch import Ending
@@ -173,6 +173,7 @@ def command(
     if dry_run and print_commands:
         raise UsageError("--dry-run and --print-commands cannot be combined", hint="omit one of them")
     if save_every:
+        save_every = save_every.strip()
         SaveEvery.parse(save_every)
     num_jobs = parse_num_jobs(jobs)
     chosen: dict[str, Any] = {
@@ -205,7 +206,9 @@ def command(
     how = How(folder, data_dir, num_jobs, save_every, cuda_graph)
     if print_commands:
         missing = [job for job in planned if job.state not in ("done", "diverged")]
-        commands = [shlex.join(["resnet", *job.arguments(data_dir=data_dir), *how.options]) for job in missing]
+        commands = [
+            " ".join(map(shell_text, ["resnet", *job.arguments(data_dir=data_dir), *how.options])) for job in missing
+        ]
         output.result({"commands": commands}, None)
         if commands and not json:
             output.raw("\n".join(commands))

@@ -141,6 +141,8 @@ def without_training_drawing_or_downloads(here, monkeypatch):
     monkeypatch.setattr("resnet_cli.cli.train._run", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.bench._bench", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.reproduce._reproduce", lambda *_, **__: None)
+    # first, since this module copies the function when it is imported
+    monkeypatch.setattr("resnet_cli.analysis.report.drawings.draw", lambda *_, **__: ([], []))
     monkeypatch.setattr("resnet_cli.analysis.figures.draw", lambda *_, **__: ([], []))
     monkeypatch.setattr("resnet_cli.weights.export._write_file", lambda *_: None)
     monkeypatch.setattr("resnet_cli.weights.export._convert", lambda *_: (b"", None))
@@ -184,6 +186,7 @@ OTHER_CODES = {
     ("probe", "--plot", 1),
     ("report", "--out", 1),
     ("reproduce", "--out", 1),
+    ("reproduce", "--study", 1),
 }
 
 

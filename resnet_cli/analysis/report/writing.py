@@ -19,7 +19,7 @@ from resnet_cli.analysis.report.summary import and_
 from resnet_cli.analysis.tables import study_document
 from resnet_cli.errors import InputError, UsageError
 from resnet_cli.util.files import write_output
-from resnet_cli.util.text import printable
+from resnet_cli.util.text import one_line, printable
 from resnet_cli.version import __version__
 
 _GENERATOR = b'<meta name="generator" content="resnet-cli '
@@ -46,8 +46,11 @@ def check_target(path: Path) -> None:
     if os.path.isdir(path):
         raise InputError(f"--out {path} is a folder", hint=f"name a file in it: --out {path / 'report.html'}")
     if path.is_file():
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+        try:
+            with path.open("rb") as file:
+                head = file.read(_HEAD_BYTES)
+        except OSError as error:
+            raise InputError(f"--out {path} cannot be read: {one_line(error)}") from error
         if head and _GENERATOR not in head:
             raise InputError(
                 f"--out {path} exists and is not a report of this tool", hint="name another file, or delete it"
