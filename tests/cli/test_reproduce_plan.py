@@ -105,7 +105,9 @@ def test_a_stop_signal_while_the_results_are_written_has_the_exit_code_of_a_stop
 
 
 def test_a_stop_signal_during_the_measurement_of_a_dry_run_kills_the_measuring_process(tmp_path, monkeypatch):
-    (tmp_path / "python").write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nsleep 0.5\nkill -TERM $PPID\nexec sleep 100\n")
+    (tmp_path / "python").write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/pid\nsleep 0.5\nkill -TERM $PPID\nexec sleep 100\n"
+    )
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     assert run(["reproduce", "--out", str(tmp_path / "study"), "--depths", "8", "--dry-run"]) == ExitCode.STOPPED
