@@ -147,23 +147,23 @@ class Session:
 
     def _train(self, stop: StopFlag) -> None:
         for event in self.engine.run():
-            if isinstance(event, StepEvent):
-                self.reporter.tick(event)
-                if stop.signal_name or self._is_save_due(event):
-                    self._save()
-            elif isinstance(event, InitialRecord):
+            if isinstance(event, InitialRecord):
                 self.run.append_gradflow(event.gradflow)
                 self.reporter.gradflow(event.gradflow)
                 continue  # a signal is acted on after the first step, when there is a state to save
+            if isinstance(event, StepEvent):
+                self.reporter.tick(event)
             else:
                 self._record_epoch(event)
-                if stop.signal_name or self.engine.is_finished or self._is_save_due(None):
-                    self._save()
+            signal_name = stop.signal_name  # read once: a signal that comes while saving waits for the next event
+            if signal_name or self._is_save_due(event):
+                self._save()
+            if isinstance(event, EpochRecord):
                 self.reporter.epoch(event.metrics)
                 if event.gradflow:
                     self.reporter.gradflow(event.gradflow)
-            if stop.signal_name and not self.engine.is_finished:
-                self._stop(stop.signal_name)
+            if signal_name and not self.engine.is_finished:
+                self._stop(signal_name)
 
     def _stop(self, signal_name: str) -> None:
         kind = InterruptedByUserError if signal_name == "SIGINT" else StoppedError
@@ -173,13 +173,13 @@ class Session:
             hint="run the same command again to resume",
         )
 
-    def _is_save_due(self, tick: StepEvent | None) -> bool:
-        """Whether the interval between saves is over after a step or evaluated batch, or after an epoch (None)."""
+    def _is_save_due(self, event: StepEvent | EpochRecord) -> bool:
+        """Whether the run is complete or the interval between saves is over, after a step, batch or epoch."""
         every = self.options.save_every
-        if tick is None:
-            return every.unit == "epochs" and self.engine.epochs_done % every.amount == 0
+        if isinstance(event, EpochRecord):
+            return self.engine.is_finished or (every.unit == "epochs" and self.engine.epochs_done % every.amount == 0)
         if every.unit == "steps":
-            return tick.phase == "train" and tick.step % every.amount == 0
+            return event.phase == "train" and event.step % every.amount == 0
         return every.unit == "minutes" and time.monotonic() - self._last_save >= 60 * every.amount
 
     def _save(self) -> None:

@@ -60,8 +60,12 @@ def stop(config, out, tick):
     """Stop a run by a signal at the given event; it saves that step."""
     with pytest.raises(StoppedError, match="SIGTERM") as caught:
         train(config, out, reporter=StopAt(tick))
-    state = json.loads(read_metadata(RunDir(out).checkpoint_path.read_bytes())["state"])
-    assert f"at step {state['step']} of" in str(caught.value)
+    assert f"at step {saved_step(out)} of" in str(caught.value)
+
+
+def saved_step(out):
+    """The step of the checkpoint."""
+    return json.loads(read_metadata(RunDir(out).checkpoint_path.read_bytes())["state"])["step"]
 
 
 def reporting(**methods):
@@ -267,6 +271,16 @@ def test_ctrl_c_during_training_gives_exit_code_130(tmp_path):
     with pytest.raises(InterruptedByUserError, match=r"stopped by SIGINT at step 1 of 9.*again to resume") as caught:
         train(config_for(), tmp_path / "run", reporter=StopAt(1, signal.SIGINT))
     assert caught.value.exit_code == 130
+
+
+def test_a_signal_while_an_epoch_is_reported_stops_the_run_only_after_a_save(tmp_path, straight):
+    run, config = RunDir(tmp_path / "run"), config_for()
+    inopportune = reporting(epoch=lambda metrics: metrics.epoch == 1 and os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(StoppedError, match="at step 4 of 9; checkpoint saved"):
+        train(config, run.path, options=RunOptions(save_every=SaveEvery(100, "epochs")), reporter=inopportune)
+    assert saved_step(run.path) == 4
+    train(config, run.path)
+    assert_same_numbers(run, straight["resnet"])
 
 
 def test_a_signal_at_the_very_end_lets_the_run_finish(tmp_path, straight):
