@@ -82,8 +82,7 @@ def evaluate_predictions(logits: Logits, labels: Labels, classes: Sequence[str])
     num_examples, num_classes = len(labels), len(classes)
     assert logits.shape == (num_examples, num_classes), f"{logits.shape}, {num_examples} labels, {num_classes} classes"
     predicted = logits.argmax(axis=1)
-    pairs = labels.astype(np.int64) * num_classes + predicted
-    confusion = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    confusion = confusion_matrix(predicted, labels, num_classes)
     num_correct = int(confusion.trace())
     _, low, high = wilson_proportion(num_correct, num_examples)
 
@@ -109,6 +108,12 @@ def evaluate_predictions(logits: Logits, labels: Labels, classes: Sequence[str])
         per_class=_per_class(confusion, classes),
         confusion_matrix=confusion,
     )
+
+
+def confusion_matrix(predicted: Labels, labels: Labels, num_classes: int) -> Labels:
+    """Counts (C, C) of true classes (rows) and predicted classes (columns), both (N,) from 0 to C−1."""
+    pairs = labels.astype(np.int64) * num_classes + predicted
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def wilson_proportion(successes: int, trials: int) -> tuple[float, float, float]:

@@ -28,10 +28,11 @@ def load_probes(
         The label is the name of the network, followed by the seed if several runs train it, or else the path. A frame
         without rows if nothing was measured.
     """
+    import numpy as np
     import pandas as pd
 
     runs = list(runs)
-    frames = []
+    identities, parts = [], []
     for run, label in zip(runs, _labels(runs), strict=True):
         identity = {name: value for name, value in run_row(run).items() if name in IDENTITY_COLUMNS} | {"label": label}
         for weights in [which] if which else WHICH:
@@ -43,11 +44,15 @@ def load_probes(
             except RunFileError as error:
                 warn(str(error))
                 continue
-            columns = pd.DataFrame([{**identity, "which": weights}] * len(rows))
-            frames.append(pd.concat([columns, rows.drop(columns=columns.columns, errors="ignore")], axis=1))
-    return (
-        pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*IDENTITY_COLUMNS, "label", "which"])
-    )
+            identities.append({**identity, "which": weights})
+            parts.append(rows)
+    columns = pd.DataFrame(identities, columns=[*IDENTITY_COLUMNS, "label", "which"])
+    if not parts:
+        return columns
+    row_of_part = np.repeat(np.arange(len(parts)), [len(rows) for rows in parts])
+    repeated = columns.iloc[row_of_part].reset_index(drop=True)
+    rows = pd.concat(parts, ignore_index=True).drop(columns=columns.columns, errors="ignore")
+    return pd.concat([repeated, rows], axis="columns")
 
 
 def _read(files: ProbeFiles, run: Run) -> "pd.DataFrame":

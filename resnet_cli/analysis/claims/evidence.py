@@ -6,8 +6,10 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pandas as pd
 
 from resnet_cli.analysis.claims.decisions import Term
@@ -17,8 +19,6 @@ from resnet_cli.analysis.stats import Sample
 from resnet_cli.errors import RunFileError
 from resnet_cli.recipes import RECIPE_FIELDS
 from resnet_cli.rundir.probe_files import WHICH, ProbeFiles
-
-CORRECT = "correct"
 
 MAX_WARMUP_SHARE = 0.1 * (1 + 1e-9)  # a tenth, whatever the rounding
 """Share of the learning rate above which the first steps are no warm-up. He et al. (2015, section 4.2) use a tenth."""
@@ -60,6 +60,17 @@ class Networks(msgspec.Struct, frozen=True):
         return shallow, deep
 
 
+class CorrectImages(NamedTuple):
+    """Which test images the runs of a network classify correctly."""
+
+    runs: pd.DataFrame
+    """One row per run: network, depth, seed and path."""
+    labels: "np.ndarray[Any, np.dtype[np.int64]]"
+    """True classes, (N,)."""
+    correct: "np.ndarray[Any, np.dtype[np.bool_]]"
+    """(runs, N)."""
+
+
 class Evidence(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     """Everything measured on runs of one dataset and recipe.
 
@@ -79,8 +90,8 @@ class Evidence(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     """gradflow.csv of complete and diverged runs."""
     load_probe: Callable[[str], pd.DataFrame]
     """Rows of a probe by its name; empty if it was not measured."""
-    load_correct: Callable[[str], pd.DataFrame]
-    """For a network: one row per run and test image, with label and correct; empty without predictions."""
+    load_correct: "Callable[[str], CorrectImages | None]"
+    """For a network; None without predictions."""
     is_warmed_up: bool = False
     """Whether the plain networks of these runs were trained with a warm-up."""
     warmup: "Evidence | None" = None
@@ -246,19 +257,26 @@ def _gather(study: Study, runs: Sequence[AnyRun], networks: Networks, warn: Call
                 else:
                     yield rows.assign(**_identity(run))
 
-    def correct(network: str) -> pd.DataFrame:
-        parts = []
+    def correct(network: str) -> CorrectImages | None:
+        kept: list[Run] = []
+        rows: list[np.ndarray[Any, np.dtype[np.bool_]]] = []
+        labels = np.zeros(0, np.int64)
         for run in complete:
-            if run.network != network or not run.dir.predictions_path.exists():
+            path = run.dir.predictions_path
+            if run.network != network or not path.exists():
                 continue
             try:
                 found = run.dir.read_predictions(len(dataset.classes), run.summary)
             except RunFileError as error:
                 warn(str(error))
                 continue
-            right = found.logits.argmax(axis=1) == found.labels
-            parts.append(pd.DataFrame({"label": found.labels, CORRECT: right}).assign(**_identity(run)))
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+            labels = labels if rows else found.labels
+            if not np.array_equal(labels, found.labels):
+                warn(f"{path} has other labels than {kept[0].dir.predictions_path} and is ignored")
+                continue
+            kept.append(run)
+            rows.append(found.logits.argmax(axis=1) == labels)
+        return CorrectImages(pd.DataFrame(map(_identity, kept)), labels, np.stack(rows)) if rows else None
 
     return Evidence(
         networks=networks, num_classes=len(dataset.classes), num_train=dataset.num_train, num_test=dataset.num_test,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_cli.analysis.claims.decisions import Finding, Rule, Term, effect_found, every
-from resnet_cli.analysis.claims.evidence import Evidence, per_run
+from resnet_cli.analysis.claims.evidence import CorrectImages, Evidence, per_run
 from resnet_cli.analysis.claims.measures import (
     ConvergenceTimes,
     area_of_deletions,
@@ -112,7 +112,8 @@ def twice_as_fast(evidence: Evidence) -> Finding | None:
 def stability(evidence: Evidence) -> Finding | None:
     """Logarithm of the fluctuation of the test accuracy: deep plain − deep residual network."""
     networks = evidence.networks.plain_deep, evidence.networks.resnet_deep
-    frame = per_run(evidence.epochs, partial(log_fluctuation, resolution=evidence.test_resolution))
+    of_networks = evidence.epochs[evidence.epochs["network"].isin(networks)]
+    frame = per_run(of_networks, partial(log_fluctuation, resolution=evidence.test_resolution))
     levels = [evidence.sample(evidence.runs, network, "test_accuracy_pct") for network in networks]
     level = " and ".join(
         f"{sample.mean:.1f} % ({network})" for sample, network in zip(levels, networks, strict=True) if sample.values
@@ -229,12 +230,12 @@ def information_flow(evidence: Evidence) -> Finding | None:
 def diagonal(evidence: Evidence) -> Finding | None:
     """Recall of every class: deep residual − deep plain network."""
     networks = evidence.networks.resnet_deep, evidence.networks.plain_deep
-    frames = [evidence.load_correct(network) for network in networks]
-    if any(frame.empty for frame in frames):
+    residual, plain = map(evidence.load_correct, networks)
+    if residual is None or plain is None:
         return None
     by_class = {}
-    for label in sorted(set(frames[0]["label"])):
-        matrices = [_correct_by_seed(frame[frame["label"] == label]) for frame in frames]
+    for label in np.unique(residual.labels).tolist():
+        matrices = [_correct_by_seed(residual, label), _correct_by_seed(plain, label)]
         terms = [
             Term(weight, network, _recall(matrix))
             for weight, network, matrix in zip((1.0, -1.0), networks, matrices, strict=True)
@@ -244,14 +245,13 @@ def diagonal(evidence: Evidence) -> Finding | None:
             RECALL, terms, [f"95 % bootstrap interval over seeds and test images: {low:+.2f} to {high:+.2f} pp"]
         )
     found = every(by_class)
-    seen = pd.concat([frame.drop_duplicates(["network", "seed"]) for frame in frames])
+    seen = pd.concat([residual.runs, plain.runs])
     return msgspec.structs.replace(found, details=(*found.details, *evidence.cautions(seen, *networks)))
 
 
-def _correct_by_seed(of_class: pd.DataFrame) -> pd.DataFrame:
-    """One row per seed, averaged over its runs, and one column per image."""
-    by_image = of_class.assign(image=of_class.groupby("path").cumcount())
-    return by_image.groupby(["seed", "image"])["correct"].mean().unstack("image")
+def _correct_by_seed(images: CorrectImages, label: int) -> pd.DataFrame:
+    """One row per seed, averaged over its runs, and one column per image of a class."""
+    return pd.DataFrame(images.correct[:, images.labels == label]).groupby(images.runs["seed"]).mean()
 
 
 def _recall(matrix: pd.DataFrame) -> Sample:

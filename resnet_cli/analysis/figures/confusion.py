@@ -14,7 +14,7 @@ from resnet_cli.analysis.figures import figure_data
 from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, PlotResult, networks_of
 from resnet_cli.analysis.figures.style import SMALL_POINTS, caption, new_figure
 from resnet_cli.analysis.frames import Run
-from resnet_cli.analysis.metrics import Labels, evaluate_predictions
+from resnet_cli.analysis.metrics import Labels, confusion_matrix
 from resnet_cli.util.text import printable, shorten
 
 # Numbers of classes above which cells are too small for 7-point numbers, and for 7-point names.
@@ -27,8 +27,9 @@ _MAX_CLASSES = 1000
 
 
 def _counts_of(run: Run) -> Labels:
-    predictions = run.dir.read_predictions(len(run.record.dataset.classes), run.summary)
-    return evaluate_predictions(predictions.logits, predictions.labels, run.record.dataset.classes).confusion_matrix
+    num_classes = len(run.record.dataset.classes)
+    predictions = run.dir.read_predictions(num_classes, run.summary)
+    return confusion_matrix(predictions.logits.argmax(axis=1), predictions.labels, num_classes)
 
 
 def confusion_matrices(data: FigureData, runs: list[Run]) -> PlotResult:

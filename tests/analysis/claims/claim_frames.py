@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from resnet_cli.analysis.claims.evidence import Evidence, Networks
+from resnet_cli.analysis.claims.evidence import CorrectImages, Evidence, Networks
 
 NETWORKS = Networks("plain-20", "plain-56", "resnet-20", "resnet-56")
 DEPTHS = {"plain-20": 20, "plain-56": 56, "resnet-20": 20, "resnet-56": 56}
@@ -125,12 +125,9 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
                 for which, value in (("last", confidence), ("init", 10.0))]  # fmt: skip
 
     def correct(network):
-        rows = []
-        for identity in identities(network):
-            recall = level(network, 0.95, 0.7, 0.001)
-            right = rng.random(TEST_IMAGES) < recall
-            rows += [{**identity, "label": i % 2, "correct": bool(hit)} for i, hit in enumerate(right)]
-        return pd.DataFrame(rows)
+        runs = identities(network)
+        right = np.array([level(network, 0.95, 0.7, 0.001) > rng.random(TEST_IMAGES) for _ in runs])
+        return CorrectImages(pd.DataFrame(runs), np.arange(TEST_IMAGES) % 2, right)
 
     probes = {probe.__name__: probe for probe in (
         bn, capacity, shattering, responses, lesion, landscape, similarity, calibration,
@@ -141,7 +138,7 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
         "epochs": frame(epoch_rows).iloc[: 0 if "epochs" in without else None],
         "gradflow": NO_ROWS if "gradflow" in without else frame(gradients),
         "load_probe": lambda name: NO_ROWS if name in without else frame(probes[name]),
-        "load_correct": lambda network: NO_ROWS if "correct" in without else correct(network),
+        "load_correct": lambda network: None if "correct" in without else correct(network),
         **fields,
     })  # fmt: skip
     return evidence if "warmup" in without else msgspec.structs.replace(evidence, warmup=evidence)
@@ -156,5 +153,5 @@ def without_networks(evidence, *networks):
     return msgspec.structs.replace(
         evidence, runs=kept(evidence.runs), epochs=kept(evidence.epochs), gradflow=kept(evidence.gradflow),
         load_probe=lambda name: kept(evidence.load_probe(name)),
-        load_correct=lambda network: NO_ROWS if network in networks else evidence.load_correct(network),
+        load_correct=lambda network: None if network in networks else evidence.load_correct(network),
     )  # fmt: skip

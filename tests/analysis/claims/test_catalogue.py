@@ -180,10 +180,10 @@ def test_the_recall_of_every_class_must_be_higher():
     evidence = make_evidence()
 
     def correct(network):
-        frame = evidence.load_correct(network)
+        images = evidence.load_correct(network)
         if network == "resnet-56":  # never right on class 1
-            frame = frame.assign(correct=frame["correct"] & (frame["label"] == 0))
-        return frame
+            images = images._replace(correct=images.correct & (images.labels == 0))
+        return images
 
     finding = claim_named("diagonal").test(msgspec.structs.replace(evidence, load_correct=correct))
     assert finding.p_refuted < 0.05

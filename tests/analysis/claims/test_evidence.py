@@ -6,6 +6,7 @@ from resnet_cli.analysis.claims import claims_document
 from resnet_cli.analysis.claims.evidence import Networks, load_evidence, per_run
 from resnet_cli.analysis.frames import load_study
 from resnet_cli.errors import UsageError
+from resnet_cli.rundir import Predictions
 
 FOUR = [("plain", 20), ("resnet", 20), ("plain", 56), ("resnet", 56)]
 
@@ -171,14 +172,28 @@ def test_a_value_that_is_not_a_finite_number_counts_as_not_measured(train, tmp_p
     assert sample.values == ()
 
 
-def test_correct_predictions_have_one_row_per_run_and_image(train, tmp_path, make_run):
+def test_correct_predictions_have_one_row_per_run_and_one_column_per_image(train, tmp_path, make_run):
     train([("plain", 20), ("resnet", 56), ("resnet", 20)])
     make_run(tmp_path / "p", arch="plain", depth=56, dataset="digits", accuracy=75.0)
     (evidence,) = load(tmp_path)
-    frame = evidence.load_correct("plain-56")
-    assert len(frame) == 360
-    assert 100 * frame["correct"].mean() == pytest.approx(75.0)
-    assert evidence.load_correct("resnet-56").empty
+    images = evidence.load_correct("plain-56")
+    assert images.correct.shape == (1, 360)
+    assert 100 * images.correct.mean() == pytest.approx(75.0)
+    assert evidence.load_correct("resnet-56") is None
+
+
+def test_predictions_for_other_labels_are_ignored_with_a_warning(train, tmp_path, make_run):
+    train([("plain", 20), ("resnet", 56), ("resnet", 20)])
+    runs = [
+        make_run(tmp_path / str(seed), arch="plain", depth=56, dataset="digits", accuracy=75.0, seed=seed)
+        for seed in (0, 1)
+    ]
+    found = runs[1].read_predictions()
+    runs[1].write_predictions(Predictions(labels=found.labels[::-1].copy(), logits=found.logits))
+    warnings = []
+    (evidence,) = load(tmp_path, warnings.append)
+    assert evidence.load_correct("plain-56").runs["seed"].tolist() == [0]
+    assert warnings == [f"{runs[1].predictions_path} has other labels than {runs[0].predictions_path} and is ignored"]
 
 
 def test_values_that_are_not_finite_are_not_measured(train, tmp_path):
