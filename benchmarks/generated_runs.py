@@ -7,8 +7,10 @@ and ends near the network's published accuracy, so that tables and figures are a
 import datetime
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 from unittest.mock import patch
 
 import numpy as np
@@ -30,6 +32,7 @@ from resnet_cli.rundir import (
     Summary,
 )
 from resnet_cli.rundir.page import run_page
+from resnet_cli.rundir.probe_files import ProbeFiles, ProbeKey, rows_to_csv
 
 NETWORKS = (("plain", 20), ("resnet", 20), ("plain", 56), ("resnet", 56))
 
@@ -51,15 +54,24 @@ _DECISIONS = {
 }  # fmt: skip
 
 
-def generate(folder: Path, num_runs: int, *, gradflow: bool = False, predictions: bool = False) -> None:
+def generate(
+    folder: Path,
+    num_runs: int,
+    *,
+    gradflow: bool = False,
+    predictions: bool | Literal["shared"] = False,
+    bn: bool = False,
+) -> None:
     """Write `num_runs` complete runs of 200 epochs: the four networks in turn, with increasing seeds.
 
     Args:
         folder: folder for the run directories; created if needed.
         num_runs: number of runs.
         gradflow: write gradient norms of every layer and epoch.
-        predictions: write outputs for the test images.
-    """
+        predictions: write outputs for the test images; `shared`: hard links to those of the network's first run, which
+            take as long to read and less space.
+        bn: write the rows of the probe `bn`, which `resnet reproduce` measures by default.
+    """  # fmt: skip
     # these files need not survive a power failure, and waiting for the disk would take most of the time
     with patch("os.fsync"):
         for number in range(num_runs):
@@ -67,10 +79,13 @@ def generate(folder: Path, num_runs: int, *, gradflow: bool = False, predictions
             arch, depth = NETWORKS[network]
             config = make_config("report2025", arch=arch, depth=depth, seed=seed, gradflow_every=int(gradflow))
             run = RunDir(folder / f"{config.network}-seed{seed}")
-            _write(run, config, gradflow=gradflow, predictions=predictions)
+            first = RunDir(folder / f"{config.network}-seed0") if predictions == "shared" and seed else None
+            _write(run, config, gradflow=gradflow, predictions=bool(predictions), first=first, bn=bn)
 
 
-def _write(run: RunDir, config: RunConfig, *, gradflow: bool, predictions: bool) -> None:
+def _write(
+    run: RunDir, config: RunConfig, *, gradflow: bool, predictions: bool, first: RunDir | None, bn: bool
+) -> None:
     rng = np.random.default_rng([config.seed, config.depth, config.arch == "plain"])
     started = _START + datetime.timedelta(seconds=int(rng.integers(10**7)))
     argv = ("resnet", "train", "--arch", config.arch, "--depth", str(config.depth), "--seed", str(config.seed))
@@ -102,8 +117,12 @@ def _write(run: RunDir, config: RunConfig, *, gradflow: bool, predictions: bool)
         run.append_metrics(row)
     if gradflow:
         run.append_gradflow(_gradients(config, len(rows), rng))
-    if predictions:
+    if first is not None:
+        os.link(first.predictions_path, run.predictions_path)
+    elif predictions:
         run.write_predictions(_predictions(rows[-1].test_error_pct, rng))
+    if bn:
+        _write_bn(run, record, rows[-1])
     seconds = {name: sum(getattr(row, name) for row in rows) for name in ("train_seconds", "eval_seconds")}
     summary = Summary(
         run_id=record.run_id, finished_at=(started + datetime.timedelta(seconds=sum(seconds.values()))).isoformat(),
@@ -112,6 +131,24 @@ def _write(run: RunDir, config: RunConfig, *, gradflow: bool, predictions: bool)
     )  # fmt: skip
     page = run_page(record, summary, recipe=recipe_label(config), arguments=train_arguments(config))
     run.write_summary(summary, page)
+
+
+def _write_bn(run: RunDir, record: RunRecord, last: EpochMetrics) -> None:
+    """The files of the probe `bn`: re-estimated statistics change no error."""
+    key = ProbeKey(
+        probe="bn", which="last", run_id=record.run_id, dataset_fingerprint=record.dataset.fingerprint,
+        source="weights", source_sha256=None, images=None, batch_size=250, seed=0, settings={},
+        tool_version=__version__,
+    )  # fmt: skip
+    errors = {"train": (last.train_loss, last.train_clean_error_pct), "test": (last.test_loss, last.test_error_pct)}
+    rows = [
+        {"statistics": statistics, "split": split, "loss": loss, "error_pct": error,
+         "num_images": _NUM_TRAIN if split == "train" else _NUM_TEST}
+        for statistics in ("running", "re-estimated") for split, (loss, error) in errors.items()
+    ]  # fmt: skip
+    ProbeFiles(run, "bn", "last").write(
+        key, rows_to_csv(rows), device="cpu", seconds=60.0, measured_at=_START.isoformat()
+    )  # fmt: skip
 
 
 def _epochs(config: RunConfig, rng: np.random.Generator) -> list[EpochMetrics]:
