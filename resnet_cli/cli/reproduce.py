@@ -144,7 +144,7 @@ def command(
         bool,
         typer.Option(
             "--print-commands", rich_help_panel=_STUDY_PANEL,
-            help="Print one resnet train command per missing run and stop.",
+            help="Record the grid in study.toml, print one resnet train command per missing run, and stop.",
         ),
     ] = False,
     given: dict[str, Any],
@@ -205,6 +205,7 @@ def command(
         raise
     how = How(folder, data_dir, num_jobs, save_every, cuda_graph)
     if print_commands:
+        record_study(folder, earlier, grid, planned_seeds, looks, output)
         missing = [job for job in planned if job.state not in ("done", "diverged")]
         commands = [
             " ".join(map(shell_text, ["resnet", *job.arguments(data_dir=data_dir), *how.options])) for job in missing

@@ -218,9 +218,7 @@ def test_a_dry_run_as_json_lists_every_run(reproduce, capsys):
     assert document["seconds"] == 120
 
 
-def test_the_commands_of_missing_runs_are_printed_one_per_line_and_nothing_is_written(
-    reproduce, launched, tmp_path, capsys
-):
+def test_the_commands_of_missing_runs_are_printed_one_per_line(reproduce, launched, tmp_path, capsys):
     options = ["--depths", "8", "--lr", "0.02", "--data-dir", "my data", "--save-every", "5min", "--print-commands"]
     assert reproduce(*options) == ExitCode.DONE
     assert capsys.readouterr().out.splitlines() == [
@@ -228,7 +226,14 @@ def test_the_commands_of_missing_runs_are_printed_one_per_line_and_nothing_is_wr
         f"--out {tmp_path}/study/runs/{arch}-8-seed0 --save-every 5min"
         for arch in ("plain", "resnet")
     ]
-    assert launched == list(tmp_path.iterdir()) == []
+    assert launched == []
+
+
+def test_printing_commands_records_the_plan_and_the_grid_but_creates_no_runs(reproduce, tmp_path):
+    assert reproduce("--depths", "8", "--seeds", "0-1", "--looks", "2", "--print-commands") == ExitCode.DONE
+    study = read_study_file(tmp_path / "study")
+    assert (study.plan, study.grid.depths) == (StudyPlan(seeds=2, looks=2), (8,))
+    assert [path.name for path in (tmp_path / "study").iterdir()] == ["study.toml"]
 
 
 @pytest.mark.parametrize(

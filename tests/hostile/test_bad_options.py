@@ -141,6 +141,8 @@ def without_training_drawing_or_downloads(here, monkeypatch):
     monkeypatch.setattr("resnet_cli.cli.train._run", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.bench._bench", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.reproduce._reproduce", lambda *_, **__: None)
+    # a study in this folder would refuse the other options of the next command line
+    monkeypatch.setattr("resnet_cli.cli.reproduce.record_study", lambda *_, **__: None)
     # first, since this module copies the function when it is imported
     monkeypatch.setattr("resnet_cli.analysis.report.drawings.draw", lambda *_, **__: ([], []))
     monkeypatch.setattr("resnet_cli.analysis.figures.draw", lambda *_, **__: ([], []))
