@@ -4,8 +4,9 @@
 
 Each command runs in a fresh process. The runs are generated (`generated_runs.py`): 200 epochs of the report's four
 networks in turn, with the files that a run without weights has, and with the rows of the probe `bn`. The runs of a
-network share one predictions.npz through hard links, and all files were just written, so the disk is not measured:
-only opening, reading and parsing. Memory is the peak resident memory of the process.
+network share one predictions.npz through hard links, so reading predictions from a disk is not measured, only opening
+and parsing. With --folder, the first command may have to read the files from the disk; later ones find them in memory.
+Memory is the peak resident memory of the process.
 
 Also prints what a run directory takes on the disk: that of a ResNet-56, trained for one epoch on 128 digits to get the
 real weights and checkpoint, and that of a generated run, without weights and with 10,000 test images.

@@ -1,6 +1,7 @@
 """Runs one by one: results, settings, environment, commands and data, with what they share written once."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from string import ascii_uppercase
 from typing import Any
 
@@ -17,6 +18,7 @@ from resnet_cli.rundir import RunRecord
 from resnet_cli.util.text import duration, shell_text, shorten, value_text
 
 _MAX_OPEN = 40  # rows of a table that is not folded
+_MAX_RUNS = 10_000  # of a group, in lists of single runs: these make a page of five megabytes
 _MAX_VALUES = 6
 _MAX_SETTINGS = 60  # of an environment, which can be of any size
 _MAX_EXCLUDED = 200
@@ -47,7 +49,7 @@ def _group_blocks(runs: Sequence[Run]) -> list[Block]:
     letters = _letters(environments)
     table = _results(runs, _differences(configs), letters)
     settings = Grid(_settings(configs, recipe_values(runs[0].record.config)))
-    commands = [f"resnet {' '.join(map(shell_text, _arguments(run.record)))}" for run in runs]
+    commands = [f"resnet {' '.join(map(shell_text, _arguments(run.record)))}" for run in runs[:_MAX_RUNS]]
     return [
         _folded(Grid(table)),
         Folded("Configuration", [settings]),
@@ -84,12 +86,14 @@ def _results(runs: Sequence[Run], differences: Sequence[str], letters: Sequence[
             _percent(run.summary.last.train_clean_error_pct),
             duration(run.summary.train_seconds), run.summary.finished_at[:16].replace("T", " "), letter, difference,
         )
-        for run, difference, letter in zip(runs, differences, letters, strict=True)
+        for run, difference, letter in islice(zip(runs, differences, letters, strict=True), _MAX_RUNS)
     )  # fmt: skip
     chosen = sorted({run.summary.best_chosen_on for run in runs})
     notes = [
         f"Accuracy and error after the last epoch; best: epoch chosen on the {' or '.join(chosen)} set. Times are UTC."
     ]
+    if len(runs) > _MAX_RUNS:
+        notes.append(f"The first {_MAX_RUNS:,} runs; resnet ls lists all.")
     if folder is not None:
         notes.append(f"Folder of the runs: {folder}")
     return Table(f"Results of each run: {len(runs):,}", columns, rows, tuple(notes)).without_empty_columns()

@@ -209,6 +209,19 @@ def test_each_run_has_its_result_its_settings_and_the_command_that_repeats_it(st
     assert "the loss was not finite in epoch 2" in words
 
 
+def test_lists_of_single_runs_are_bounded(make_run, without_images, tmp_path, monkeypatch):
+    monkeypatch.setattr("resnet_cli.analysis.report.runs._MAX_RUNS", 2)
+    for seed in (0, 1, 2):
+        make_run(tmp_path / f"s{seed}", depth=8, seed=seed, predictions=False)
+    write_report(load_study([tmp_path], with_metrics=True), tmp_path / "report.html")
+    words = HtmlPage(tmp_path / "report.html").section("runs").words
+    assert "Results of each run: 3" in words
+    assert "The first 2 runs; resnet ls lists all." in words
+    assert "--seed 1" in words
+    assert "--seed 2" not in words
+    assert "s2 resnet-8" not in words
+
+
 def test_settings_and_environments_are_written_once_and_differences_per_run(make_run, without_images, tmp_path):
     for seed, threads in enumerate((2, 2, 8)):
         make_run(
