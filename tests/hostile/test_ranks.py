@@ -31,7 +31,7 @@ class Team:
                 *(more or {}).get(rank, []),
                 prepare=(prepare or {}).get(rank),
                 environment={**where, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            )  # fmt: skip
+            )
             for rank in range(size)
         ]
 
