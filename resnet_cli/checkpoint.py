@@ -63,8 +63,8 @@ def _dump(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     return with_checksum(save(plain, metadata=metadata))
 
 
-def load_state(engine: Engine, path: Path) -> dict[str, TableState]:
-    """Restore the state of `engine` from `path`.
+def load_state(engine: Engine, source: Path | bytes) -> dict[str, TableState]:
+    """Restore the state of `engine` from the file `source`, or from the content of one that another process sent.
 
     The checksum must match, every tensor must be present, finite and of the right shape, and the configuration
     must be the same.
@@ -75,8 +75,9 @@ def load_state(engine: Engine, path: Path) -> dict[str, TableState]:
     Raises:
         RunFileError: the file is damaged or belongs to a different configuration; the engine is unusable afterwards.
     """
+    path = "the state of rank 0" if isinstance(source, bytes) else source
     try:
-        data = read_bytes(path, _MAX_BYTES)
+        data = source if isinstance(source, bytes) else read_bytes(source, _MAX_BYTES)
         if header_bytes(data) > MAX_HEADER_BYTES:
             raise ValueError(f"its header claims {header_bytes(data):,} bytes")
         tensors = load(data)

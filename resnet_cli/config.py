@@ -106,6 +106,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = "auto"
     device: Annotated[Device, _meta("Device to compute on (default: auto, the fastest available).")] = "auto"
     deterministic: Annotated[bool, _meta("Use deterministic GPU kernels (CPU runs are always deterministic).")] = False
+    sync_bn: Annotated[
+        bool,
+        _meta("Under torchrun, normalise by the statistics of the whole batch, not of each process's part."),
+    ] = False
     clean_train_every: Annotated[
         int,
         _meta("Evaluate the un-augmented training images every N epochs (0: only at the end).", 0, 10**6),
@@ -139,9 +143,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return f"{self.arch}-{self.depth}" + ("-B" if self.shortcut == "B" else "")
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over all fields; equal exactly for equal configurations."""
+        """SHA-256 (hex) over all fields; equal exactly for equal configurations.
+
+        Fields of later versions count from the moment they differ from their default, so that fingerprints last.
+        """
         # + 0.0 maps values that compare equal (1 and 1.0, 0.0 and -0.0) to the same text
         values = {name: value + 0.0 if FIELDS[name].kind is float else value for name, value in self.to_dict().items()}
+        if not self.sync_bn:
+            del values["sync_bn"]
         return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 import torch
 
 from resnet_cli.config import RunConfig
+from resnet_cli.dist import Ranks
 from resnet_cli.errors import UsageError
 from resnet_cli.rundir.records import Decision
 from resnet_cli.util.spinning import spinning
@@ -40,6 +41,7 @@ class DeviceSetup(NamedTuple):
     compile: bool
     cuda_graph: bool  # whether a whole training step is launched as one CUDA graph
     decisions: dict[str, Decision]  # every choice with its reason, for run.json
+    ranks: Ranks | None = None  # the processes that train the network together
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Context manager for forward passes."""
@@ -53,27 +55,31 @@ def decide(
     planned_macs: float = 0.0,
     recorded: dict[str, Decision] | None = None,
     cuda_graph: bool = False,
+    ranks: Ranks | None = None,
 ) -> DeviceSetup:
     """Decide how to compute `config` on this machine and set up the process for it.
 
     Device, precision, compilation and number of threads change the last bits of a result, so they are decided
-    once per run: a resumed run uses its `recorded` decisions or raises an error.
+    once per run: a resumed run uses its `recorded` decisions or raises an error. The same holds for the number of
+    processes.
 
     Args:
         config: supplies device, precision, compile and deterministic as requested by the user.
         planned_macs: forward multiply-accumulates of all training images of the run.
         recorded: the decisions in run.json, when a run is resumed.
         cuda_graph: launch each training step as one CUDA graph where possible; the results are the same.
+        ranks: this process among those that train the network together.
 
     Raises:
         UsageError: this machine does not support an option, which the message names, or cannot reproduce `recorded`.
     """
     if recorded is None:
-        return _decide(config, planned_macs, cuda_graph)
+        return _decide(config, planned_macs, cuda_graph, ranks)
     try:
+        _check_ranks(recorded, ranks)
         # explicit values instead of `auto`: unsupported ones raise an error instead of being replaced
         explicit = {name: recorded[name].value for name in ("device", "precision", "compile")}
-        setup = _decide(msgspec.structs.replace(config, **explicit), planned_macs, cuda_graph)
+        setup = _decide(msgspec.structs.replace(config, **explicit), planned_macs, cuda_graph, ranks)
         num_threads = int(recorded["threads"].value)
         if not 1 <= num_threads <= _MAX_THREADS:
             raise ValueError(f"{num_threads} threads")
@@ -91,10 +97,19 @@ def decide(
     return setup._replace(decisions={**setup.decisions, **kept})
 
 
-def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceSetup:
-    device = _decide_device(config.device)
+def _check_ranks(recorded: dict[str, Decision], ranks: Ranks | None) -> None:
+    before, now = int(recorded["ranks"].value) if "ranks" in recorded else 1, ranks.size if ranks else 1
+    if before != now:
+        raise UsageError(f"the run was trained by {before} process{'es' * (before > 1)}, not {now}")
+
+
+def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool, ranks: Ranks | None) -> DeviceSetup:
+    device = _decide_device(config.device, ranks)
     precision = _decide_precision(config.precision, device.value)
-    compiled = _decide_compile(config, device.value, planned_macs)
+    if ranks and config.sync_bn:
+        compiled = _no_compile_across_ranks(config)
+    else:
+        compiled = _decide_compile(config, device.value, planned_macs)
     decisions = {
         "device": device,
         "precision": precision,
@@ -105,15 +120,22 @@ def _decide(config: RunConfig, planned_macs: float, cuda_graph: bool) -> DeviceS
         "allocator": _keep_freed_memory() if device.value == "cpu" else Decision("default", "not a CPU run"),
     }
     if device.value == "cuda":
-        decisions["cuda_graph"] = _decide_cuda_graph(precision.value, cuda_graph)
+        decisions["cuda_graph"] = _decide_cuda_graph(precision.value, cuda_graph, ranks)
+    if ranks:
+        statistics = "the whole batch" if config.sync_bn else "each process's part"
+        decisions["ranks"] = Decision(str(ranks.size), f"torchrun; batch normalisation over {statistics}")
     has_graph = device.value == "cuda" and decisions["cuda_graph"].value == "on"
-    setup = DeviceSetup(torch.device(device.value), precision.value, compiled.value == "on", has_graph, decisions)
+    where = torch.device(device.value)
+    if ranks and where.type == "cuda":
+        where = _own_gpu(ranks)
+    setup = DeviceSetup(where, precision.value, compiled.value == "on", has_graph, decisions, ranks)
     _set_up_process(setup, deterministic=config.deterministic)
     return setup
 
 
-def _decide_device(requested: str) -> Decision:
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+def _decide_device(requested: str, ranks: Ranks | None) -> Decision:
+    has_mps = torch.backends.mps.is_available() and not ranks  # gloo and NCCL do not reach it
+    found = {"cuda": torch.cuda.is_available(), "mps": has_mps, "cpu": True}
     available = [name for name, is_available in found.items() if is_available]
     if requested == "auto":
         return Decision(available[0], "the fastest device of this machine")
@@ -121,6 +143,16 @@ def _decide_device(requested: str) -> Decision:
         hint = f"use --device auto or {' or '.join(available)}"
         raise UsageError(f"--device {requested} is not available on this machine", hint=hint)
     return Decision(requested, "requested")
+
+
+def _own_gpu(ranks: Ranks) -> torch.device:
+    count = torch.cuda.device_count()
+    if ranks.local_rank >= count:
+        raise UsageError(
+            f"each process needs a GPU of its own, and this machine has {count}", hint="use a smaller --nproc-per-node"
+        )
+    torch.cuda.set_device(ranks.local_rank)
+    return torch.device("cuda", ranks.local_rank)
 
 
 def _decide_precision(requested: str, device: str) -> Decision:
@@ -154,12 +186,20 @@ def _decide_compile(config: RunConfig, device: str, planned_macs: float) -> Deci
     return Decision("on" if saved > _COMPILE_MARGIN * cost else "off", reason)
 
 
-def _decide_cuda_graph(precision: str, requested: bool) -> Decision:
+def _decide_cuda_graph(precision: str, requested: bool, ranks: Ranks | None) -> Decision:
     if not requested:
         return Decision("off", "not measured on a GPU yet; --cuda-graph enables it")
+    if ranks:
+        return Decision("off", "the processes exchange gradients in every step")
     if precision == "fp16":
         return Decision("off", "the scale of an fp16 loss changes between steps")
     return Decision("on", "one launch per step")
+
+
+def _no_compile_across_ranks(config: RunConfig) -> Decision:
+    if config.compile == "on":
+        raise UsageError("--sync-bn cannot be compiled under torchrun", hint="use --compile off")
+    return Decision("off", "synchronised batch normalisation is not compiled")
 
 
 def cxx_compiler() -> str | None:

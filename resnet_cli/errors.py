@@ -106,3 +106,7 @@ class InterruptedByUserError(StoppedError):
     """Training that Ctrl-C stopped after saving; the same command resumes it."""
 
     exit_code = ExitCode.CTRL_C
+
+
+class RankZeroError(ResnetError):
+    """An error that ended rank 0 of a run of several processes, and that rank 0 reports itself."""

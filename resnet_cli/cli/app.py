@@ -28,7 +28,8 @@ from resnet_cli.cli import (
     train,
 )
 from resnet_cli.cli.output import Output, Pipe
-from resnet_cli.errors import ExitCode, ResnetError, StoppedError
+from resnet_cli.dist import rank
+from resnet_cli.errors import DivergedError, ExitCode, RankZeroError, ResnetError, StoppedError, UsageError
 from resnet_cli.launch.channel import connect
 from resnet_cli.util.spinning import bound_spinning
 from resnet_cli.util.text import shorten
@@ -128,6 +129,8 @@ def run(args: list[str]) -> int:
         if os.environ.get("RESNET_DEBUG") == "1":
             raise
         message, exit_code = translate_error(error)
+        if rank() and isinstance(error, UsageError | RankZeroError | DivergedError | StoppedError):
+            return exit_code  # rank 0 says the same
         if isinstance(error, StoppedError | KeyboardInterrupt):
             Output().stopped(message)
         elif message:  # empty after a missing command: the help has been printed

@@ -10,6 +10,7 @@ from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.config import FIELDS, RunConfig, RunOptions, SaveEvery
 from resnet_cli.config_file import read_config_file
+from resnet_cli.dist import rank
 from resnet_cli.errors import ConfigError, InputError, UsageError
 from resnet_cli.launch.channel import channel
 from resnet_cli.recipes import RECIPE_NAMES, RECIPES, Recipe, change_config, make_config
@@ -39,6 +40,7 @@ HELP = "\n\n".join(
         "  resnet train --from runs/he-110 --seed 1",
         "  resnet train --arch resnet --depth 56 --lr 0.01 --init-from runs/resnet-56",
         "  resnet train --config experiment.toml --arch plain --depth 56",
+        "  torchrun --nproc-per-node 2 -m resnet_cli train --arch resnet --depth 56 --sync-bn",
         "Recipes:",
         *map(_recipe_help, RECIPES.values()),
     )
@@ -105,7 +107,7 @@ def command(
     options = RunOptions(
         data_dir=str(data_dir) if data_dir else None, save_every=SaveEvery.parse(save_every), cuda_graph=cuda_graph
     )
-    output = Output(json=json, quiet=quiet, is_saved=True)
+    output = Output(json=json, quiet=quiet or rank() > 0, is_saved=True)
     how: dict[str, Any] = {"overwrite": overwrite, "accept_changes": accept_changes}
     if from_run is None:
         config = _config(given, config_file)
@@ -183,6 +185,9 @@ def _run(
     from resnet_cli.cli.views import summary_table
     from resnet_cli.session import Reporters, train
 
+    if rank():  # rank 0 reports
+        train(config, out, options=options, **how)
+        return
     reporters: list[Reporter] = []
     if events:
         from resnet_cli.session.tensorboard import TensorBoardReporter

@@ -12,9 +12,10 @@ from resnet_cli.config import RunConfig
 from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
 from resnet_cli.data.dataset import Dataset, stratified_indices
 from resnet_cli.device import DeviceSetup, peak_memory_bytes
-from resnet_cli.engine.evaluate import EvalCounts, Predictor, combine_batches, evaluate_batches
+from resnet_cli.dist import Ranks
+from resnet_cli.engine.evaluate import BatchLogits, EvalCounts, Predictor, combine_batches, evaluate_batches
 from resnet_cli.engine.graphs import Graphed
-from resnet_cli.engine.step import TrainStep
+from resnet_cli.engine.step import SharedStep, TrainStep
 from resnet_cli.engine.sums import AsyncSumsReader, EpochSums
 from resnet_cli.errors import DivergedError
 from resnet_cli.model import CifarNet, build_model
@@ -67,7 +68,7 @@ class Engine:
     Args:
         config: configuration of the run.
         dataset: the data that `config` names.
-        setup: device and precision.
+        setup: device and precision; with `ranks`, all processes must run the engine alike, and end in the same state.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, setup: DeviceSetup) -> None:
@@ -106,10 +107,12 @@ class Engine:
             self._full_step = Graphed(step, self.config.batch_size, parameters=list(self.model.parameters()))
             self._predict = Graphed(predict, predict.batch_size)
 
-    def _step_of(self, network: Callable[[Tensor], Tensor]) -> TrainStep:
-        return TrainStep(
+    def _step_of(self, network: Callable[[Tensor], Tensor]) -> TrainStep | SharedStep:
+        step = TrainStep(
             network, self.optimizer, self.scaler, self.train_images, self.normalizer, self.setup, self.sums
         )
+        ranks = self.setup.ranks
+        return SharedStep(step, self.model, ranks, self.config.sync_bn) if ranks else step
 
     def _clean_subset(self) -> DeviceImages:
         """The training images on which the clean error is measured before the last epoch, the same for every seed."""
@@ -152,7 +155,7 @@ class Engine:
         total = min(self.num_train, (last - first) * self.config.batch_size)
         self.model.train()
         self.sums.step.fill_(self.step)
-        reader = AsyncSumsReader(self.sums)
+        reader = AsyncSumsReader(self.sums, waits=self.setup.ranks is not None)
         while self.step < last:
             started = time.perf_counter()
             start = (self.step - first) * self.config.batch_size
@@ -228,14 +231,35 @@ class Engine:
         return combine_batches(list(evaluate_batches(self._predict, self.test_images, self._eval_batch_size))).logits
 
     def _evaluate(self, images: DeviceImages) -> Generator[StepEvent, None, EvalCounts]:
+        if self.setup.ranks:
+            return (yield from self._evaluate_together(images, self.setup.ranks))
         pieces, done = [], 0
         for piece in evaluate_batches(self._predict, images, self._eval_batch_size):
             pieces.append(piece)
             done += len(piece.labels)
-            yield StepEvent("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
+            yield self._evaluated(done, images)
         return combine_batches(pieces)
 
+    def _evaluate_together(self, images: DeviceImages, ranks: Ranks) -> Generator[StepEvent, None, EvalCounts]:
+        """Evaluate each batch in one of the processes, in turn; all of them receive all logits."""
+        size, num_images = self._eval_batch_size, len(images)
+        logits = torch.zeros(num_images, self.model.fc.out_features, device=images.labels.device)
+        for first in range(0, num_images, size * ranks.size):
+            mine = slice(first + ranks.rank * size, min(first + (ranks.rank + 1) * size, num_images))
+            if mine.start < num_images:
+                logits[mine] = self._predict(images.pixels[mine])
+            # every process yields as often as the others
+            yield self._evaluated(min(first + size * ranks.size, num_images), images)
+        ranks.add([logits])  # the rows of the other processes are zero
+        return combine_batches([BatchLogits(logits, images.labels)])
+
+    def _evaluated(self, done: int, images: DeviceImages) -> StepEvent:
+        return StepEvent("evaluate", self.epochs_done + 1, done, len(images), self.step, None, None)
+
     def _gradflow(self, epoch: int) -> list[GradflowRow]:
+        """Gradient flow at every layer; measured by rank 0, for which the others wait."""
+        if self.setup.ranks and self.setup.ranks.rank:
+            return []
         lr = lr_at(max(self.step - 1, 0), self.config, self.num_train)
         num_batches, batch_size = batches_of(self.num_train)
         return measure_gradflow(

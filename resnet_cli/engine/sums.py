@@ -25,11 +25,11 @@ class EpochSums:
         self.num_seen = 0
         """Images trained on in this epoch, counted by the caller."""
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add one step: mean loss (), logits (B, classes), labels (B,)."""
-        self.loss_sum += loss * len(labels)
-        self.num_wrong += (logits.argmax(dim=1) != labels).sum()
-        bad = torch.where(torch.isfinite(loss), _NEVER, self.step)
+    def add(self, loss_sum: Tensor, num_wrong: Tensor) -> None:
+        """Add one step: the sum of its losses () and its number of wrong predictions () int64."""
+        self.loss_sum += loss_sum
+        self.num_wrong += num_wrong
+        bad = torch.where(torch.isfinite(loss_sum), _NEVER, self.step)
         torch.minimum(self.first_bad_step, bad, out=self.first_bad_step)
         self.step += 1
 
@@ -67,14 +67,19 @@ class RunningMetrics(NamedTuple):
 
 
 class AsyncSumsReader:
-    """Reads the sums of an epoch without waiting for a GPU: copies are requested, then read once they have arrived."""
+    """Reads the sums of an epoch without waiting for a GPU: copies are requested, then read once they have arrived.
 
-    def __init__(self, sums: EpochSums) -> None:
+    Args:
+        sums: what is read.
+        waits: read them after the same steps in every process that trains the network, waiting for the GPU.
+    """
+
+    def __init__(self, sums: EpochSums, *, waits: bool = False) -> None:
         self._sums = sums
         self._device = sums.loss_sum.device.type
         self._copy: Tensor | None = None
         self._num_seen = 0
-        if self._device == "cuda":
+        if self._device == "cuda" and not waits:
             self._copy = torch.empty(3, dtype=torch.float64, pin_memory=True)
             self._arrived: torch.cuda.Event | None = None
 

@@ -35,6 +35,7 @@ from resnet_cli.rundir import (
 from resnet_cli.rundir.page import run_page
 from resnet_cli.session.initial import InitialFile
 from resnet_cli.session.reporter import Reporter, Result, Start
+from resnet_cli.session.team import Beginning, Team, agreed_signal
 from resnet_cli.util.resources import check_disk_space
 from resnet_cli.util.signals import StopFlag
 from resnet_cli.version import __version__
@@ -46,8 +47,9 @@ class Session:
 
     def __init__(
         self, run: RunDir, config: RunConfig, dataset: Dataset, options: RunOptions, reporter: Reporter,
-        initial: InitialFile | None = None,
+        initial: InitialFile | None, team: Team,
     ) -> None:  # fmt: skip
+        self.team = team
         self.run, self.config, self.dataset = run, config, dataset
         self.options, self.reporter, self.initial = options, reporter, initial
         self.epochs: list[EpochMetrics] = []
@@ -68,7 +70,7 @@ class Session:
         planned_images = total_steps(self.config, len(self.dataset.train)) * self.config.batch_size
         setup = decide(
             self.config, planned_macs=planned_images * model.macs, recorded=decisions,
-            cuda_graph=self.options.cuda_graph,
+            cuda_graph=self.options.cuda_graph, ranks=self.team.ranks,
         )  # fmt: skip
         attempt = Attempt(
             started_at=now(), argv=tuple(argv), tool_version=__version__, step=0,
@@ -94,6 +96,8 @@ class Session:
         engine = self.engine
         start = Start(engine.step, engine.total_steps, engine.epochs_done, engine.num_epochs, earlier is not None)
         self.reporter.started(self.record, self.run.path, start)
+        if self.team.ranks:
+            self.team.begin(Beginning(self.config, self.record.dataset, setup.decisions, dump_state(engine, {})))
         try:
             with StopFlag() as stop:
                 self._train(stop)
@@ -116,12 +120,12 @@ class Session:
 
     def _report_changes(self, attempt: Attempt) -> None:
         before, after = (
-            {**one.environment, **{name: made.value for name, made in one.decisions.items()}}
+            {"ranks": "1", **one.environment, **{name: made.value for name, made in one.decisions.items()}}
             for one in (self.record, attempt)
         )
         changed = [f"{name} {before.get(name)} → {after[name]}" for name in after if after[name] != before.get(name)]
         if changed:
-            self.reporter.note(f"results may differ in the last bits from an uninterrupted run: {', '.join(changed)}")
+            self.reporter.note(f"results may differ from those of an uninterrupted run: {', '.join(changed)}")
 
     def _restore(self) -> None:
         self.run.remove_leftovers()
@@ -155,7 +159,8 @@ class Session:
                 self.reporter.tick(event)
             else:
                 self._record_epoch(event)
-            signal_name = stop.signal_name  # read once: a signal that comes while saving waits for the next event
+            # read once: a signal that comes while saving waits for the next event
+            signal_name = agreed_signal(self.team.ranks, stop)
             if signal_name or self._is_save_due(event):
                 self._save()
             if isinstance(event, EpochRecord):

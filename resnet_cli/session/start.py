@@ -11,11 +11,13 @@ import msgspec
 
 from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import arrays, load_source, open_data
+from resnet_cli.dist import joined
 from resnet_cli.errors import DivergedError, UsageError
 from resnet_cli.recipes import RECIPES, make_config
 from resnet_cli.rundir import DatasetRecord, Decision, Divergence, RunDir, RunRecord, Summary
 from resnet_cli.session.initial import InitialFile, find_initial_file
 from resnet_cli.session.reporter import Reporter, Result
+from resnet_cli.session.team import Team, follow
 from resnet_cli.util.resources import translate_errors
 from resnet_cli.util.spinning import bound_spinning
 
@@ -73,51 +75,58 @@ def train(
         InputError: the dataset or `init_from` cannot be read, or is not the original dataset of the run.
         DivergedError: a loss was not finite, now or in an earlier attempt.
         StoppedError: a signal stopped the run after saving; call again to resume.
+        RankZeroError: rank 0 raised one of these errors.
+
+    Under torchrun every process calls it with the same arguments. Rank 0 alone writes files and reports.
     """
     if dataset is not None:
         config = msgspec.structs.replace(config, dataset=arrays.NAME)
-    initial = find_initial_file(Path(init_from)) if init_from else None
-    run = RunDir(out or default_out(config, initial=initial))
     options, reporter = options or RunOptions(), reporter or Reporter()
-    earlier = None if overwrite else _earlier(run, config, initial)
     read_data = functools.partial(
         open_data,
         config,
         data_dir=Path(options.data_dir) if options.data_dir else None,
-        recorded=earlier.dataset if earlier else recorded_data,
-        run=run.path,
-        allow_other_data=earlier is None,
         override="--overwrite",
         progress=reporter.progress,
         warn=reporter.warn,
         load=load_source if dataset is None else arrays.loader(dataset),
     )
-    # images in memory are compared with the record of a complete run too
-    data = None if dataset is None else read_data()
-    if earlier and (done := _already_done(run, earlier)):
-        return done
-    _check_folder(run)
-    if "torch" not in sys.modules:
-        reporter.note("loading PyTorch")
-        bound_spinning()
-    # imported late, since complete runs and wrong configurations are recognised without torch
-    from resnet_cli.device import decide
-    from resnet_cli.session.loop import Session
-
-    # refuses what this machine does not support before data are read
-    decide(config, recorded=_recorded_decisions(earlier, decisions, accept_changes))
-    data = data or read_data()
-    for warning in () if earlier else _warnings(config, len(data.train)):
-        reporter.warn(warning)
-    memory_hint = f"resume {run.path} on a machine with more memory; a smaller --batch-size is a different experiment"
-    with translate_errors(run=run.path, batch_size=config.batch_size, memory_hint=memory_hint), _locked(run):
-        # another process may have completed the run while this one read the data
+    with joined() as ranks, Team(ranks) as team:
+        if ranks and ranks.rank:
+            return follow(ranks, config, read_data)
+        initial = find_initial_file(Path(init_from)) if init_from else None
+        run = RunDir(out or default_out(config, initial=initial))
         earlier = None if overwrite else _earlier(run, config, initial)
+        read_data = functools.partial(
+            read_data, recorded=earlier.dataset if earlier else recorded_data, run=run.path,
+            allow_other_data=earlier is None,
+        )  # fmt: skip
+        # images in memory are compared with the record of a complete run too
+        data = None if dataset is None else read_data()
         if earlier and (done := _already_done(run, earlier)):
-            return done
-        decisions = _recorded_decisions(earlier, decisions, accept_changes)
-        session = Session(run, config, data, options, reporter, initial)
-        return session.run_to_end(earlier, decisions, argv or _command_line())
+            return team.end(done)
+        _check_folder(run)
+        if "torch" not in sys.modules:
+            reporter.note("loading PyTorch")
+            bound_spinning()
+        # imported late, since complete runs and wrong configurations are recognised without torch
+        from resnet_cli.device import decide
+        from resnet_cli.session.loop import Session
+
+        # refuses what this machine does not support before data are read
+        decide(config, recorded=_recorded_decisions(earlier, decisions, accept_changes), ranks=ranks)
+        data = data or read_data()
+        for warning in () if earlier else _warnings(config, len(data.train)):
+            reporter.warn(warning)
+        hint = f"resume {run.path} on a machine with more memory; a smaller --batch-size is a different experiment"
+        with translate_errors(run=run.path, batch_size=config.batch_size, memory_hint=hint), _locked(run):
+            # another process may have completed the run while this one read the data
+            earlier = None if overwrite else _earlier(run, config, initial)
+            if earlier and (done := _already_done(run, earlier)):
+                return team.end(done)
+            decisions = _recorded_decisions(earlier, decisions, accept_changes)
+            session = Session(run, config, data, options, reporter, initial, team)
+            return team.end(session.run_to_end(earlier, decisions, argv or _command_line()))
 
 
 def _warnings(config: RunConfig, num_train: int) -> Iterator[str]:

@@ -14,17 +14,18 @@ import torchvision  # noqa: F401
 import resnet_cli.checkpoint
 import resnet_cli.cli.train_progress
 import resnet_cli.session.loop  # noqa: F401
-from resnet_cli import engine
+from resnet_cli import dist, engine
 from resnet_cli.cli.app import run
 
 
-def run_command(args, output, marker, prepare):
+def run_command(args, output, marker, prepare, environment):
     """Run `resnet ARGS` as a process of its own, with its output in the file `output`, and exit with its code."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     descriptor = os.open(output, os.O_WRONLY | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.argv = ["resnet", *args]
+    os.environ.update(environment)
     if prepare:
         PREPARATIONS[prepare](lambda: _stall(marker))
     sys.exit(run(args))
@@ -71,4 +72,23 @@ def _little_memory(_):
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-PREPARATIONS = {"slow save": _slow_save, "slow evaluation": _slow_evaluation, "little memory": _little_memory}
+def _signalled_in_epoch_2(number):
+    def prepare(_):
+        agree, seen = dist.Ranks.agree, []
+
+        def agree_then_signal(self, value):
+            seen.append(value)
+            if len(seen) == 7:  # after 3 steps, 2 sets and the end of an epoch; acted on one step later
+                os.kill(os.getpid(), number)
+            return agree(self, value)
+
+        dist.Ranks.agree = agree_then_signal
+
+    return prepare
+
+
+PREPARATIONS = {
+    "slow save": _slow_save, "slow evaluation": _slow_evaluation, "little memory": _little_memory,
+    "SIGTERM in epoch 2": _signalled_in_epoch_2(signal.SIGTERM),
+    "SIGKILL in epoch 2": _signalled_in_epoch_2(signal.SIGKILL),
+}  # fmt: skip

@@ -37,18 +37,19 @@ class CommandLine(subprocess.Popen):
 
 
 class Forked:
-    """The same command in a forked process. `prepare` names one of `child.PREPARATIONS`."""
+    """The same command in a forked process. `prepare` names one of `child.PREPARATIONS`; `environment` is added."""
 
     output = CommandLine.output
 
-    def __init__(self, args, path, prepare=None):
+    def __init__(self, args, path, prepare=None, environment=None):
         self.path, self.marker = path, path.with_suffix(".stalled")
         path.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["child"])
         with patch.dict(os.environ, ENVIRONMENT):
             multiprocessing.forkserver.ensure_running()
-        self._process = context.Process(target=child.run_command, args=(args, path, self.marker, prepare), daemon=True)
+        work = (args, path, self.marker, prepare, environment or {})
+        self._process = context.Process(target=child.run_command, args=work, daemon=True)
         self._process.start()
         self.pid = self._process.pid
 

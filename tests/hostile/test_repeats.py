@@ -58,7 +58,7 @@ def test_a_run_from_another_device_is_resumed_only_with_accept_changes(zygote, s
     assert len(run.read_attempts()) == 1
 
     output = zygote.succeed(*command, "--accept-changes")
-    assert f"results may differ in the last bits from an uninterrupted run: device {MISSING_DEVICE} → cpu" in output
+    assert f"results may differ from those of an uninterrupted run: device {MISSING_DEVICE} → cpu" in output
     assert [attempt.decisions["device"].value for attempt in run.read_attempts()] == ["cpu", "cpu"]
     assert run.status() == "complete"
 
@@ -67,7 +67,7 @@ def test_a_run_resumed_with_another_version_reports_it(zygote, stopped):
     command, run = stopped
     rewrite(run, lambda record: record["environment"].update(torch="2.0.0"))
     output = zygote.succeed(*command)
-    assert "results may differ in the last bits from an uninterrupted run: torch 2.0.0 → " in output
+    assert "results may differ from those of an uninterrupted run: torch 2.0.0 → " in output
 
 
 def test_a_resumed_run_keeps_its_number_of_threads(zygote, stopped):

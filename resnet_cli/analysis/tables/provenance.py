@@ -11,7 +11,8 @@ from resnet_cli.util.text import shorten
 # Settings that may change the last bits of a result, with their names in messages.
 _MUST_AGREE = {
     "device": "device", "device_name": "hardware", "cpu_capability": "CPU instruction set", "precision": "precision",
-    "compile": "compilation", "threads": "number of threads", "deterministic": "use of deterministic kernels",
+    "compile": "compilation", "ranks": "number of processes", "threads": "number of threads",
+    "deterministic": "use of deterministic kernels",
     "torch": "torch version", "cuda": "CUDA version", "cudnn": "cuDNN version", "python": "python version",
     "tool_version": "version of this tool",
 }  # fmt: skip
@@ -50,7 +51,7 @@ def _setting(source: RunRecord | Attempt, name: str) -> str:
     if name == "tool_version":
         return shorten(source.tool_version, _MAX_LENGTH)
     decision = source.decisions.get(name)
-    value = decision.value if decision else source.environment.get(name)
+    value = decision.value if decision else source.environment.get(name, "1" if name == "ranks" else None)
     if isinstance(value, bool):
         return "on" if value else "off"
     return "not recorded" if value is None else shorten(str(value), _MAX_LENGTH)

@@ -1,0 +1,122 @@
+"""One run trained by several processes: rank 0 keeps the run directory, and the others follow it."""
+
+import contextlib
+import signal
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+from resnet_cli.config import RunConfig
+from resnet_cli.data import Dataset
+from resnet_cli.dist import Ranks
+from resnet_cli.errors import ExitCode, RankZeroError, ResnetError, UsageError
+from resnet_cli.rundir import DatasetRecord, Decision
+from resnet_cli.session.reporter import Result
+from resnet_cli.util.signals import StopFlag, stopped
+
+
+class Beginning(NamedTuple):
+    """What rank 0 starts from; the others start from the same."""
+
+    config: RunConfig
+    dataset: DatasetRecord
+    decisions: dict[str, Decision]
+    state: bytes
+    """A checkpoint."""
+
+
+class Refusal(NamedTuple):
+    """Why rank 0 neither starts nor resumes the run."""
+
+    message: str
+    hint: str | None
+    exit_code: ExitCode
+
+
+class Team:
+    """The processes of a run, seen from rank 0; a context in which the others learn of its errors.
+
+    Args:
+        ranks: None for a process on its own, for which nothing needs to be told or agreed on.
+    """
+
+    def __init__(self, ranks: Ranks | None) -> None:
+        self.ranks = ranks
+        self._are_waiting = bool(ranks and ranks.rank == 0)
+        """Whether the others wait to be told something, rather than train."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ResnetError) and self._are_waiting:
+            with contextlib.suppress(ResnetError):  # they may have been stopped too
+                self._tell(Refusal(error.message, error.hint, error.exit_code))
+
+    def begin(self, beginning: Beginning) -> None:
+        """Let the others start to train."""
+        self._tell(beginning)
+        self._are_waiting = False
+
+    def end(self, result: Result) -> Result:
+        """Tell the others the result of the run, and return it."""
+        self._tell(result)
+        self._are_waiting = False
+        return result
+
+    def _tell(self, message: Beginning | Refusal | Result) -> None:
+        if self.ranks:
+            self.ranks.tell(message)
+
+
+def follow(ranks: Ranks, config: RunConfig, read_data: Callable[..., Dataset]) -> Result:
+    """Train along with rank 0, which writes all files.
+
+    Args:
+        ranks: this process is not rank 0.
+        config: the configuration in the command line of this process.
+        read_data: reads the `recorded` data, and raises an error if this machine has others.
+
+    Raises:
+        RankZeroError: rank 0 could not start or resume the run.
+        ResnetError: this machine cannot take part in the run, or another process has ended.
+        DivergedError: a loss was not finite.
+        StoppedError: a signal stopped all processes; rank 0 has saved.
+    """
+    told = ranks.tell()
+    if isinstance(told, Refusal):
+        refused = RankZeroError(told.message, hint=told.hint)
+        refused.exit_code = told.exit_code
+        raise refused
+    if isinstance(told, Result):
+        return told
+    assert isinstance(told, Beginning)
+    from resnet_cli.checkpoint import load_state
+    from resnet_cli.device import decide
+    from resnet_cli.engine import Engine, InitialRecord
+
+    try:
+        if config != told.config:
+            raise UsageError(f"its command line differs from that of rank 0: {'; '.join(told.config.diff(config))}")
+        setup = decide(config, recorded=told.decisions, ranks=ranks)
+    except UsageError as error:
+        raise ResnetError(f"rank {ranks.rank} cannot take part: {error.message}", hint=error.hint) from error
+    engine = Engine(config, read_data(recorded=told.dataset), setup)
+    load_state(engine, told.state)
+    with StopFlag() as stop:
+        for event in engine.run():
+            if isinstance(event, InitialRecord):
+                continue
+            signal_name = agreed_signal(ranks, stop)
+            if signal_name and not engine.is_finished:
+                raise stopped(signal_name, "rank 0 has saved")
+    result = ranks.tell()
+    assert isinstance(result, Result)
+    return result
+
+
+def agreed_signal(ranks: Ranks | None, stop: StopFlag) -> str | None:
+    """The stop signal that has reached any process, the same in all of them; None if there is none."""
+    if ranks is None:
+        return stop.signal_name
+    number = ranks.agree(signal.Signals[stop.signal_name].value if stop.signal_name else 0)
+    return signal.Signals(number).name if number else None
