@@ -26,7 +26,10 @@ import numpy as np  # noqa: E402 (after the path to the package)
 
 from resnet_cli.rundir import RunDir  # noqa: E402
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+HOW = {
+    "env": {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -46,7 +49,7 @@ def main() -> None:
         for pair in range(args.pairs):
             for name, (size, more) in ways.items():
                 run = RunDir(Path(folder) / f"{name}-{pair}")
-                subprocess.run(command(size, [*recipe, *more, "--out", run.path]), env=ENVIRONMENT, check=True)
+                subprocess.run(command(size, [*recipe, *more, "--out", run.path]), **HOW, check=True)
                 seconds[name].append(run.read_metrics()["train_seconds"].iloc[1:].median())
         alone, *others = (RunDir(Path(folder) / f"{name}-0") for name in ways)
         for name, run in zip(list(ways)[1:], others, strict=True):
@@ -69,13 +72,13 @@ def command(size: int, args: list[object]) -> list[str]:
 def stop_and_resume(path: Path, recipe: list[object], straight: RunDir) -> str:
     """Stop a run of two processes after its first epoch, resume it and compare it with `straight`."""
     run, args = RunDir(path), command(2, [*recipe, "--out", path])
-    process = subprocess.Popen(args, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(args, **HOW)
     while not run.metrics_path.exists() or run.metrics_path.read_bytes().count(b"\n") < 2:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)  # torchrun passes it on
     process.wait()
     assert run.status() == "incomplete", run.status()
-    subprocess.run(args, env=ENVIRONMENT, check=True)
+    subprocess.run(args, **HOW, check=True)
     steps = ", ".join(str(attempt.step) for attempt in run.read_attempts())
     files = [one.last_weights_path.read_bytes() + one.predictions_path.read_bytes() for one in (run, straight)]
     is_same = len({hashlib.sha256(data).hexdigest() for data in files}) == 1
