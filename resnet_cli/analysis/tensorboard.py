@@ -18,7 +18,7 @@ from resnet_cli.analysis.frames import load_study
 from resnet_cli.errors import InputError, ResnetError, RunFileError
 from resnet_cli.rundir import EpochMetrics, GradflowRow, RunDir, RunRecord
 from resnet_cli.rundir.reading import read_rows
-from resnet_cli.util.files import check_folder, write_atomic
+from resnet_cli.util.files import check_folder, temporary_files, write_atomic
 from resnet_cli.util.text import shorten, value_text
 
 if TYPE_CHECKING:
@@ -256,14 +256,17 @@ def event_path(run: RunDir, folder: Path, *, time_ns: int = 0) -> Path:
 
 
 def remove_other_events(path: Path) -> None:
-    """Remove the event files next to `path`, which `event_path` chose: they are of the same run, and superseded."""
-    for name in _event_files(path.parent):
-        if name != path.name:
-            (path.parent / name).unlink(missing_ok=True)
+    """Remove what `path`, which `event_path` chose, supersedes: files of the same run, and parts of killed exports."""
+    others = [path.parent / name for name in _event_files(path.parent) if name != path.name]
+    for other in (*others, *temporary_files(path.parent)):
+        other.unlink(missing_ok=True)
 
 
 def _event_files(folder: Path) -> list[str]:
-    return [name for name in os.listdir(folder) if _EVENTS in name] if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    temporary = {path.name for path in temporary_files(folder)}
+    return [name for name in os.listdir(folder) if _EVENTS in name and name not in temporary]
 
 
 def _names(runs: Sequence[RunDir]) -> list[str]:

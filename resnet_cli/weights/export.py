@@ -11,18 +11,18 @@ from torch import Tensor
 
 from resnet_cli.config import Arch, DatasetName
 from resnet_cli.data import Dataset, load_source, open_data, prepare
-from resnet_cli.errors import InputError, ResnetError, UsageError
+from resnet_cli.errors import ResnetError, UsageError
 from resnet_cli.rundir import RunDir, RunRecord, Summary
 from resnet_cli.util import checksum
 from resnet_cli.util.extras import require_extra
 from resnet_cli.util.files import check_folder, read_bytes, temporary_files, write_atomic, write_output
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.weights.classifier import Classifier, load_model
-from resnet_cli.weights.file import MEAN_IMAGE, Triple, WeightFile, check_normalization, read_weights
+from resnet_cli.weights.file import MEAN_IMAGE, Triple, WeightFile, check_normalization
 from resnet_cli.weights.loading import read_content
 from resnet_cli.weights.model_card import FORMAT, model_card, model_config
 from resnet_cli.weights.programs import Run, onnx_program, torch_program
-from resnet_cli.weights.run import Which, load_run_weights
+from resnet_cli.weights.run import Which, open_weights
 
 Target = Literal["safetensors", "hf", "torch-export", "onnx"]
 
@@ -133,14 +133,8 @@ def export(
 
 
 def _open(path: Path, which: Which | None) -> _Subject:
-    if os.path.isdir(path):
-        run, which = RunDir(path), which or "last"
-        return _Subject(path, load_run_weights(run, which), which, run, run.read_record())
-    if not os.path.lexists(path):
-        raise InputError(f"{path} does not exist", hint="pass a run directory or a weight file")
-    if which is not None:
-        raise UsageError(f"--which {which} applies to runs, but {path} is a file", hint="omit --which")
-    return _Subject(path, read_weights(path), None, None, None)
+    weights, which, run = open_weights(path, which)
+    return _Subject(path, weights, which, run, run.read_record() if run else None)
 
 
 def _check_options(subject: _Subject, options: ExportOptions) -> None:
@@ -150,7 +144,7 @@ def _check_options(subject: _Subject, options: ExportOptions) -> None:
         return
     subject.weights.resolve(arch=options.arch)
     if options.mean:
-        raise UsageError(f"--mean does not apply to {path}, which records its normalisation", hint="omit --mean")
+        raise UsageError(f"--mean and --std do not apply to {path}, which records its normalisation", hint="omit them")
     if options.dataset not in (None, config.dataset):
         raise UsageError(
             f"--dataset {options.dataset} contradicts {path}, which was trained on {config.dataset}",

@@ -120,6 +120,15 @@ def test_events_of_anything_else_are_not_mixed_in(run, make_run, tmp_path):
 
 
 @pytest.mark.usefixtures("without_figures")
+def test_a_part_that_a_killed_export_left_is_removed(run, tmp_path):
+    path = event_path(run, tmp_path / "plain-20")
+    path.parent.mkdir()
+    (path.parent / f".{path.name}.abc.resnet-tmp").write_bytes(b"part")  # TensorBoard would read it too
+    assert list(export_runs([run], tmp_path)) == [path]
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("is_running", [True, False])
 def test_an_export_replaces_events_of_training_unless_it_is_still_going_on(make_run, tmp_path, is_running):
     run = make_run(tmp_path / "run", status="incomplete")

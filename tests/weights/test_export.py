@@ -352,7 +352,7 @@ def test_data_other_than_those_of_the_run_or_its_weight_file_are_refused(runs, t
 
 def test_the_recorded_normalisation_and_architecture_cannot_be_replaced(runs, tmp_path):
     path, half = runs["channel"].path, (0.5, 0.5, 0.5)
-    with pytest.raises(UsageError, match=r"mean does not apply to .* records its normalisation"):
+    with pytest.raises(UsageError, match=r"mean and std do not apply to .* records its normalisation"):
         export(path, "torch-export", tmp_path / "x.pt2", ExportOptions(mean=half, std=half))
     for target in ("safetensors", "hf", "torch-export"):
         with pytest.raises(UsageError, match="arch plain contradicts"):
