@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TensorBoardReporter(Reporter):
-    """Writes the events of a run to a subfolder with its name; a new attempt replaces the file of the last one.
+    """Writes the events of a run to a subfolder with its name; an attempt that resumes it starts a new file.
 
     Args:
         folder: the subfolder is created in it.
@@ -48,7 +48,8 @@ class TensorBoardReporter(Reporter):
         self._path = event_path(self._run, folder, time_ns=time.time_ns())
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._write(events)
-        remove_other_events(self._path)
+        if not start.is_resumed:  # else kept: a TensorBoard that is reading a file never gets past its removal
+            remove_other_events(self._path)
 
     def gradflow(self, rows: Sequence[GradflowRow]) -> None:
         """Write the gradient flow after an epoch, or before the first one."""

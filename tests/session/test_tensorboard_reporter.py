@@ -80,7 +80,7 @@ def test_a_resumed_run_has_every_epoch_once(trained, tmp_path, stopped_after, sa
         train(config, tmp_path / "run", options=options, reporter=reporter)
     assert len(read_events(events / "run").Scalars("loss/train")) == stopped_after
     train(config, tmp_path / "run", options=options, reporter=TensorBoardReporter(events))
-    assert len(list((events / "run").iterdir())) == 1
+    assert len(list((events / "run").iterdir())) == 2
     assert content(read_events(events / "run")) == content(read_events(trained[1]))
 
 
