@@ -1,4 +1,4 @@
-"""Configurations as TOML files: one flat table with the fields of `RunConfig`."""
+"""Configurations as TOML files: one flat table with the fields of `RunConfig`, and the initial weights if any."""
 
 import difflib
 import json
@@ -9,14 +9,23 @@ from typing import Any
 from resnet_cli.config import FIELDS, RunConfig, check_field
 from resnet_cli.errors import ConfigError, InputError
 from resnet_cli.util.files import read_bytes
-from resnet_cli.util.text import one_line, printable
+from resnet_cli.util.text import one_line, printable, shorten
 
+INIT_FROM = "init_from"
+"""Key of a path: the run directory or weight file of `--init-from`."""
 MAX_CONFIG_FILE_BYTES = 2**20
 
 
-def config_toml(config: RunConfig) -> str:
-    """Write a configuration as TOML, one line per field; fields that are None are omitted."""
+def config_toml(config: RunConfig, *, init_from: Path | None = None) -> str:
+    """Write a configuration as TOML, one line per field; fields that are None are omitted.
+
+    Args:
+        config: the configuration.
+        init_from: run directory or weight file to start from; None: random weights.
+    """
     values = {name: value for name, value in config.to_dict().items() if value is not None}
+    if init_from:
+        values[INIT_FROM] = str(init_from)
     return "".join(f"{name} = {toml_value(value)}\n" for name, value in values.items())
 
 
@@ -24,7 +33,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """Read the fields of a TOML file, each with a valid type and value.
 
     A file as `config_toml` writes it also gives the fields that it omits, as None. Any other file may give any subset
-    of the fields.
+    of the fields. Either may also have the key `INIT_FROM`.
 
     Raises:
         InputError: the file cannot be read, is not TOML, or contains an unknown field or an invalid value.
@@ -41,11 +50,15 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is not a valid TOML file: {one_line(error)}") from error
     if all(name in values for name, field in FIELDS.items() if not field.is_optional):
-        return {name: values.get(name) for name in FIELDS}
+        return {**dict.fromkeys(FIELDS), **values}
     return values
 
 
 def _check(name: str, value: Any) -> None:
+    if name == INIT_FROM:
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"--init-from must be a path (got {shorten(repr(value), 60)})")
+        return
     if name not in FIELDS:
         similar = difflib.get_close_matches(name, FIELDS, n=3, cutoff=0.7)
         raise ConfigError(

@@ -1,6 +1,5 @@
 """Evaluation of a run or a weight file: read network and data, check that they match, predict, compute metrics."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,10 +16,10 @@ from resnet_cli.device import decide
 from resnet_cli.engine import Predictor, combine_batches, evaluate_batches
 from resnet_cli.errors import InputError, UsageError
 from resnet_cli.recipes import make_config
-from resnet_cli.rundir import RunDir, RunRecord
+from resnet_cli.rundir import RunRecord
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.util.resources import translate_errors
-from resnet_cli.weights import Triple, WeightFile, Which, check_normalization, load_run_weights, read_weights
+from resnet_cli.weights import Triple, WeightFile, Which, check_normalization, open_weights
 
 
 class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,16 +143,12 @@ def evaluate_saved(path: Path, options: EvalOptions | None = None, *, progress: 
 
 
 def _open(path: Path, which: Which | None) -> _SavedNetwork:
-    if os.path.isdir(path):
-        run, which = RunDir(path), which or "last"
-        weights, record = load_run_weights(run, which), run.read_record()
-        selected_on: Literal["val", "test"] = "val" if record.dataset.num_val else "test"
-        return _SavedNetwork(path, weights, which, record, run.status(), selected_on if which == "best" else None)
-    if not os.path.lexists(path):
-        raise InputError(f"{path} does not exist", hint="pass a run directory or a weight file")
-    if which is not None:
-        raise UsageError(f"--which {which} applies to runs, but {path} is a file", hint="omit --which")
-    return _SavedNetwork(path, read_weights(path))
+    weights, which, run = open_weights(path, which)
+    if run is None:
+        return _SavedNetwork(path, weights)
+    record = run.read_record()
+    selected_on: Literal["val", "test"] = "val" if record.dataset.num_val else "test"
+    return _SavedNetwork(path, weights, which, record, run.status(), selected_on if which == "best" else None)
 
 
 def _open_dataset(saved: _SavedNetwork, options: EvalOptions, progress: Progress) -> Dataset:

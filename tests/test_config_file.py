@@ -47,6 +47,18 @@ def test_control_characters_in_a_recipe_name_are_escaped_in_the_toml_text():
     assert text.splitlines()[0] == r'recipe = "a\"\n\u001b[31m\U0000007F\U0000202E\\"'
 
 
+def test_initial_weights_are_written_and_read_as_a_path(file, tmp_path):
+    config = RunConfig.from_dict(BASE)
+    file.write_text(config_toml(config, init_from=tmp_path / 'a "copy"'))
+    values = read_config_file(file)
+    assert values.pop("init_from") == str(tmp_path / 'a "copy"')
+    assert RunConfig.from_dict(values) == config
+    for wrong in ("init_from = 1", 'init_from = ""', "init_from = [1]"):
+        file.write_text(wrong)
+        with pytest.raises(InputError, match=r"config\.toml: init_from must be a path \(got "):
+            read_config_file(file)
+
+
 def test_a_file_may_contain_any_subset_of_the_fields(file):
     file.write_text('# shared by all runs\nrecipe = "demo"\nlr = 1\n\nmilestones = [5]\n')
     assert read_config_file(file) == {"recipe": "demo", "lr": 1, "milestones": [5]}

@@ -4,6 +4,7 @@ Importing it needs no TensorBoard; calling it needs the extra `tensorboard`.
 """
 
 import datetime
+import hashlib
 import io
 import itertools
 import os
@@ -14,18 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_cli.analysis.frames import load_study
-from resnet_cli.errors import ResnetError, RunFileError, UsageError
+from resnet_cli.errors import InputError, ResnetError, RunFileError
 from resnet_cli.rundir import EpochMetrics, GradflowRow, RunDir, RunRecord
 from resnet_cli.rundir.reading import read_rows
-from resnet_cli.util.files import write_atomic
+from resnet_cli.util.files import check_folder, temporary_files, write_atomic
 from resnet_cli.util.text import shorten, value_text
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-
-EVENT_FILE = "events.out.tfevents.resnet-cli"
-"""Name of an exported event file. TensorBoard reads the files with `tfevents` in their names."""
 
 SCALARS = {
     "train_loss": "loss/train", "train_clean_loss": "loss/train_clean",
@@ -40,6 +38,8 @@ SCALARS = {
 # Measures of gradflow.csv that can be compared between layers; docs/claims.md says why raw norms cannot.
 _GRADFLOW = ("scale_free_grad_norm", "update_to_weight_ratio")
 _METRICS = ("error_pct/test", "error_pct/train_clean")
+# TensorBoard reads the files with this in their names, in alphabetical order.
+_EVENTS = "tfevents"
 _FILE_VERSION = "brain.Event:2"  # the first event of every file
 _DPI = 100
 _RGBA = 4  # number of the colour space in summary.proto
@@ -107,13 +107,14 @@ def _scalars(values: dict[str, float | None]) -> "list[Summary.Value]":
 
 
 def _hyperparameters(record: RunRecord, now: float) -> "list[Summary.Value]":
-    """The set fields of the configuration, and the scalars to show next to them."""
+    """The set fields of the configuration, the source of given weights, and the scalars to show next to them."""
     from tensorboard.plugins.hparams import metadata
     from tensorboard.plugins.hparams.api_pb2 import DataType, Experiment, HParamInfo, MetricInfo, MetricName
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 
     start, infos = SessionStartInfo(start_time_secs=now), []
-    for name, value in record.config.to_dict().items():
+    initial = {"init_from": record.init_from.path} if record.init_from else {}
+    for name, value in {**record.config.to_dict(), **initial}.items():
         if value is None:
             continue
         if isinstance(value, bool):
@@ -213,14 +214,13 @@ def export_runs(
         The event files and their runs.
 
     Raises:
-        UsageError: `out` is a file, or a subfolder contains other event files, which TensorBoard would mix in.
+        UsageError: a file is in the place of `out` or of a parent.
         RunFileError: a file of the only run cannot be read.
+        InputError: none of several runs can be read.
     """
-    paths = [out / name / EVENT_FILE for name in _names(runs)]
-    for path in paths:
-        _check_folder(out, path)
+    check_folder("--out", out)
     written = {}
-    for run, path in zip(runs, paths, strict=True):
+    for run, name in zip(runs, _names(runs), strict=True):
         try:
             events, now = past_events(run)
         except RunFileError as error:
@@ -229,22 +229,44 @@ def export_runs(
             warn(f"skipped: {error}")
             continue
         epoch = max(event.step for event in events)
-        data = encode([*events, end_event(run, now, epoch)])
+        path = event_path(run, out / name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, data)
+        write_atomic(path, encode([*events, end_event(run, now, epoch)]))
+        if run.status() != "running":  # its process may be writing to one of them
+            remove_other_events(path)
         written[path] = run
+    if runs and not written:
+        raise InputError(f"none of the {len(runs)} runs can be read")
     return written
 
 
-def _check_folder(out: Path, path: Path) -> None:
-    if os.path.lexists(out) and not out.is_dir():
-        raise UsageError(f"--out {out} is a file", hint="choose a folder")
-    if path.parent.is_dir():
-        others = [name for name in sorted(os.listdir(path.parent)) if "tfevents" in name and name != EVENT_FILE]
-        if others:
-            raise UsageError(
-                f"{path.parent} contains event files that were not exported ({others[0]})", hint="choose another --out"
-            )
+def event_path(run: RunDir, folder: Path, *, time_ns: int = 0) -> Path:
+    """Choose the path of a new event file: in `folder`, or next to it if that has events of anything else.
+
+    Args:
+        run: the run. Its path is part of the name of the file, in the form of a hash.
+        folder: contains only events of this run afterwards, since TensorBoard would mix them with others.
+        time_ns: when the file was started, since 1970; TensorBoard lets a later file replace an earlier one.
+    """
+    owner = hashlib.sha256(os.fsencode(os.path.realpath(run.path))).hexdigest()[:8]
+    ending = f".{owner}.resnet-cli"
+    if any(not name.endswith(ending) for name in _event_files(folder)):
+        folder = folder.with_name(f"{folder.name}-{owner}")
+    return folder / f"events.out.{_EVENTS}.{time_ns:020d}{ending}"
+
+
+def remove_other_events(path: Path) -> None:
+    """Remove what `path`, which `event_path` chose, supersedes: files of the same run, and parts of killed exports."""
+    others = [path.parent / name for name in _event_files(path.parent) if name != path.name]
+    for other in (*others, *temporary_files(path.parent)):
+        other.unlink(missing_ok=True)
+
+
+def _event_files(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    temporary = {path.name for path in temporary_files(folder)}
+    return [name for name in os.listdir(folder) if _EVENTS in name and name not in temporary]
 
 
 def _names(runs: Sequence[RunDir]) -> list[str]:

@@ -58,7 +58,9 @@ def command(
         raise UsageError("--toml and --json cannot be combined", hint="remove one of them")
     output = Output(json=json, quiet=quiet)
     if toml:
-        output.raw(config_toml(RunDir(run).read_record().config))
+        directory = RunDir(run)
+        record = directory.read_record()
+        output.raw(config_toml(record.config, init_from=directory.init_weights_path if record.init_from else None))
         return
     shown = inspect_run(RunDir(run))
     for problem in shown.problems:

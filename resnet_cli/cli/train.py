@@ -9,12 +9,13 @@ from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.config import FIELDS, RunConfig, RunOptions, SaveEvery
-from resnet_cli.config_file import read_config_file
+from resnet_cli.config_file import INIT_FROM, read_config_file
 from resnet_cli.dist import rank
 from resnet_cli.errors import ConfigError, InputError, UsageError
 from resnet_cli.launch.channel import channel
 from resnet_cli.recipes import RECIPE_NAMES, RECIPES, Recipe, change_config, make_config
 from resnet_cli.rundir import RunDir, RunRecord
+from resnet_cli.util.text import shell_text
 
 if TYPE_CHECKING:
     from resnet_cli.session import Reporter
@@ -71,7 +72,7 @@ def command(
         "--init-from", metavar="RUN_OR_WEIGHTS", show_default=False, autocompletion=complete_runs,
         rich_help_panel="Training",
         help="Start from the last weights of a run or from a weight file of the same network, not from random weights "
-        "(default: those of --from, if it started from a file).",
+        "(default: those of --from or --config, if it names any).",
     )] = None,
     data_dir: DataDir = None,
     cuda_graph: Annotated[bool, typer.Option(
@@ -110,7 +111,10 @@ def command(
     output = Output(json=json, quiet=quiet or rank() > 0, is_saved=True)
     how: dict[str, Any] = {"overwrite": overwrite, "accept_changes": accept_changes}
     if from_run is None:
-        config = _config(given, config_file)
+        values = read_config_file(config_file) if config_file else {}
+        recorded_start = values.pop(INIT_FROM, None)
+        init_from = init_from or (Path(recorded_start) if recorded_start else None)
+        config = _config(given, values, config_file)
     elif config_file:
         raise UsageError("--from and --config cannot be combined", hint="omit one of them")
     else:
@@ -127,9 +131,8 @@ def command(
     _run(config, out, options, how=how, events=events, output=output)
 
 
-def _config(given: dict[str, Any], path: Path | None) -> RunConfig:
-    """The configuration in the file at `path` (None: of the recipe), changed by the options in `given`."""
-    values = read_config_file(path) if path else given
+def _config(given: dict[str, Any], values: dict[str, Any], path: Path | None) -> RunConfig:
+    """The configuration in `values`, read from `path` (None: of the recipe), changed by the options in `given`."""
     network = {name: values.get(name, given.get(name)) for name in ("arch", "depth")}
     for name, value in network.items():
         if value is None:
@@ -199,7 +202,8 @@ def _run(
     if result.was_complete:
         output.note(f"{result.run.path} is already complete; use --overwrite to train it again")
         if events:
-            output.note(f"its events were not written; use: resnet export {result.run.path} --to tensorboard")
+            run, folder = shell_text(str(result.run.path)), shell_text(str(events))
+            output.note(f"to write its events, use: resnet export {run} --to tensorboard --out {folder}")
     document = {
         "path": str(result.run.path), "status": "complete", "was_complete": result.was_complete,
         "run": result.record, "summary": result.summary,

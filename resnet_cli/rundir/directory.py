@@ -328,7 +328,7 @@ class RunDir:
         """Read attempts.jsonl: the processes that trained the run, in order; raises `RunFileError`."""
         return read_json_lines(self.attempts_path, Attempt) if os.path.lexists(self.attempts_path) else []
 
-    def _check_hash(self, path: Path, summary: Summary | None) -> None:
+    def check_hash(self, path: Path, summary: Summary | None) -> None:
         """Raise `RunFileError` unless `path` has the content that `summary` recorded."""
         if summary is None:
             return
@@ -350,7 +350,7 @@ class RunDir:
         Raises:
             RunFileError: the file is missing, damaged or changed, or its epochs are out of order.
         """
-        self._check_hash(self.metrics_path, summary)
+        self.check_hash(self.metrics_path, summary)
         path, frame = self.metrics_path, to_frame(self.read_epochs(), EpochMetrics)
         epochs, steps = frame["epoch"], frame["step"]
         if not (epochs.is_monotonic_increasing and epochs.is_unique and steps.is_monotonic_increasing):
@@ -378,7 +378,7 @@ class RunDir:
         Raises:
             RunFileError: the file is missing, damaged or changed, or its rows do not fit the run.
         """
-        self._check_hash(self.gradflow_path, summary)
+        self.check_hash(self.gradflow_path, summary)
         path, frame = self.gradflow_path, to_frame(read_rows(self.gradflow_path, GradflowRow), GradflowRow)
         layers = frame.groupby("epoch")["layer_index"]
         if depth is not None and len(frame):
@@ -402,7 +402,7 @@ class RunDir:
         """
         import numpy as np
 
-        self._check_hash(self.predictions_path, summary)
+        self.check_hash(self.predictions_path, summary)
         path = self.predictions_path
         labels, logits = read_arrays(path, ("labels", "logits"))
         with np.errstate(over="ignore"):

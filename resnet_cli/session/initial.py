@@ -50,13 +50,17 @@ def find_initial_file(path: Path) -> InitialFile:
         InputError: the file is missing, or is the copy in a run directory and was changed.
     """
     if not os.path.lexists(path):
-        raise InputError(f"--init-from {path} does not exist", hint="pass a run directory or a weight file")
+        raise InputError(
+            f"--init-from {path} does not exist",
+            hint="pass a run directory or a weight file; to resume a run without it, use --from RUN --out RUN",
+        )
     file = RunDir(path).last_weights_path if os.path.isdir(path) else path
     if not os.path.lexists(file):
         raise InputError(f"--init-from {path}: {file} is missing", hint="pass a run with weights, or a weight file")
     sha256 = file_sha256(file)
-    run = RunDir(file.parent.parent)
-    recorded = run.read_record().init_from if file == run.init_weights_path and run.exists() else None
+    resolved = Path(os.path.realpath(file))
+    run = RunDir(resolved.parent.parent)
+    recorded = run.read_record().init_from if resolved == run.init_weights_path and run.exists() else None
     if recorded is None:
         return InitialFile(file, sha256, str(path), sha256)
     if sha256 != recorded.copy_sha256:

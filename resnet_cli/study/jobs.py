@@ -90,7 +90,7 @@ def plan(configs: Iterable[RunConfig] | dict[str, RunConfig], folder: Path) -> l
         folder: the folder of the run directories.
 
     Raises:
-        UsageError: a run directory contains a run with another configuration.
+        UsageError: a run directory contains a run with another configuration or with given initial weights.
         RunFileError: a run.json cannot be read.
     """
     if not isinstance(configs, dict):
@@ -101,9 +101,17 @@ def plan(configs: Iterable[RunConfig] | dict[str, RunConfig], folder: Path) -> l
 def _state(config: RunConfig, run: RunDir) -> State:
     states: dict[str, State] = {"complete": "done", "diverged": "diverged", "running": "running", "empty": "todo"}
     state = states.get(run.status(), "resume")
-    if state != "todo" and (recorded := run.read_record().config) != config:
+    if state == "todo":
+        return state
+    record = run.read_record()
+    if record.config != config:
         raise UsageError(
-            f"{run.path} contains a run with a different configuration ({'; '.join(recorded.diff(config))})",
+            f"{run.path} contains a run with a different configuration ({'; '.join(record.config.diff(config))})",
+            hint="choose another --out",
+        )
+    if record.init_from:
+        raise UsageError(
+            f"{run.path} contains a run that started from {record.init_from.path}, not from random weights",
             hint="choose another --out",
         )
     return state

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from resnet_cli.errors import RunFileError
+from resnet_cli.errors import RunFileError, UsageError
 from resnet_cli.util.text import one_line
 
 _SUFFIX = ".resnet-tmp"  # distinguishes our temporary files from those of other programs
@@ -52,6 +52,18 @@ def write_output(path: Path, data: bytes) -> None:
             file.write(data)
     else:
         write_atomic(Path(os.path.realpath(path)), data)
+
+
+def check_folder(option: str, path: Path) -> None:
+    """Raise `UsageError` if a file is in the place of the folder `path`, which need not exist, or of a parent.
+
+    Args:
+        option: the option that names the folder, for the message.
+        path: the folder.
+    """
+    nearest = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise UsageError(f"{option} {path}: {nearest} is not a folder", hint=f"choose another {option}")
 
 
 def read_bytes(path: Path, most: int) -> bytes:

@@ -11,18 +11,18 @@ from torch import Tensor
 
 from resnet_cli.config import Arch, DatasetName
 from resnet_cli.data import Dataset, load_source, open_data, prepare
-from resnet_cli.errors import InputError, ResnetError, UsageError
+from resnet_cli.errors import ResnetError, UsageError
 from resnet_cli.rundir import RunDir, RunRecord, Summary
 from resnet_cli.util import checksum
 from resnet_cli.util.extras import require_extra
-from resnet_cli.util.files import read_bytes, write_atomic, write_output
+from resnet_cli.util.files import check_folder, read_bytes, temporary_files, write_atomic, write_output
 from resnet_cli.util.progress import Progress, silent
 from resnet_cli.weights.classifier import Classifier, load_model
-from resnet_cli.weights.file import MEAN_IMAGE, Triple, WeightFile, check_normalization, read_weights
+from resnet_cli.weights.file import MEAN_IMAGE, Triple, WeightFile, check_normalization
 from resnet_cli.weights.loading import read_content
 from resnet_cli.weights.model_card import FORMAT, model_card, model_config
 from resnet_cli.weights.programs import Run, onnx_program, torch_program
-from resnet_cli.weights.run import Which, load_run_weights
+from resnet_cli.weights.run import Which, open_weights
 
 Target = Literal["safetensors", "hf", "torch-export", "onnx"]
 
@@ -110,19 +110,21 @@ def export(
         ResnetError: the converted network computes something else; nothing was written.
     """
     options = options or ExportOptions()
-    if options.mean and target in ("safetensors", "hf"):
-        raise UsageError(f"--mean does not apply to --to {target}", hint="use --to torch-export or --to onnx")
+    for option, value in (("--mean", options.mean), ("--dataset", options.dataset)):
+        if value and target in ("safetensors", "hf"):
+            raise UsageError(f"{option} does not apply to --to {target}", hint=f"omit {option}")
     if target == "onnx":
         require_extra("onnx", "--to onnx")
     subject = _open(path, options.which)
+    _check_options(subject, options)
     out = out or Path(_default_name(subject) + _SUFFIXES[target])
-    _check_target(out, target, options.overwrite)
+    _check_target(out, subject, target, options.overwrite)
     check: Check | None = None
     files: tuple[Path, ...] = (out,)
     if target == "hf":
-        files = _write_folder(subject, out)
+        files = _write_folder(out, _hub_files(subject, options))
     elif target == "safetensors":
-        _write_file(out, _to_safetensors(subject))
+        _write_file(out, _to_safetensors(subject, options))
     else:
         data, check = _convert(subject, target, options, progress)
         _write_file(out, data)
@@ -131,14 +133,23 @@ def export(
 
 
 def _open(path: Path, which: Which | None) -> _Subject:
-    if os.path.isdir(path):
-        run, which = RunDir(path), which or "last"
-        return _Subject(path, load_run_weights(run, which), which, run, run.read_record())
-    if not os.path.lexists(path):
-        raise InputError(f"{path} does not exist", hint="pass a run directory or a weight file")
-    if which is not None:
-        raise UsageError(f"--which {which} applies to runs, but {path} is a file", hint="omit --which")
-    return _Subject(path, read_weights(path), None, None, None)
+    weights, which, run = open_weights(path, which)
+    return _Subject(path, weights, which, run, run.read_record() if run else None)
+
+
+def _check_options(subject: _Subject, options: ExportOptions) -> None:
+    """Raise `UsageError` if an option contradicts what the run or the weight file records."""
+    config, path = subject.weights.config, subject.path
+    if config is None:
+        return
+    subject.weights.resolve(arch=options.arch)
+    if options.mean:
+        raise UsageError(f"--mean and --std do not apply to {path}, which records its normalisation", hint="omit them")
+    if options.dataset not in (None, config.dataset):
+        raise UsageError(
+            f"--dataset {options.dataset} contradicts {path}, which was trained on {config.dataset}",
+            hint="omit --dataset",
+        )
 
 
 def _default_name(subject: _Subject) -> str:
@@ -147,10 +158,11 @@ def _default_name(subject: _Subject) -> str:
     return os.path.basename(os.path.realpath(subject.path)) + ("-best" if subject.which == "best" else "")
 
 
-def _check_target(out: Path, target: Target, overwrite: bool) -> None:
+def _check_target(out: Path, subject: _Subject, target: Target, overwrite: bool) -> None:
     """Raise `UsageError` unless `out` can be written without replacing what `overwrite` does not cover."""
+    check_folder("--out", out.parent)
     is_folder = os.path.isdir(out)
-    if not os.path.lexists(out) or (is_folder and target == "hf" and not any(out.iterdir())):
+    if not os.path.lexists(out) or (is_folder and target == "hf" and set(out.iterdir()) <= set(temporary_files(out))):
         return
     if is_folder != (target == "hf"):
         kind, needed = ("folder", "file") if is_folder else ("file", "folder")
@@ -159,6 +171,8 @@ def _check_target(out: Path, target: Target, overwrite: bool) -> None:
         raise UsageError(f"--out {out} contains files that were not exported by this tool", hint="choose another --out")
     if not overwrite:
         raise UsageError(f"--out {out} exists", hint="use --overwrite to replace it, or choose another --out")
+    if not is_folder and os.path.exists(out) and os.path.samefile(out, subject.weights.path):
+        raise UsageError(f"--out {out} is the weight file to export", hint="choose another --out")
 
 
 def _is_exported_folder(folder: Path) -> bool:
@@ -174,7 +188,7 @@ def _write_file(out: Path, data: bytes) -> None:
     write_output(out, data)
 
 
-def _to_safetensors(subject: _Subject) -> bytes:
+def _to_safetensors(subject: _Subject, options: ExportOptions) -> bytes:
     """The tensors with the metadata of a run's weight file, the names of the classes and the mean image, if any."""
     weights = subject.weights
     if weights.config is None:
@@ -184,24 +198,31 @@ def _to_safetensors(subject: _Subject) -> bytes:
         )
     tensors, (_, metadata) = dict(weights.state_dict), read_content(weights.path)
     if weights.config.normalization == "pixel-mean":
-        tensors[MEAN_IMAGE] = load_model(subject.path, subject.which or "last").mean
+        tensors[MEAN_IMAGE] = load_model(subject.path, subject.which or "last", data_dir=options.data_dir).mean
     if subject.record:
         metadata["classes"] = msgspec.json.encode(subject.record.dataset.classes).decode()
     return checksum.with_checksum(save(tensors, metadata))
 
 
-def _write_folder(subject: _Subject, out: Path) -> tuple[Path, ...]:
+def _hub_files(subject: _Subject, options: ExportOptions) -> dict[str, bytes]:
+    """The files of a folder for the Hugging Face Hub by name; first the one that marks a folder as exported."""
     if not subject.run or not subject.record or not subject.which:
         raise UsageError(f"--to hf needs a run directory, for its results; {subject.path} is a file")
     summary = subject.run.read_end(subject.record)
     if not isinstance(summary, Summary):
         raise UsageError(f"{subject.path} is not complete ({subject.run.status()}), so it has no results for --to hf")
-    contents = {
-        "model.safetensors": _to_safetensors(subject),
-        "README.md": model_card(subject.record, summary, subject.which).encode(errors="backslashreplace"),
+    subject.run.check_hash(subject.weights.path, summary)
+    return {
         "config.json": model_config(subject.record, subject.which).encode(),
+        "model.safetensors": _to_safetensors(subject, options),
+        "README.md": model_card(subject.record, summary, subject.which).encode(errors="backslashreplace"),
     }
+
+
+def _write_folder(out: Path, contents: dict[str, bytes]) -> tuple[Path, ...]:
     out.mkdir(parents=True, exist_ok=True)
+    for leftover in temporary_files(out):  # of an export that was killed
+        leftover.unlink(missing_ok=True)
     for name, data in contents.items():
         write_atomic(out / name, data)
     return tuple(out / name for name in contents)
@@ -246,11 +267,6 @@ def _open_dataset(subject: _Subject, options: ExportOptions, progress: Progress)
     name = options.dataset or (config.dataset if config else "cifar10")
     if not record:
         return prepare(load_source(name, options.data_dir, progress=progress))
-    if name != record.config.dataset:
-        raise UsageError(
-            f"--dataset {name} contradicts {subject.path}, which was trained on {record.config.dataset}",
-            hint="omit --dataset",
-        )
     return open_data(
         record.config, data_dir=options.data_dir, recorded=record.dataset, run=subject.path, progress=progress
     )

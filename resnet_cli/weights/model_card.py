@@ -24,7 +24,8 @@ def model_config(record: RunRecord, which: Literal["last", "best"]) -> str:
         "normalization": config.normalization,
         **({"mean": data.mean, "std": data.std} if config.normalization == "channel" else {}),
         "weights": which, "run_id": record.run_id, "tool_version": record.tool_version,
-        "training": config, "dataset_fingerprint": data.fingerprint,
+        "training": config, "init_from_sha256": record.init_from.sha256 if record.init_from else None,
+        "dataset_fingerprint": data.fingerprint,
     }  # fmt: skip
     return json_text(document)
 
@@ -33,13 +34,15 @@ def model_card(record: RunRecord, summary: Summary, which: Literal["last", "best
     """README.md: what the model is, its results, how to load it; the licence is left to the user."""
     config, data = record.config, record.dataset
     exported = summary.last if which == "last" else summary.best
-    chosen = f", chosen on the {summary.best_chosen_on} set" if which == "best" else ""
+    selection_set = "validation" if summary.best_chosen_on == "val" else "test"
+    chosen = f", chosen on the {selection_set} set" if which == "best" else ""
     warning = (
         "\nThe epoch was chosen on the test set, so its test accuracy is optimistically biased.\n"
         if which == "best" and summary.best_chosen_on == "test"
         else ""
     )
-    clean = exported.train_clean_error_pct
+    clean, num_clean = exported.train_clean_error_pct, exported.train_clean_images
+    clean_images = f" of {num_clean:,} images" if num_clean else ""
     return f"""---
 {_front_matter(record, exported)}# license: choose one before uploading; see https://huggingface.co/docs/hub/repositories-licenses
 ---
@@ -47,9 +50,8 @@ def model_card(record: RunRecord, summary: Summary, which: Literal["last", "best
 # {config.network} on {markdown_text(data.display_name)}
 
 {_describe(config)} with {record.model.parameters:,} parameters, trained on {markdown_text(data.display_name)} with
-seed {config.seed} and the recipe {markdown_text(recipe_label(config))}. It is the network of He et al. 2015
-(arXiv:1512.03385), section 4.2.
-
+seed {config.seed} and the recipe {markdown_text(recipe_label(config))}. {_architecture(config)}
+{_start(record)}
 ## Results
 
 Weights of epoch {exported.epoch} ({which}{chosen}).
@@ -58,7 +60,7 @@ Weights of epoch {exported.epoch} ({which}{chosen}).
 |---|---|
 | test accuracy | {exported.test_accuracy_pct:.2f} % of {data.num_test:,} images |
 | test error | {exported.test_error_pct:.2f} % |
-| training error, eval mode without augmentation | {"not measured" if clean is None else f"{clean:.2f} %"} |
+| training error, eval mode without augmentation | {"not measured" if clean is None else f"{clean:.2f} %{clean_images}"} |
 {warning}
 ## Loading
 
@@ -68,7 +70,7 @@ The network takes images (N, 3, {data.image_size}, {data.image_size}) as bytes o
 from pathlib import Path
 from resnet_cli import load_model
 
-folder = Path(".")  # or huggingface_hub.snapshot_download(REPOSITORY)
+folder = Path(".")  # or Path(huggingface_hub.snapshot_download(REPOSITORY))
 model = load_model(folder / "model.safetensors")  # images to logits, in the order of model.classes
 ```
 
@@ -77,7 +79,7 @@ model = load_model(folder / "model.safetensors")  # images to logits, in the ord
 {markdown_text(data.display_name)}: {data.num_train:,} training, {data.num_val:,} validation and {data.num_test:,} test
 images of {data.image_size}×{data.image_size} pixels in {len(data.classes)} classes (SHA-256 of pixels and labels: {markdown_text(data.fingerprint)}).
 
-{_repeat(config)}
+{_repeat(record)}
 ## Licence
 
 Not chosen yet. Take the terms of the training data into account.
@@ -108,9 +110,22 @@ def _describe(config: RunConfig) -> str:
     return f"A residual network of {config.depth} layers, with shortcuts of option {config.shortcut},"
 
 
-def _repeat(config: RunConfig) -> str:
+def _architecture(config: RunConfig) -> str:
+    text = "The architecture is that of He et al. 2015 (arXiv:1512.03385), section 4.2"
+    return f"{text}, with projections instead of its identity shortcuts." if config.shortcut == "B" else f"{text}."
+
+
+def _start(record: RunRecord) -> str:
+    if record.init_from is None:
+        return ""
+    return f"Training started from existing weights, from a file with SHA-256 {record.init_from.sha256}.\n"
+
+
+def _repeat(record: RunRecord) -> str:
+    config = record.config
     if config.dataset == "arrays":
         return "The images came from a Python program.\n"
     folder = "DIR" if config.dataset == "imagefolder" else None
-    command = " ".join(map(shell_text, ["resnet", *train_arguments(config, data_dir=folder)]))
+    initial = ["--init-from", "WEIGHTS"] if record.init_from else []
+    command = " ".join(map(shell_text, ["resnet", *train_arguments(config, data_dir=folder), *initial]))
     return f"This command repeats the training:\n\n    {command}\n"

@@ -1,8 +1,10 @@
 """Weights of a run directory, checked against the run's record."""
 
+import os
+from pathlib import Path
 from typing import Literal
 
-from resnet_cli.errors import InputError
+from resnet_cli.errors import InputError, UsageError
 from resnet_cli.rundir import RunDir
 from resnet_cli.util.files import file_sha256
 from resnet_cli.weights.file import WeightFile, read_weights
@@ -13,6 +15,26 @@ _HINTS = {
     "incomplete": "run the same resnet train command again to resume",
     "running": "wait until it saves its first checkpoint",
 }
+
+
+def open_weights(path: Path, which: Which | None) -> tuple[WeightFile, Which | None, RunDir | None]:
+    """Read the weights of a run (`which`; None: the last ones) or a weight file, for which `which` must be None.
+
+    Returns:
+        The weights, and for a run also which of its weights they are and the run.
+
+    Raises:
+        InputError: as `load_run_weights` and `read_weights` do, or nothing exists at `path`.
+        UsageError: `which` was given for a file.
+    """
+    if os.path.isdir(path):
+        run, which = RunDir(path), which or "last"
+        return load_run_weights(run, which), which, run
+    if not os.path.lexists(path):
+        raise InputError(f"{path} does not exist", hint="pass a run directory or a weight file")
+    if which is not None:
+        raise UsageError(f"--which {which} applies to runs, but {path} is a file", hint="omit --which")
+    return read_weights(path), None, None
 
 
 def load_run_weights(run: RunDir, which: Which) -> WeightFile:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from resnet_cli.analysis import tensorboard
-from resnet_cli.analysis.tensorboard import EVENT_FILE, SCALARS, export_runs
-from resnet_cli.errors import RunFileError, UsageError
+from resnet_cli.analysis.tensorboard import SCALARS, event_path, export_runs
+from resnet_cli.errors import InputError, RunFileError, UsageError
 from resnet_cli.rundir import RunDir
 
 pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
@@ -104,22 +104,57 @@ def test_exporting_again_replaces_the_file_with_equal_bytes(run, tmp_path):
     before = path.read_bytes()
     assert export_runs([run], tmp_path) == {path: run}
     assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == [EVENT_FILE]
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_event_files_of_other_programs_are_not_mixed_in(run, tmp_path):
+@pytest.mark.usefixtures("without_figures")
+def test_events_of_anything_else_are_not_mixed_in(run, make_run, tmp_path):
     folder = tmp_path / "plain-20"
     folder.mkdir()
     (folder / "events.out.tfevents.1.host").write_bytes(b"")
-    with pytest.raises(UsageError, match=r"contains event files that were not exported \(events.out.tfevents.1.host\)"):
-        export_runs([run], tmp_path)
+    namesake = make_run(tmp_path / "other" / "plain-20")
+    paths = [path for one in (run, namesake, run) for path in export_runs([one], tmp_path)]
+    assert [path.parent.name[:9] for path in paths] == ["plain-20-"] * 3
+    assert paths[0] == paths[2] != paths[1]
+    assert [file.name for file in folder.iterdir()] == ["events.out.tfevents.1.host"]
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_part_that_a_killed_export_left_is_removed(run, tmp_path):
+    path = event_path(run, tmp_path / "plain-20")
+    path.parent.mkdir()
+    (path.parent / f".{path.name}.abc.resnet-tmp").write_bytes(b"part")  # TensorBoard would read it too
+    assert list(export_runs([run], tmp_path)) == [path]
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("without_figures")
+@pytest.mark.parametrize("is_running", [True, False])
+def test_an_export_replaces_events_of_training_unless_it_is_still_going_on(make_run, tmp_path, is_running):
+    run = make_run(tmp_path / "run", status="incomplete")
+    live = event_path(run, tmp_path / "out" / "run", time_ns=1)
+    live.parent.mkdir(parents=True)
+    live.write_bytes(b"")
+    lock = run.lock()
+    if not is_running:
+        lock.release()
+    (exported,) = export_runs([RunDir(run.path)], tmp_path / "out")
+    lock.release()
+    assert sorted(live.parent.iterdir()) == ([exported, live] if is_running else [exported])
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(run, tmp_path):
+    (tmp_path / "notes").write_text("notes")
+    for out in (tmp_path / "notes", tmp_path / "notes" / "events"):
+        with pytest.raises(UsageError, match="notes is not a folder; choose another out"):
+            export_runs([run], out)
 
 
 @pytest.mark.usefixtures("without_figures")
 def test_runs_of_one_name_go_to_folders_of_their_own(make_run, tmp_path):
     runs = [make_run(tmp_path / study / "resnet-20") for study in ("first", "second")]
     paths = export_runs(runs, tmp_path / "out")
-    assert list(paths) == [tmp_path / "out" / study / "resnet-20" / EVENT_FILE for study in ("first", "second")]
+    assert [path.parent for path in paths] == [tmp_path / "out" / study / "resnet-20" for study in ("first", "second")]
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -136,6 +171,8 @@ def test_of_several_runs_those_that_cannot_be_read_are_skipped_with_a_warning(ru
     ]
     with pytest.raises(RunFileError, match="created_at is not a time: 'yesterday'"):
         export_runs([timeless], tmp_path / "out")
+    with pytest.raises(InputError, match="none of the 2 runs can be read"):
+        export_runs([damaged, timeless], tmp_path / "out", warn=messages.append)
 
 
 @pytest.mark.parametrize("status", ["incomplete", "diverged"])
@@ -164,5 +201,5 @@ def test_the_command_reads_run_directories_without_torch(run, tmp_path):
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["subjects"] == [str(run.path)]
-    assert document["files"] == [str(tmp_path / "plain-20" / EVENT_FILE)]
+    assert document["files"] == [str(event_path(run, tmp_path / "plain-20"))]
     assert RunDir(run.path).status() == "complete"

@@ -1,5 +1,7 @@
 """`resnet train --from RUN` and `--config FILE`: the configuration that they start from, and what options change."""
 
+from pathlib import Path
+
 import pytest
 
 from resnet_cli.cli import train
@@ -63,6 +65,12 @@ def test_initial_weights_are_passed_on_and_change_the_directory_next_to_the_orig
     _, out, how = started("--from", recorded.path, "--init-from", weights)
     assert how["init_from"] == weights
     assert out.name == "cifar10-he2015-plain-56-seed1-init-d6a7cd2a"  # the first digits of its SHA-256
+
+
+def test_initial_weights_come_from_the_config_file_unless_an_option_names_others(started, file):
+    path = file('arch = "plain"\ndepth = 8\ninit_from = "runs/a"')
+    assert started("--config", path)[2]["init_from"] == Path("runs/a")
+    assert started("--config", path, "--init-from", "runs/b")[2]["init_from"] == Path("runs/b")
 
 
 def test_quiet_hides_the_changes_of_from(started, recorded, capsys):

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from resnet_cli.analysis.frames import load_study
+from resnet_cli.analysis.tables import layout, study_document
 from resnet_cli.cli.app import run as run_command
 from resnet_cli.config import RunOptions, SaveEvery
 from resnet_cli.errors import InputError, StoppedError, UsageError
@@ -95,6 +96,20 @@ def test_a_repeated_run_starts_from_the_same_weights_without_their_file(started,
     assert repeated.read_record().init_from == started.read_record().init_from
 
 
+def test_the_toml_text_of_a_run_starts_from_the_same_weights(started, tmp_path, capsys):
+    assert run_command(["show", str(started.path), "--toml"]) == 0
+    (tmp_path / "run.toml").write_text(capsys.readouterr().out)
+    out = tmp_path / "repeat"
+    assert run_command(["train", "--config", str(tmp_path / "run.toml"), "--out", str(out), "--quiet"]) == 0
+    assert numbers(RunDir(out)) == numbers(started)
+    assert RunDir(out).read_record().init_from == started.read_record().init_from
+
+
+def test_the_copy_in_a_run_is_recognised_by_any_of_its_paths(started, monkeypatch):
+    monkeypatch.chdir(started.init_weights_path.parent)
+    assert train(config_of(), started.path, init_from="init.safetensors").was_complete
+
+
 def test_other_weights_for_an_existing_run_are_refused(seeded, started, tmp_path):
     with pytest.raises(UsageError, match=r"started from other weights \(init_from: .* → random weights\)"):
         train(config_of(), started.path)
@@ -172,9 +187,12 @@ def test_the_default_directory_differs_from_that_of_the_seed(seeded, tmp_path, m
 
 
 def test_runs_with_other_initial_weights_are_not_averaged(seeded, started):
-    groups = load_study([seeded.path, started.path]).groups()
+    study = load_study([seeded.path, started.path])
+    groups = study.groups()
     assert len(groups) == 2
     assert sum("init=" in group.recipe for group in groups) == 1
+    results = [table for table in layout(study_document(study)).tables if table.title.startswith("Results")]
+    assert sorted("init=" in table.title for table in results) == [False, True]
 
 
 def test_a_run_from_before_the_option_is_read_as_started_from_its_seed(seeded):

@@ -7,6 +7,7 @@ from resnet_cli.cli.app import run as run_command
 from resnet_cli.config import RunOptions, SaveEvery
 from resnet_cli.errors import StoppedError, UsageError
 from resnet_cli.recipes import make_config
+from resnet_cli.rundir import RunDir
 from resnet_cli.session import Reporter, Reporters, train
 from resnet_cli.util import extras
 
@@ -103,8 +104,54 @@ def test_the_command_writes_to_the_folder_and_changes_nothing_else(trained, tmp_
     assert weights.read_bytes() == trained[0].last_weights_path.read_bytes()
     capsys.readouterr()
     assert run_command([*command[:-1], "--tensorboard-dir", "other"]) == 0
-    assert "use: resnet export run --to tensorboard" in capsys.readouterr().err
+    assert "to write its events, use: resnet export run --to tensorboard --out other" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_events_that_were_exported_before_a_run_resumed_are_replaced(trained, tmp_path):
+    from resnet_cli.session.tensorboard import TensorBoardReporter
+
+    config, events = make_config("demo", arch="resnet", **FIELDS), tmp_path / "events"
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "run", reporter=StopAfter(1))
+    export_runs([RunDir(tmp_path / "run")], events)
+    train(config, tmp_path / "run", reporter=TensorBoardReporter(events))
+    assert content(read_events(events / "run")) == content(read_events(trained[1]))
+
+
+def test_a_run_that_starts_from_scratch_leaves_no_events_of_the_one_it_replaces(tmp_path):
+    from tensorboard.plugins.hparams import metadata
+
+    from resnet_cli.session.tensorboard import TensorBoardReporter
+
+    for lr, gradflow_every in ((0.01, 1), (0.02, 0)):
+        config = make_config(
+            "demo", arch="resnet", **FIELDS | {"lr": lr, "gradflow_every": gradflow_every, "epochs": 1}
+        )
+        train(config, tmp_path / "run", reporter=TensorBoardReporter(tmp_path / "events"), overwrite=True)
+    events = read_events(tmp_path / "events" / "run")
+    start = events.summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
+    assert metadata.parse_session_start_info_plugin_data(start).hparams["lr"].number_value == 0.02
+    assert not [tag for tag in events.Tags()["scalars"] if "grad" in tag]
+
+
+def test_runs_of_one_name_in_different_folders_have_events_of_their_own(tmp_path):
+    from resnet_cli.session.tensorboard import TensorBoardReporter
+
+    for study, epochs in (("first", 2), ("second", 1)):
+        config = make_config("demo", arch="resnet", **FIELDS | {"epochs": epochs, "gradflow_every": 0})
+        train(config, tmp_path / study / "run", reporter=TensorBoardReporter(tmp_path / "events"))
+    folders = sorted((tmp_path / "events").iterdir())
+    assert [folder.name[:4] for folder in folders] == ["run", "run-"]
+    assert [len(read_events(folder).Scalars("loss/train")) for folder in folders] == [2, 1]
+
+
+def test_a_file_in_the_place_of_the_folder_is_reported_before_training(tmp_path, capsys):
+    (tmp_path / "notes").write_text("notes")
+    command = ["train", "--recipe", "demo", "--arch", "resnet", "--depth", "8", "--out", str(tmp_path / "run")]
+    assert run_command([*command, "--tensorboard-dir", str(tmp_path / "notes")]) == 2
+    assert "notes is not a folder; choose another --tensorboard-dir" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_extra_is_reported_before_training(tmp_path, monkeypatch):

@@ -3,11 +3,12 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from resnet_cli.errors import ConfigError, UsageError
 from resnet_cli.recipes import make_config
-from resnet_cli.rundir import RunDir
+from resnet_cli.rundir import InitialWeights, RunDir
 from resnet_cli.study import grid_configs, plan
 from resnet_cli.study_file import Grid
 
@@ -96,3 +97,12 @@ def test_a_folder_with_a_run_of_another_configuration_is_refused_before_anything
     make_run(tmp_path / "plain-8-seed0", recipe="demo", dataset="digits", depth=8, epochs=2)
     with pytest.raises(UsageError, match=r"contains a run with a different configuration \(arch: resnet → plain"):
         plan(CONFIGS, tmp_path)
+
+
+def test_a_run_that_started_from_given_weights_is_not_taken_for_one_of_the_grid(make_run, tmp_path):
+    run = make_run(tmp_path / "plain-8-seed0", recipe="demo", dataset="digits", arch="plain", depth=8)
+    record = run.read_record()
+    initial = InitialWeights(path="resnet.th", sha256="5" * 64, copy_sha256="6" * 64)
+    run.record_path.write_bytes(msgspec.json.encode(msgspec.structs.replace(record, init_from=initial)))
+    with pytest.raises(UsageError, match=r"contains a run that started from resnet\.th, not from random weights"):
+        plan({"plain-8-seed0": record.config}, tmp_path)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+import types
 
 import msgspec
 import pytest
@@ -11,12 +13,14 @@ from weight_files import save_as_akamaster, save_zip, small_network
 
 import resnet_cli
 from resnet_cli.data import open_data
-from resnet_cli.errors import InputError, ResnetError, UsageError
+from resnet_cli.errors import InputError, ResnetError, RunFileError, UsageError
 from resnet_cli.evaluation import EvalOptions, evaluate_saved
-from resnet_cli.util import extras
+from resnet_cli.rundir import InitialWeights
+from resnet_cli.util import checksum, extras
 from resnet_cli.weights import export as export_module
 from resnet_cli.weights import read_weights
 from resnet_cli.weights.export import ExportOptions, export
+from resnet_cli.weights.model_card import model_card, model_config
 
 OVERWRITE = ExportOptions(overwrite=True)
 
@@ -134,6 +138,64 @@ def test_the_loader_in_a_model_card_restores_the_network(runs, tmp_path, monkeyp
         assert_close(names["model"](images), logits)
 
 
+def test_the_loader_in_a_model_card_works_with_a_folder_from_the_hub(runs, tmp_path, monkeypatch):
+    folder = export(runs["channel"].path, "hf", tmp_path / "resnet-8").path
+    loader = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
+    hub = types.ModuleType("huggingface_hub")
+    hub.snapshot_download = lambda repository: str(folder)  # a string, as in the real package
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    names = {"huggingface_hub": hub, "REPOSITORY": "user/resnet-8"}
+    from_hub = re.sub(r'= Path\("\."\)  # or (.*)', r"= \1", loader)
+    assert from_hub != loader
+    exec(from_hub, names)  # noqa: S102
+    assert names["model"].classes == tuple("0123456789")
+
+
+def test_a_card_of_a_run_with_given_initial_weights_repeats_it_from_them(runs):
+    initial = InitialWeights(path="/home/me/resnet.th", sha256="5" * 64, copy_sha256="6" * 64)
+    record = msgspec.structs.replace(runs["channel"].read_record(), init_from=initial)
+    card = model_card(record, runs["channel"].read_summary(), "last")
+    assert f"Training started from existing weights, from a file with SHA-256 {'5' * 64}" in card
+    assert re.search(r"^    resnet train .* --init-from WEIGHTS$", card, re.MULTILINE)
+    assert initial.path not in card
+    assert json.loads(model_config(record, "last"))["init_from_sha256"] == "5" * 64
+
+
+def test_a_card_names_the_validation_set_the_images_of_an_error_and_the_kind_of_shortcuts(runs):
+    record, summary = runs["channel"].read_record(), runs["channel"].read_summary()
+    projected = msgspec.structs.replace(
+        record,
+        config=msgspec.structs.replace(record.config, shortcut="B"),
+        model=msgspec.structs.replace(record.model, shortcut="B"),
+    )
+    card = model_card(projected, msgspec.structs.replace(summary, best_chosen_on="val"), "best")
+    assert "chosen on the validation set" in card
+    assert "with projections instead of its identity shortcuts" in card
+    assert f"{summary.best.train_clean_error_pct:.2f} % of 100 images |" in card
+    assert "projections" not in model_card(record, summary, "last")
+
+
+def test_weights_that_are_not_those_of_the_results_get_no_card(runs, tmp_path):
+    run = runs["channel"]
+    weights = run.last_weights_path.read_bytes()
+    replace_tensor(run.last_weights_path, "fc.bias")
+    try:
+        with pytest.raises(RunFileError, match=r"last.safetensors is not the file that this run wrote"):
+            export(run.path, "hf", tmp_path / "folder")
+        assert not (tmp_path / "folder").exists()
+    finally:
+        run.last_weights_path.write_bytes(weights)
+
+
+def replace_tensor(path, name):
+    """Set a tensor in a weight file to zeros and sign the file again."""
+    from safetensors.torch import load_file, save
+
+    tensors, metadata = load_file(path), safe_open(path, "pt").metadata()
+    tensors[name] = torch.zeros_like(tensors[name])
+    path.write_bytes(checksum.with_checksum(save(tensors, metadata)))
+
+
 def test_a_model_card_reports_results_and_data_and_leaves_the_licence_open(runs, tmp_path):
     run = runs["channel"]
     folder = export(run.path, "hf", tmp_path / "card").path
@@ -197,6 +259,38 @@ def test_existing_files_are_replaced_only_on_request(runs, tmp_path):
     assert resnet_cli.load_model(out)
 
 
+def test_a_file_in_the_place_of_a_folder_and_the_exported_file_itself_are_never_written_to(runs, tmp_path):
+    (tmp_path / "notes").write_text("notes")
+    for target in ("safetensors", "hf"):
+        with pytest.raises(UsageError, match="notes is not a folder"):
+            export(runs["channel"].path, target, tmp_path / "notes" / "resnet-8")
+    path = export(runs["channel"].path, "safetensors", tmp_path / "network.safetensors").path
+    with pytest.raises(UsageError, match="is the weight file to export"):
+        export(path, "torch-export", path, OVERWRITE)
+    assert resnet_cli.load_model(path)
+
+
+def test_an_interrupted_export_of_a_folder_can_be_repeated(runs, tmp_path, monkeypatch):
+    run, out = runs["channel"], tmp_path / "folder"
+    out.mkdir()
+    leftover = out / ".config.json.abc.resnet-tmp"  # a kill during the first write
+    leftover.write_bytes(b"{")
+    write_atomic, written = export_module.write_atomic, []
+
+    def stop_at_the_second(path, data):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_atomic(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export_module, "write_atomic", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            export(run.path, "hf", out)
+    assert not leftover.exists()
+    assert resnet_cli.load_model(export(run.path, "hf", out, OVERWRITE).path / "model.safetensors")
+
+
 def test_an_exported_folder_is_replaced_on_request_and_other_folders_never(runs, tmp_path):
     path, out = runs["channel"].path, tmp_path / "folder"
     export(path, "hf", out)
@@ -247,6 +341,30 @@ def test_a_missing_extra_is_reported_with_the_command_that_installs_it(runs, tmp
         export(runs["channel"].path, "onnx", tmp_path / "network.onnx")
 
 
-def test_data_other_than_those_of_the_run_are_refused(runs, tmp_path):
-    with pytest.raises(UsageError, match="dataset cifar10 contradicts"):
-        export(runs["channel"].path, "torch-export", tmp_path / "x.pt2", ExportOptions(dataset="cifar10"))
+def test_data_other_than_those_of_the_run_or_its_weight_file_are_refused(runs, tmp_path):
+    run, options = runs["channel"], ExportOptions(dataset="cifar10")
+    for path in (run.path, run.last_weights_path):
+        with pytest.raises(UsageError, match="dataset cifar10 contradicts"):
+            export(path, "torch-export", tmp_path / "x.pt2", options)
+    with pytest.raises(UsageError, match="dataset does not apply to to safetensors"):
+        export(run.path, "safetensors", tmp_path / "x.safetensors", options)
+
+
+def test_the_recorded_normalisation_and_architecture_cannot_be_replaced(runs, tmp_path):
+    path, half = runs["channel"].path, (0.5, 0.5, 0.5)
+    with pytest.raises(UsageError, match=r"mean and std do not apply to .* records its normalisation"):
+        export(path, "torch-export", tmp_path / "x.pt2", ExportOptions(mean=half, std=half))
+    for target in ("safetensors", "hf", "torch-export"):
+        with pytest.raises(UsageError, match="arch plain contradicts"):
+            export(path, target, tmp_path / "x", ExportOptions(arch="plain"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_mean_image_is_computed_from_the_data_that_are_named(runs, tmp_path, monkeypatch):
+    folders, load = [], export_module.load_model
+    monkeypatch.setattr(
+        export_module, "load_model", lambda *a, data_dir, **b: folders.append(data_dir) or load(*a, **b)
+    )
+    options = ExportOptions(data_dir=tmp_path / "moved")
+    export(runs["pixel-mean"].path, "safetensors", tmp_path / "x.safetensors", options)
+    assert folders == [tmp_path / "moved"]

@@ -223,10 +223,12 @@ def _is_warmup_arm(others: Sequence[AnyRun], runs: Sequence[AnyRun], networks: N
     other, run = pair
     if other is None or run is None or not _is_warmed_up(others, networks):
         return False
+    if (other.record.dataset.fingerprint, other.record.init_from) != (
+        run.record.dataset.fingerprint, run.record.init_from
+    ):  # fmt: skip
+        return False
     same = (name for name in RECIPE_FIELDS if name not in ("warmup_steps", "warmup_lr"))
-    return other.record.dataset.fingerprint == run.record.dataset.fingerprint and all(
-        getattr(other.record.config, name) == getattr(run.record.config, name) for name in same
-    )
+    return all(getattr(other.record.config, name) == getattr(run.record.config, name) for name in same)
 
 
 def _gather(study: Study, runs: Sequence[AnyRun], networks: Networks, warn: Callable[[str], None]) -> Evidence:

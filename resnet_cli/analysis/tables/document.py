@@ -100,10 +100,14 @@ def group_names(groups: Sequence[Group]) -> dict[Group, str]:
 
 
 def by_recipe(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
-    """Group rows that differ in overrides of one recipe at most: rows of one sweep, on the same data."""
+    """Group rows that differ in overrides of one recipe at most: rows of one sweep, on the same data.
+
+    Runs that started from given weights are a sweep of their own, since no column shows where they started.
+    """
     found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        found.setdefault((row["dataset"], row["fingerprint"], row["recipe_name"]), []).append(row)
+        initial = next((word for word in row["recipe"].split(" ") if word.startswith("init=")), "")
+        found.setdefault((row["dataset"], row["fingerprint"], row["recipe_name"], initial), []).append(row)
     return found
 
 

@@ -1,12 +1,13 @@
 """Run directories become the evidence of their group, with a warm-up arm and diverged runs."""
 
+import msgspec
 import pytest
 
 from resnet_cli.analysis.claims import claims_document
 from resnet_cli.analysis.claims.evidence import Networks, load_evidence, per_run
 from resnet_cli.analysis.frames import load_study
 from resnet_cli.errors import UsageError
-from resnet_cli.rundir import Predictions
+from resnet_cli.rundir import InitialWeights, Predictions
 
 FOUR = [("plain", 20), ("resnet", 20), ("plain", 56), ("resnet", 56)]
 
@@ -82,6 +83,16 @@ def test_plain_networks_that_differ_only_in_a_warm_up_are_the_warm_up_arm(train,
 def test_a_warm_up_with_another_learning_rate_is_no_arm(train, tmp_path):
     train()
     train([("plain", 20), ("plain", 56)], folder="arm", warmup_steps=24, warmup_lr=0.001, lr=0.05)
+    (evidence,) = load(tmp_path)
+    assert evidence.warmup is None
+
+
+def test_runs_that_started_from_given_weights_are_no_arm(train, tmp_path):
+    train()
+    initial = InitialWeights(path="resnet.th", sha256="5" * 64, copy_sha256="6" * 64)
+    for run in train([("plain", 20), ("plain", 56)], folder="arm", warmup_steps=24, warmup_lr=0.001).values():
+        record = msgspec.structs.replace(run.read_record(), init_from=initial)
+        run.record_path.write_bytes(msgspec.json.encode(record))
     (evidence,) = load(tmp_path)
     assert evidence.warmup is None
 
