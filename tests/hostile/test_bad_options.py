@@ -41,6 +41,7 @@ OPTIONS = [
     for command, parameters in COMMANDS.items()
     for parameter in parameters
 ]
+_FEW_IMAGES = ["--batches", "1", "--batch-size", "4", "--device", "cpu"]
 # A valid command line, to which the option under test is added; the files are those of the fixture `here`.
 VALID = {
     "train": ["--arch", "plain", "--depth", "8", "--recipe", "demo"],
@@ -52,7 +53,7 @@ VALID = {
     "show": ["runs/run"],
     "diff": ["runs/run", "runs/run"],
     "plot": ["runs"],
-    "gradflow": ["--depth", "8", "--arch", "resnet", "--seeds", "1", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    "gradflow": ["--depth", "8", "--arch", "resnet", "--seeds", "1", *_FEW_IMAGES],
     "power": ["--claim", "gap", "--sigma", "1"],
     "probe": ["calibration", "runs/run"],
     "reproduce": ["--print-commands"],
@@ -70,9 +71,9 @@ VALID_WITH = {
     ("power", "--claim"): ["--sigma", "1"],
     ("power", "--runs"): ["--claim", "gap"],
     ("power", "--sigma"): ["--claim", "gap"],
-    ("gradflow", "--runs"): ["--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    ("gradflow", "--runs"): _FEW_IMAGES,
     ("probe", "--subjects"): ["bn", "--device", "cpu", "--images", "10"],
-    ("gradflow", "--which"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    ("gradflow", "--which"): ["runs/run", *_FEW_IMAGES],
 }
 PATH_KINDS = ("PATH", "FILE", "RUN")
 

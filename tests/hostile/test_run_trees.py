@@ -15,7 +15,7 @@ from watch import watched
 
 import resnet_cli
 from resnet_cli.analysis.frames import load_study
-from resnet_cli.rundir import RunDir, find_runs
+from resnet_cli.rundir import find_runs
 from resnet_cli.util.text import printable
 
 NUM_TREES = 4
@@ -165,7 +165,9 @@ def test_a_tree_of_only_hostile_runs_is_refused_in_one_line(tmp_path, monkeypatc
         assert f"found 1 incomplete, {len(refused) - 1} unreadable" in said.errors[0]
 
 
-def test_figures_and_tables_of_hostile_names_contain_no_markup_and_no_control_characters(tmp_path, monkeypatch, make_run, capfd):
+def test_figures_and_tables_of_hostile_names_contain_no_markup_and_no_control_characters(
+    tmp_path, monkeypatch, make_run, capfd
+):
     monkeypatch.chdir(tmp_path)
     name = "\x1b[31m<script>alert(1)</script>$\\frac|`[red]\u202e\x9b"
     for arch in ("plain", "resnet"):

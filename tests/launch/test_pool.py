@@ -138,7 +138,7 @@ def test_a_failed_task_does_not_stop_the_others_and_each_slot_has_one_task_at_a_
     folder = python(
         'echo "$3 starts in $SLOT" >> "$0.log"',
         # a and b wait for each other, but not forever
-        "for i in $(seq 1000); do [ $(wc -l < \"$0.log\") -ge 2 ] && break; sleep 0.02; done",
+        'for i in $(seq 1000); do [ $(wc -l < "$0.log") -ge 2 ] && break; sleep 0.02; done',
         'echo "$3 ends in $SLOT" >> "$0.log"',
         '[ "$3" != b ]',
     )
