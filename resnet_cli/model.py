@@ -1,5 +1,6 @@
 """He et al.'s CIFAR networks: 6n+2 layers, plain or residual, with shortcuts A or B."""
 
+import functools
 from typing import NamedTuple, cast
 
 import torch
@@ -182,6 +183,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+@functools.cache
 def count_macs(depth: int, shortcut: Shortcut, num_classes: int = 10, *, image_size: int = 32) -> int:
     """Count the multiply-accumulates of convolutions and the linear layer in the forward pass of one image."""
     total = 0

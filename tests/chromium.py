@@ -40,6 +40,7 @@ class Browser:
         for descriptor in descriptors:
             os.close(descriptor)
         self._in, self._out = os.fdopen(ours_in, "rb"), os.fdopen(ours_out, "wb")
+        self._received = b""
         self._session: dict[str, Any] = {}
         self._number = 0
         self.events: list[tuple[str, dict[str, Any]]] = []
@@ -102,7 +103,7 @@ class Browser:
         """End the browser."""
         self._session = {}
         self.call("Browser.close")
-        self._process.wait(10)
+        self._process.wait(60)
         self._in.close()
         self._out.close()
 
@@ -113,8 +114,10 @@ class Browser:
         return message
 
     def _read(self) -> bytes:
-        parts = []
-        while (byte := self._in.read(1)) != b"\0":
-            assert byte, "Chromium ended"
-            parts.append(byte)
-        return b"".join(parts)
+        """The next message; messages end with NUL and may contain an image of a megabyte."""
+        while b"\0" not in self._received:
+            part = self._in.read1()
+            assert part, "Chromium ended"
+            self._received += part
+        message, _, self._received = self._received.partition(b"\0")
+        return message

@@ -2,13 +2,15 @@
 
 import atexit
 import difflib
+import functools
 import io
 import os
 import re
 import sys
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
+from typer.main import get_command
 
 from resnet_cli.cli import (
     bench,
@@ -121,7 +123,7 @@ def run(args: list[str]) -> int:
     With `RESNET_DEBUG=1`, exceptions propagate with their traceback.
     """
     try:
-        code = app(args, prog_name="resnet", standalone_mode=False)
+        code = _parser()(args, prog_name="resnet", standalone_mode=False)
         if code == ExitCode.CTRL_C:  # typer returns the code of an interrupt that it caught
             Output().stopped(_CTRL_C)
         sys.stdout.flush()
@@ -139,6 +141,12 @@ def run(args: list[str]) -> int:
     if not code and isinstance(sys.stdout, Pipe) and sys.stdout.is_lost and sys.stdout.is_needed:
         return ExitCode.BROKEN_PIPE
     return int(code or ExitCode.DONE)
+
+
+@functools.cache
+def _parser() -> Any:
+    """The commands with their options, built once per process: that takes longer than to parse a command line."""
+    return get_command(app)
 
 
 def translate_error(error: BaseException) -> tuple[str, int]:

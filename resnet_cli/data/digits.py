@@ -1,11 +1,17 @@
 """The embedded dataset: scikit-learn's 1,797 handwritten digits, enlarged to 16×16."""
 
+import importlib.util
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from resnet_cli.data.dataset import Images, Source, stratified_indices
 
 NUM_TEST = 360  # one fifth
 _SPLIT_SEED = 0
+_FILE = "datasets/data/digits.csv.gz"  # of scikit-learn
 
 
 def load_digits() -> Source:
@@ -13,12 +19,10 @@ def load_digits() -> Source:
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (the test part).
     """
-    from sklearn.datasets import load_digits as sklearn_digits
-
-    bunch = sklearn_digits()
-    grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), values 0 … 16 before scaling
+    images, labels = _read()
+    grey = np.rint(images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), values 0 … 16 before scaling
     doubled = grey.repeat(2, axis=1).repeat(2, axis=2)  # (1797, 16, 16)
-    everything = Images(np.repeat(doubled[..., None], 3, axis=3), bunch.target.astype(np.int64))
+    everything = Images(np.repeat(doubled[..., None], 3, axis=3), labels.astype(np.int64))
     test = stratified_indices(everything.labels, NUM_TEST, _SPLIT_SEED)
     train = np.setdiff1d(np.arange(len(everything)), test)
     return Source(
@@ -28,3 +32,18 @@ def load_digits() -> Source:
         train=everything.take(train),
         test=everything.take(test),
     )
+
+
+def _read() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Images (1797, 8, 8) and labels (1797,), from a file of scikit-learn, whose import takes a second."""
+    package = importlib.util.find_spec("sklearn")
+    assert package
+    assert package.origin
+    try:
+        table = np.loadtxt(Path(package.origin).parent / _FILE, delimiter=",")
+    except FileNotFoundError:  # a version with its file elsewhere
+        from sklearn.datasets import load_digits as sklearn_digits
+
+        bunch = sklearn_digits()
+        return bunch.images, bunch.target
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1]

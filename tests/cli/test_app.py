@@ -115,7 +115,7 @@ class TestFailures:
         def interrupted_before_a_command_starts(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(app_module, "app", interrupted_before_a_command_starts)
+        monkeypatch.setattr(app_module, "_parser", lambda: interrupted_before_a_command_starts)
         assert run(TRAIN) == 130
         assert capsys.readouterr().err == "stopped by Ctrl-C\n"
 

@@ -61,7 +61,7 @@ def test_a_directory_of_another_configuration_is_refused_with_the_difference(out
 
 
 def test_a_diverging_run_exits_with_code_4_and_names_its_step(out, capsys):
-    command = [*FAST, "--arch", "plain", "--depth", "20", "--lr", "1e6", "--epochs", "20", "--out", str(out)]
+    command = [*FAST, "--arch", "plain", "--lr", "1e6", "--warmup-steps", "0", "--epochs", "20", "--out", str(out)]
     assert resnet(command) == 4
     assert "error: training diverged: the loss was not finite at step" in capsys.readouterr().err
     assert resnet(command) == 4

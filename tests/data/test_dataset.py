@@ -217,6 +217,12 @@ def test_the_digits_are_those_of_scikit_learn_with_every_pixel_doubled(digits):
     assert digits.classes == tuple("0123456789")
 
 
+def test_the_digits_are_read_from_a_scikit_learn_that_has_their_file_elsewhere(digits, monkeypatch):
+    monkeypatch.setattr("resnet_cli.data.digits._FILE", "elsewhere.csv.gz")
+    found = load_digits()
+    assert fingerprint_of(found.train, found.test) == fingerprint_of(digits.train, digits.test)
+
+
 def test_one_fifth_of_the_digits_is_for_testing_stratified_and_without_overlap(digits):
     assert (len(digits.train), len(digits.test)) == (1437, 360)
     assert set(counts(digits.test)) <= {34, 35, 36, 37, 38}

@@ -250,9 +250,9 @@ def test_a_second_download_waits_for_the_first_and_uses_its_file(fetch, server, 
     waiting = threading.Event()
     second = threading.Thread(target=fetch, kwargs={"progress": lambda *args: waiting.set()})
     second.start()
-    assert waiting.wait(10), "the second process reports that it waits"
+    assert waiting.wait(60), "the second process reports that it waits"
     target.write_bytes(b"what the first fetched")
     first.release()
-    second.join(10)
+    second.join(60)
     assert not second.is_alive()
     assert server.requests == []

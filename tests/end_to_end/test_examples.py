@@ -39,11 +39,16 @@ def ci(tmp_path):
     return run
 
 
+def _other_probes(folder, names):
+    """Files of probes that the script does not ask for, whose figures take most of the time of a report."""
+    return {name for name in names if Path(folder).name == "probes" and not name.startswith(("bn-", "capacity-"))}
+
+
 def test_the_ci_script_accepts_the_published_demo_and_writes_its_report(ci, tmp_path):
     published = sorted((PUBLISHED / "runs").glob("*-seed[0-2]"))
     assert len(published) == 12  # or the script would train them
     for run in published:
-        shutil.copytree(run, tmp_path / "study" / "runs" / run.name)
+        shutil.copytree(run, tmp_path / "study" / "runs" / run.name, ignore=_other_probes)
     done = ci(RESNET)
     assert done.returncode == 0, done.stderr
     assert "plain-56" in done.stdout

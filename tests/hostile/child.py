@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import pandas  # noqa: F401 (imported once, by the server that commands are forked from)
-import sklearn.datasets  # noqa: F401
-import torchvision  # noqa: F401
+import pydantic  # noqa: F401 (by typer, when it parses options)
+import torch._dynamo  # noqa: F401 (by the first optimizer)
 
 import resnet_cli.checkpoint
 import resnet_cli.cli.train_progress
+import resnet_cli.engine.step
 import resnet_cli.session.loop  # noqa: F401
 from resnet_cli import dist, engine
 from resnet_cli.cli.app import run
@@ -32,9 +33,12 @@ def run_command(args, output, marker, prepare, environment):
 
 
 def _stall(marker):
+    handler = signal.getsignal(signal.SIGTERM)
     marker.touch()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while marker.exists() and time.monotonic() < deadline:
+        if signal.getsignal(signal.SIGTERM) != handler:  # which the first stop signal of any kind resets
+            marker.with_suffix(".signalled").touch()
         time.sleep(0.01)
 
 
@@ -50,6 +54,19 @@ def _slow_save(stall):
         fsync(descriptor)
 
     os.fsync = stalling
+
+
+def _slow_step(stall):
+    """Stall in the second step of the second epoch."""
+    step, seen = engine.step.TrainStep.__call__, []
+
+    def stalling(*args):
+        seen.append(args)
+        if len(seen) == 5:  # three steps per epoch
+            stall()
+        return step(*args)
+
+    engine.step.TrainStep.__call__ = stalling
 
 
 def _slow_evaluation(stall):
@@ -88,7 +105,8 @@ def _signalled_in_epoch_2(number):
 
 
 PREPARATIONS = {
-    "slow save": _slow_save, "slow evaluation": _slow_evaluation, "little memory": _little_memory,
+    "slow step": _slow_step, "slow save": _slow_save, "slow evaluation": _slow_evaluation,
+    "little memory": _little_memory,
     "SIGTERM in epoch 2": _signalled_in_epoch_2(signal.SIGTERM),
     "SIGKILL in epoch 2": _signalled_in_epoch_2(signal.SIGKILL),
 }  # fmt: skip

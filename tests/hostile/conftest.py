@@ -36,7 +36,7 @@ def zygote(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def subject(zygote, tmp_path_factory):
-    """Six epochs of a residual network, with the result of an uninterrupted run."""
-    subject = Subject(tmp_path_factory.mktemp("runs"), "resnet", epochs=6)
+    """Six epochs of three small steps of a residual network, with the result of an uninterrupted run."""
+    subject = Subject(tmp_path_factory.mktemp("runs"), "resnet", epochs=6, limit_train=60, batch_size=24)
     subject.train_straight(zygote)
     return subject

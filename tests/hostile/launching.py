@@ -75,6 +75,10 @@ class Forked:
         wait_until(self.marker.exists)
         return self
 
+    def wait_for_signal(self):
+        """Wait until a stalled process has handled a stop signal."""
+        wait_until(self.marker.with_suffix(".signalled").exists)
+
     def let_go(self):
         """Let a stalled process continue."""
         self.marker.unlink()
@@ -129,7 +133,7 @@ def was_killed(process):
     return process.wait() == -signal.SIGKILL
 
 
-def wait_until(condition, seconds=30.0):
+def wait_until(condition, seconds=60.0):
     """Wait until `condition()` is true and return its value."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

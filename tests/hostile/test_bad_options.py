@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from watch import watched
@@ -42,6 +41,7 @@ OPTIONS = [
     for command, parameters in COMMANDS.items()
     for parameter in parameters
 ]
+_FEW_IMAGES = ["--batches", "1", "--batch-size", "4", "--device", "cpu"]
 # A valid command line, to which the option under test is added; the files are those of the fixture `here`.
 VALID = {
     "train": ["--arch", "plain", "--depth", "8", "--recipe", "demo"],
@@ -53,7 +53,7 @@ VALID = {
     "show": ["runs/run"],
     "diff": ["runs/run", "runs/run"],
     "plot": ["runs"],
-    "gradflow": ["--depth", "8", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    "gradflow": ["--depth", "8", "--arch", "resnet", "--seeds", "1", *_FEW_IMAGES],
     "power": ["--claim", "gap", "--sigma", "1"],
     "probe": ["calibration", "runs/run"],
     "reproduce": ["--print-commands"],
@@ -71,9 +71,9 @@ VALID_WITH = {
     ("power", "--claim"): ["--sigma", "1"],
     ("power", "--runs"): ["--claim", "gap"],
     ("power", "--sigma"): ["--claim", "gap"],
-    ("gradflow", "--runs"): ["--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    ("gradflow", "--runs"): _FEW_IMAGES,
     ("probe", "--subjects"): ["bn", "--device", "cpu", "--images", "10"],
-    ("gradflow", "--which"): ["runs/run", "--batches", "1", "--batch-size", "4", "--device", "cpu"],
+    ("gradflow", "--which"): ["runs/run", *_FEW_IMAGES],
 }
 PATH_KINDS = ("PATH", "FILE", "RUN")
 
@@ -136,8 +136,6 @@ def here(trained, tmp_path_factory):
 def without_training_drawing_or_downloads(here, monkeypatch):
     monkeypatch.chdir(here)
     monkeypatch.setenv("RESNET_DATA", str(here / "data"))
-    # built once, because building it takes longer than parsing a command line
-    monkeypatch.setattr("resnet_cli.cli.app.app", _COMMAND)
     monkeypatch.setattr("resnet_cli.cli.train._run", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.bench._bench", lambda *_, **__: None)
     monkeypatch.setattr("resnet_cli.cli.reproduce._reproduce", lambda *_, **__: None)
@@ -146,6 +144,8 @@ def without_training_drawing_or_downloads(here, monkeypatch):
     # first, since this module copies the function when it is imported
     monkeypatch.setattr("resnet_cli.analysis.report.drawings.draw", lambda *_, **__: ([], []))
     monkeypatch.setattr("resnet_cli.analysis.figures.draw", lambda *_, **__: ([], []))
+    # of the probes that other tests here measure on the run
+    monkeypatch.setattr("resnet_cli.analysis.report.probes.ProbeViews.blocks", lambda *_: [])
     monkeypatch.setattr("resnet_cli.weights.export._write_file", lambda *_: None)
     monkeypatch.setattr("resnet_cli.weights.export._convert", lambda *_: (b"", None))
     # networks of the smallest depth replace those of any valid depth
@@ -157,9 +157,6 @@ def without_training_drawing_or_downloads(here, monkeypatch):
 
 def _no_network(*_, **__):
     raise OSError(101, "Network is unreachable")
-
-
-_COMMAND = typer.main.get_command(REFERENCE.app)
 
 
 def check(capfd, command, parameter, value):

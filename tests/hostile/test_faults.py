@@ -15,9 +15,9 @@ from resnet_cli.recipes import make_config
 from resnet_cli.rundir import RunDir
 from resnet_cli.session import Reporter, train
 
-# Two epochs of two steps, saved after each second step: 20 images make a step.
+# Two epochs of two steps, saved after each second step: 10 images make a step.
 CONFIG = make_config(
-    "demo", arch="resnet", depth=8, device="cpu", compile="off", limit_train=40, limit_test=20, batch_size=20,
+    "demo", arch="resnet", depth=8, device="cpu", compile="off", limit_train=20, limit_test=10, batch_size=10,
     epochs=2, augment="crop",
 )  # fmt: skip
 OPTIONS = RunOptions(save_every=SaveEvery(2, "steps"))

@@ -34,16 +34,18 @@ class TestChildren:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
             print('{"pid": %d}' % child.pid, flush=True)
+            open(READY, "w").close()
             time.sleep(60)
         """
-        _, values = self.run(tmp_path, body, limit=1.0)
+        ready = tmp_path / "ready"
+        _, values = self.run(tmp_path, body.replace("READY", repr(str(ready))), is_stopped=ready.exists)
         stat = Path(f"/proc/{values[0]['pid']}/stat")
 
         def is_running():
             # a zombie has ended, but its new parent has not collected it yet
             return stat.exists() and stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
 
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while is_running() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not is_running(), "the child of the process is still running"

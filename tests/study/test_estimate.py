@@ -8,6 +8,8 @@ from resnet_cli.recipes import make_config
 from resnet_cli.study import plan
 from resnet_cli.study.estimate import Estimate, estimate_runs, part_left
 
+SMALL = {"limit_train": 256, "limit_test": 10}
+
 
 def jobs(*depths, **options):
     return plan([make_config("demo", arch="plain", depth=depth, **options) for depth in depths], Path("study"))
@@ -62,10 +64,10 @@ def test_the_measuring_process_has_a_channel_that_closes_when_this_process_is_ki
 
 
 def test_a_real_measurement_is_of_the_length_of_the_run_that_was_asked_for():
-    (short,) = estimate_runs(jobs(8, epochs=1, limit_train=256, limit_test=10)).values()
-    (long,) = estimate_runs(jobs(8, epochs=50, limit_train=256, limit_test=10)).values()
-    assert 0 < 5 * short.seconds < long.seconds
-    assert short.memory_bytes > 10**8  # PyTorch alone takes more
+    short, long = jobs(8, epochs=1, **SMALL), jobs(14, epochs=50, **SMALL)  # a step of it takes twice as long
+    estimates = estimate_runs([*short, *long])
+    assert 0 < 5 * estimates["plain-8"].seconds < estimates["plain-14"].seconds
+    assert estimates["plain-8"].memory_bytes > 10**8  # PyTorch alone takes more
 
 
 @pytest.mark.parametrize(("status", "left"), [("complete", 0.0), ("diverged", 0.0), ("incomplete", 0.9), ("todo", 1.0)])
