@@ -1,5 +1,7 @@
 """Table and figure of the landscape show the measured losses and eigenvalues."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,6 +65,16 @@ def test_the_figure_has_a_slice_per_network_and_a_plane_of_its_first_run(frame):
     assert [text.get_text() for text in eigenvalues.get_yticklabels()] == ["plain-20", "resnet-20"]
     assert sorted(eigenvalues.lines[0].get_xdata()) == [-4, -2, 16, 32]
     assert [axes.get_title(loc="left") for axes in planes] == ["first", "third"]
+
+
+def test_the_colour_bar_is_labelled_with_plain_numbers_that_do_not_overlap(frame):
+    figure = draw(frame)
+    figure.draw_without_rendering()
+    labels = [text for text in figure.axes[-3].get_xticklabels(which="both") if text.get_text()]
+    assert len(labels) >= 2
+    assert all(float(label.get_text()) > 0 for label in labels)
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(left.x1 > right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_the_panels_are_lettered_from_the_top_left(frame):

@@ -42,6 +42,7 @@ def test_the_figure_of_bn_joins_the_two_errors_of_each_network(bn_frame):
     figure = bn.draw(bn_frame)
     train = figure.axes[0]
     assert [list(line.get_xdata()) for line in train.lines if len(line.get_xdata()) == 2] == [[50, 40], [25, 20]]
+    assert train.get_xlim()[1] > 51  # no marker is cut
     assert len(saved(figure)) > 1000
 
 

@@ -70,3 +70,10 @@ def test_the_figure_shows_single_deletions_random_deletions_and_swaps_for_both_k
     assert random.lines[0].get_xydata().tolist() == [[0, 10], [0.5, 30], [1, 90]]
     assert swaps.lines[0].get_ydata().tolist() == [2.0, 8.0]
     assert below[1].lines[0].get_ydata().tolist() == pytest.approx([20, 40])
+
+
+def test_the_figure_of_a_network_without_two_blocks_of_one_shape_says_so_and_shows_its_single_block_as_a_dot():
+    block = FRAME["blocks"].eq(FRAME.loc[FRAME["lesion"] == "delete", "blocks"].iloc[0])
+    single, _, swaps, *_ = draw(FRAME[(FRAME["lesion"] == "delete-random") | block]).axes
+    assert [line.get_marker() for line in single.lines if len(line.get_xdata()) == 1] == ["o"]
+    assert [text.get_text() for text in swaps.texts] == ["no two blocks\nof one shape"]

@@ -35,7 +35,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                 axes.plot([before], [y], color=color, marker="o", **OPEN_MARKER)
                 axes.plot([after], [y], color=color, marker="o", markersize=3.4)
             axes.set_xlabel(title)
-            axes.set_xlim(left=-1)
+            axes.set_xlim(-1, 2 + wide[split].to_numpy().max())
         panels[0].set_yticks(range(len(wide)), [shorten(printable(str(label)), 30) for label in wide.index])
         panels[0].invert_yaxis()
         panels[0].margins(y=0.5 / len(wide) + 0.05)

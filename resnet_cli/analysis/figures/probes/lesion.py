@@ -62,6 +62,9 @@ def draw(frame: pd.DataFrame) -> Figure:
             single.set_ylabel(f"{statistics} statistics\nchange of test error (pp)")
             random.set_ylabel("test error (%)")
             swaps.set_ylabel("change of test error (pp)")
+            if not (frame["lesion"] == "swap").any():
+                swaps.set_yticks([])
+                swaps.text(0.5, 0.5, "no two blocks\nof one shape", ha="center", va="center", transform=swaps.transAxes)
         for axes, text in zip(
             panels, ("one block deleted", "random blocks deleted", "two blocks swapped"), strict=False
         ):

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator
 
 from resnet_cli.analysis.figures.style import letter_panels, network_style, new_figure
 from resnet_cli.util.text import printable, shorten
@@ -42,7 +43,15 @@ def curves_and_maps(
         axes.remove()
     grid, half = figure.axes[0].get_gridspec(), MAX_MAPS // 2
     assert grid is not None  # `new_figure` places its panels on one
-    figure.colorbar(ScalarMappable(colors, COLOR_MAP), ax=figure.axes, location="bottom", label=label, aspect=60)
+    bar = figure.colorbar(ScalarMappable(colors, COLOR_MAP), ax=figure.axes, location="bottom", label=label, aspect=60)
+    if isinstance(colors, LogNorm):
+        assert colors.vmin is not None
+        assert colors.vmax is not None
+        is_short = colors.vmax < 1000 * colors.vmin
+        bar.locator = LogLocator(subs=(1, 2, 5) if is_short else (1,))
+        bar.formatter = FormatStrFormatter("%g")
+        bar.minorticks_off()
+        bar.update_ticks()
     free = [figure.add_subplot(grid[0, :half]), figure.add_subplot(grid[0, half:])]
     letter_panels([*free, *panels[MAX_MAPS : MAX_MAPS + len(firsts)]])
     return figure, free

@@ -19,7 +19,7 @@ def network_names(frame: pd.DataFrame) -> list[str]:
 
 
 def draw_runs(axes: Axes, frame: pd.DataFrame, x: str, y: str, **line: Any) -> None:
-    """Draw `y` over `x` with one line per label, interrupted where a value is missing."""
+    """Draw `y` over `x` with one line per label, interrupted where a value is missing; a single value is a dot."""
     for (network, label), rows in frame.groupby(["network", "label"], sort=False):
         style = network_style(str(network))
         properties: dict[str, Any] = {
@@ -27,4 +27,6 @@ def draw_runs(axes: Axes, frame: pd.DataFrame, x: str, y: str, **line: Any) -> N
             "linewidth": 0.6 * style.line_width,
             "label": str(label),
         } | line
+        if rows[y].count() == 1:
+            properties = {"marker": "o", "markersize": 3.4} | properties  # a line through one point is invisible
         axes.plot(rows[x].to_numpy(float), rows[y].to_numpy(float), **properties)
