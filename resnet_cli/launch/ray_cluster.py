@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -53,15 +54,14 @@ class RayCluster:
         self._is_lost = False
 
     def __enter__(self) -> Self:
-        # read when Ray is imported, and by the processes that it starts
+        # read by Ray and by the processes that it starts
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         with contextlib.ExitStack() as context:
             # a thread of Ray prints there
             sink = context.enter_context(open(os.devnull, "w", encoding="utf-8"))
             context.enter_context(contextlib.redirect_stdout(sink))
             self._connect()
-            context.callback(self._disconnect)
+            context.callback(_ray().shutdown)
             self._context = context.pop_all()
         return self
 
@@ -72,19 +72,13 @@ class RayCluster:
         ray, place = _ray(), self._address.rpartition("://")[2]
         if self._address not in ("local", "auto"):
             self._check_answer(place)
-        options: dict[str, Any] = {"num_cpus": num_cores(), "include_dashboard": False}
-        handler = signal.getsignal(signal.SIGTERM)  # replaced by Ray
-        try:
-            # Ray lets the nodes import modules from the current folder of this process
-            with contextlib.chdir(Path(__file__).parents[2]):
-                ray.init(
-                    self._address, log_to_driver=False, logging_level=logging.ERROR,
-                    **(options if self._address == "local" else {}),
-                )  # fmt: skip
-        except Exception as error:  # of many types
-            raise InputError(f"--ray-address {self._address}: {one_line(error)}", hint=_CONNECT_HINT) from error
-        finally:
-            signal.signal(signal.SIGTERM, handler)
+        options = {"num_cpus": num_cores(), "include_dashboard": False} if self._address == "local" else {}
+        # Ray lets the nodes import modules from the current folder of this process
+        with _keeping_sigterm(), contextlib.chdir(Path(__file__).parents[2]):
+            try:
+                ray.init(self._address, log_to_driver=False, logging_level=logging.ERROR, **options)
+            except Exception as error:  # of many types
+                raise InputError(f"--ray-address {self._address}: {one_line(error)}", hint=_CONNECT_HINT) from error
         self._head = place if "://" in self._address else ray.get_runtime_context().gcs_address
 
     def _check_answer(self, place: str) -> None:
@@ -98,11 +92,6 @@ class RayCluster:
             raise InputError(
                 f"--ray-address {self._address}: no Ray cluster answers ({one_line(error)})", hint=_CONNECT_HINT
             ) from error
-
-    def _disconnect(self) -> None:
-        handler = signal.getsignal(signal.SIGTERM)
-        _ray().shutdown()
-        signal.signal(signal.SIGTERM, handler)
 
     def check(self) -> None:
         """Raise `ResnetError` if the head of the cluster no longer answers; asks it at most once per second.
@@ -175,6 +164,17 @@ class RayCluster:
 _CONNECT_HINT = "check that the cluster runs, and has the same versions of Ray and Python"
 
 
+@contextlib.contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Restore the handler of SIGTERM, which Ray replaces in the main thread."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
 def _ray() -> Any:
     """The package, which is imported only here."""
     return importlib.import_module("ray")
@@ -232,8 +232,8 @@ class RayTask:
         actor = ray.remote(RayWorker).options(num_cpus=max(1, min(_leading_number(slot), most)), num_gpus=num_gpus)
         self._actor = actor.remote(__version__)
         files = ray.put(ChangedFiles(self._run).read())
-        self._start = (Task(task.name, arguments), folder, slot, files)
-        self._available_at = time.monotonic()
+        self._start: tuple[Any, ...] = (Task(task.name, arguments), folder, slot, files)
+        self._unavailable_since: float | None = None
         self._request()
 
     def _request(self) -> None:
@@ -264,7 +264,9 @@ class RayTask:
         try:
             answer = ray.get(self._answer)
         except ray.exceptions.ActorUnavailableError:
-            if time.monotonic() - self._available_at > _SECONDS_UNAVAILABLE:
+            now = time.monotonic()
+            self._unavailable_since = self._unavailable_since or now
+            if now - self._unavailable_since > _SECONDS_UNAVAILABLE:
                 self._lose()
             else:
                 self._request()
@@ -283,9 +285,9 @@ class RayTask:
         except ray.exceptions.RayError:
             self._lose()
             return
-        self._available_at = time.monotonic()
+        self._unavailable_since = None
         if self._node is None:
-            self._node = answer
+            self._node, self._start = answer, ()  # frees the files
         else:
             self._store(answer)
         if self._exit_code is None:
@@ -330,7 +332,8 @@ class RayTask:
             self._cluster.check()
             _ray().kill(self._actor)
         self._lock.release()
-        needs = ", which needs its own copy of the dataset" if "--data-dir" in self._reason else ""
+        is_input = self._exit_code == ExitCode.USAGE and self._run.path.name not in self._reason
+        needs = ", which needs its own copy of the dataset" if is_input else ""
         return f"on node {self._node}{needs}: {self._reason}" if self._reason and self._node else self._reason
 
 
