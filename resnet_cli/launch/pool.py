@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from resnet_cli.errors import ExitCode, ResnetError, UsageError
+from resnet_cli.errors import ExitCode, InputError, ResnetError, UsageError
 from resnet_cli.launch.channel import VARIABLE, Message, Warned
 from resnet_cli.util.signals import SignalForwarder, stopped
 
@@ -160,7 +160,7 @@ class _Pool:
             self._observer.started(task)
         try:
             child = self._start_process(task, slot, num_restarts)
-        except UsageError as error:
+        except (UsageError, InputError) as error:  # of this task only
             self._free.append(slot)
             self._record(task, Ending("failed", error.exit_code, error.as_options()))
             return

@@ -211,6 +211,7 @@ class RayTask:
 
     Raises:
         UsageError: another process trains the run.
+        RunFileError: a file of the run cannot be read.
     """
 
     def __init__(self, cluster: RayCluster, task: Task, slot: dict[str, str], num_restarts: int, num_gpus: int) -> None:
