@@ -71,7 +71,13 @@ class RayCluster:
     def _connect(self) -> None:
         ray, place = _ray(), self._address.rpartition("://")[2]
         if self._address not in ("local", "auto"):
-            self._check_answer(place)
+            try:
+                _connect_to(place)
+            except ValueError:
+                raise UsageError(f"--ray-address must be HOST:PORT (got {self._address})", hint=_CONNECT_HINT) from None
+            except OSError as error:
+                problem = f"--ray-address {self._address}: no Ray cluster answers ({one_line(error)})"
+                raise InputError(problem, hint=_CONNECT_HINT) from error
         options = {"num_cpus": num_cores(), "include_dashboard": False} if self._address == "local" else {}
         # Ray lets the nodes import modules from the current folder of this process
         with _keeping_sigterm(), contextlib.chdir(Path(__file__).parents[2]):
@@ -81,35 +87,28 @@ class RayCluster:
                 raise InputError(f"--ray-address {self._address}: {one_line(error)}", hint=_CONNECT_HINT) from error
         self._head = place if "://" in self._address else ray.get_runtime_context().gcs_address
 
-    def _check_answer(self, place: str) -> None:
-        """Raise `InputError` unless something answers at `HOST:PORT`."""
-        host, _, port = place.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_CONNECT).close()
-        except ValueError:
-            raise UsageError(f"--ray-address must be HOST:PORT (got {self._address})", hint=_CONNECT_HINT) from None
-        except OSError as error:
-            raise InputError(
-                f"--ray-address {self._address}: no Ray cluster answers ({one_line(error)})", hint=_CONNECT_HINT
-            ) from error
-
     def check(self) -> None:
         """Raise `ResnetError` if the head of the cluster no longer answers; asks it at most once per second.
 
         Ray itself notices it after a minute, and then ends this process.
         """
         now = time.monotonic()
-        if not self._is_lost and now < self._next_check:
-            return
-        self._next_check = now + _SECONDS_BETWEEN_CHECKS
+        with self.connection():
+            if self._is_lost:
+                raise ConnectionError
+            if now >= self._next_check:
+                self._next_check = now + _SECONDS_BETWEEN_CHECKS
+                _connect_to(self._head)
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[None]:
+        """Context of calls of Ray; raises `ResnetError` if the connection is lost."""
         try:
-            if not self._is_lost:
-                self._check_answer(self._head)
-        except InputError:
+            yield
+        except (OSError, _ray().exceptions.RayError) as error:
             self._is_lost = True
-        if self._is_lost:
             hint = f"{RESUME_HINT} once it is back, or with --executor local on this machine"
-            raise ResnetError(f"the connection to the Ray cluster at {self._head} was lost", hint=hint)
+            raise ResnetError(f"the connection to the Ray cluster at {self._head} was lost", hint=hint) from error
 
     def choose_num_jobs(self, num_tasks: int, *, device: str = "auto") -> int:
         """Choose how many tasks to run at the same time: one per GPU, or one per CPU of the cluster.
@@ -162,6 +161,12 @@ class RayCluster:
 
 
 _CONNECT_HINT = "check that the cluster runs, and has the same versions of Ray and Python"
+
+
+def _connect_to(place: str) -> None:
+    """Raise `OSError` unless something answers at `HOST:PORT`, or `ValueError` for other text."""
+    host, _, port = place.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_CONNECT).close()
 
 
 @contextlib.contextmanager
@@ -227,15 +232,16 @@ class RayTask:
         self._exit_code: int | None = None
         self._loss: str | None = None
         self._reason = ""
-        self._lock = self._run.lock()
-        most = max((int(node.get("CPU", 0)) for node in _nodes()), default=1)  # fewer if the largest node is gone
-        ray = _ray()
-        actor = ray.remote(RayWorker).options(num_cpus=max(1, min(_leading_number(slot), most)), num_gpus=num_gpus)
-        self._actor = actor.remote(__version__)
-        files = ray.put(ChangedFiles(self._run).read())
-        self._start: tuple[Any, ...] = (Task(task.name, arguments), folder, slot, files)
         self._unavailable_since: float | None = None
-        self._request()
+        self._lock = self._run.lock()
+        files = ChangedFiles(self._run).read()
+        ray = _ray()
+        with cluster.connection():
+            most = max((int(node.get("CPU", 0)) for node in _nodes()), default=1)  # fewer if the largest node is gone
+            actor = ray.remote(RayWorker).options(num_cpus=max(1, min(_leading_number(slot), most)), num_gpus=num_gpus)
+            self._actor = actor.remote(__version__)
+            self._start: tuple[Any, ...] = (Task(task.name, arguments), folder, slot, ray.put(files))
+            self._request()
 
     def _request(self) -> None:
         """Ask the node to start, or for the next update; a request that had no answer is repeated."""
@@ -252,16 +258,23 @@ class RayTask:
             ResnetError: the connection to the cluster was lost.
             OSError: a file that came back cannot be written.
         """
-        if self._exit_code is None:
-            self._cluster.check()
-        if self._exit_code is None and (signal.SIGKILL in self._signals or (self._signals and self._node is None)):
-            self._exit_code = -signal.SIGKILL  # there is nothing to save, or no time
-        if self._exit_code is None and _ray().wait([self._answer], timeout=0)[0]:
-            self._receive()
+        if self._exit_code is not None:
+            return self._exit_code
+        self._cluster.check()
+        if signal.SIGKILL in self._signals or (self._signals and self._node is None):
+            self._exit_code = -signal.SIGKILL  # there is no time, or nothing to save
+            return self._exit_code
+        with self._cluster.connection():
+            update = self._receive()
+        if update:
+            self._store(update)
         return self._exit_code
 
-    def _receive(self) -> None:
+    def _receive(self) -> "Update | None":
+        """The next update, if it has arrived; the one after it is then requested."""
         ray = _ray()
+        if not ray.wait([self._answer], timeout=0)[0]:
+            return None
         try:
             answer = ray.get(self._answer)
         except ray.exceptions.ActorUnavailableError:
@@ -271,7 +284,7 @@ class RayTask:
                 self._lose()
             else:
                 self._request()
-            return
+            return None
         except ray.exceptions.RayActorError as error:
             if error.actor_init_failed:
                 raise UsageError(
@@ -279,22 +292,22 @@ class RayTask:
                     hint=f"install resnet-cli {__version__} on every node",
                 ) from error
             self._lose()
-            return
+            return None
         except ray.exceptions.RayTaskError as error:
             self._exit_code, self._reason = ExitCode.FAILED, one_line(error.cause)
-            return
-        except ray.exceptions.RayError:
+            return None
+        except (ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
             self._lose()
-            return
+            return None
         self._unavailable_since = None
+        update = None if self._node is None else answer
         if self._node is None:
             self._node, self._start = answer, ()  # frees the files
-        else:
-            self._store(answer)
-        if self._exit_code is None:
+        if update is None or update.exit_code is None:
             self._number += 1
             self._sent, self._signals = self._signals, []
             self._request()
+        return update
 
     def _store(self, update: "Update") -> None:
         self._messages += update.messages
@@ -329,7 +342,7 @@ class RayTask:
 
     def close(self) -> str:
         """Release node and run directory, and return the error of the task."""
-        with contextlib.suppress(ResnetError):
+        with contextlib.suppress(ResnetError), self._cluster.connection():
             self._cluster.check()
             _ray().kill(self._actor)
         self._lock.release()
