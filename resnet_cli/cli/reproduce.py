@@ -20,7 +20,7 @@ from resnet_cli.cli.study_grid import (
     record_study,
     split_names,
 )
-from resnet_cli.cli.study_plan import How, expect, plan_document, plan_view
+from resnet_cli.cli.study_plan import ExecutorName, How, expect, missing_jobs, plan_document, plan_view
 from resnet_cli.cli.views import ReportView
 from resnet_cli.config import FIELDS, SaveEvery
 from resnet_cli.errors import ConfigError, DivergedError, ExitCode, InputError, ResnetError, UsageError, as_arguments
@@ -52,6 +52,7 @@ HELP = "\n\n".join(
         "  resnet reproduce --recipe overnight --seeds 0-2 --arm warmup --probes all",
         "  resnet reproduce --recipe report2025 --seeds 0-2 --jobs 4 --dry-run",
         "  resnet reproduce --recipe he2015 --depths 20,56 --print-commands > jobs.txt",
+        "  resnet reproduce --recipe report2025 --executor ray --ray-address 10.0.0.1:6379",
     )
 )
 
@@ -137,6 +138,21 @@ def command(
             "or one per CPU core if memory suffices).",
         ),
     ] = "auto",
+    executor: Annotated[
+        ExecutorName,
+        typer.Option(
+            rich_help_panel="Machine",
+            help="Where to train: on this machine, or on a Ray cluster, whose nodes need no shared file system.",
+        ),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", show_default=False, rich_help_panel="Machine",
+            help="Head of the Ray cluster, or ray://HOST:PORT from a machine outside it (default: RAY_ADDRESS, or a "
+            "new Ray instance on this machine).",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", rich_help_panel=_STUDY_PANEL, help="Show the plan and stop.")
     ] = False,
@@ -168,10 +184,11 @@ def command(
     from resnet_cli.study.running import probe_names
 
     output = Output(json=json, quiet=quiet, is_saved=not (dry_run or print_commands))
-    if study and out:
-        raise UsageError("STUDY and --out cannot be combined", hint="omit one of them")
-    if dry_run and print_commands:
-        raise UsageError("--dry-run and --print-commands cannot be combined", hint="omit one of them")
+    _check_together({"STUDY": study, "--out": out})
+    _check_together({"--dry-run": dry_run, "--print-commands": print_commands})
+    _check_together({"--executor ray": executor == "ray", "--print-commands": print_commands})
+    if ray_address and executor != "ray":
+        raise UsageError(f"--ray-address {ray_address} needs a Ray cluster", hint="add --executor ray")
     if save_every:
         save_every = save_every.strip()
         SaveEvery.parse(save_every)
@@ -203,12 +220,12 @@ def command(
                 problem = f"{option}s {text}: {as_arguments(error.message)}"
                 raise UsageError(problem, hint=f"use {option}s {example}") from error
         raise
-    how = How(folder, data_dir, num_jobs, save_every, cuda_graph)
+    how = How(folder, data_dir, num_jobs, save_every, cuda_graph, executor, ray_address)
     if print_commands:
         record_study(folder, earlier, grid, planned_seeds, looks, output)
-        missing = [job for job in planned if job.state not in ("done", "diverged")]
         commands = [
-            " ".join(map(shell_text, ["resnet", *job.arguments(data_dir=data_dir), *how.options])) for job in missing
+            " ".join(map(shell_text, ["resnet", *job.arguments(data_dir=data_dir), *how.options]))
+            for job in missing_jobs(planned)
         ]
         output.result({"commands": commands}, None)
         if commands and not json:
@@ -216,11 +233,18 @@ def command(
         return
     with StopInterrupt(RESUME_HINT):
         if dry_run:
-            expected = expect(planned, how, output, is_shown=True)
+            with how.open_executor(planned, output) as cluster:
+                expected = expect(planned, how, output, cluster, is_shown=True)
             output.result(plan_document(expected, grid, how), plan_view(expected, output.stdout.width))
         else:
             record_study(folder, earlier, grid, planned_seeds, looks, output)
             _reproduce(planned, grid, how, output)
+
+
+def _check_together(options: dict[str, Any]) -> None:
+    """Raise `UsageError` if two options that exclude each other are given."""
+    if all(options.values()):
+        raise UsageError(f"{' and '.join(options)} cannot be combined", hint="omit one of them")
 
 
 def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> None:
@@ -230,12 +254,15 @@ def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> No
     from resnet_cli.cli.study_progress import StudyReporter
     from resnet_cli.study import run_study, write_results
 
-    expected = expect(planned, how, output, is_shown=not output.quiet)
-    num_jobs = expected.num_jobs
-    if not output.quiet:
-        output.stderr.print(plan_view(expected, output.stderr.width))
-    with StudyReporter(output, expected.work, "runs") as reporter:
-        endings = run_study(planned, data_dir=how.data_dir, num_jobs=num_jobs, options=how.options, observer=reporter)
+    with how.open_executor(planned, output) as cluster:
+        expected = expect(planned, how, output, cluster, is_shown=not output.quiet)
+        if not output.quiet:
+            output.stderr.print(plan_view(expected, output.stderr.width))
+        with StudyReporter(output, expected.work, "runs") as reporter:
+            endings = run_study(
+                planned, data_dir=how.data_dir, num_jobs=expected.num_jobs, options=how.options, observer=reporter,
+                executor=cluster,
+            )  # fmt: skip
     runs = [
         {"name": job.name, "path": str(job.out), "state": ending.state, "reason": ending.reason}
         for job, ending in zip(planned, endings, strict=True)
@@ -243,7 +270,7 @@ def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> No
     if not any(ending.state == "done" for ending in endings):
         output.result({"networks": [], "runs": runs}, None)
         _raise_failures(planned, endings)
-    probes = _measure(planned, grid, how, num_jobs, output)
+    probes = _measure(planned, grid, how, expected.num_jobs, output)
     output.note("writing the table, the figures and the report")
     results = write_results(how.folder, warn=output.warn)
     if results.skipped_figures:
@@ -266,19 +293,21 @@ def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> No
 
 
 def _measure(planned: "list[Job]", grid: Grid, how: How, num_jobs: int, output: Output) -> "dict[str, Ending]":
-    """Measure the probes of the grid."""
+    """Measure the probes of the grid on this machine, which now has all runs."""
     from resnet_cli.cli.study_progress import StudyReporter
-    from resnet_cli.study import measure_probes
+    from resnet_cli.study import choose_num_jobs, measure_probes
     from resnet_cli.study.running import probe_names
 
     names = probe_names(grid.probes)
     if not names:
         return {}
+    device = planned[0].config.device
+    if how.executor == "ray":  # this machine may have other devices than the nodes
+        device, num_jobs = "auto", choose_num_jobs(len(names))
     with StudyReporter(output, {f"probe {name}": 1.0 for name in names}, "probes") as reporter:
         return measure_probes(
-            names, how.folder / "runs", data_dir=how.data_dir, device=planned[0].config.device, num_jobs=num_jobs,
-            observer=reporter,
-        )  # fmt: skip
+            names, how.folder / "runs", data_dir=how.data_dir, device=device, num_jobs=num_jobs, observer=reporter
+        )
 
 
 def _files(results: "StudyResults") -> dict[str, Any]:

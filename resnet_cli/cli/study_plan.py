@@ -1,8 +1,9 @@
 """The plan of a study on the terminal: which runs are missing, and what they cost."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -12,8 +13,12 @@ from resnet_cli.study_file import Grid
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from resnet_cli.launch.ray_cluster import RayCluster
     from resnet_cli.study import Job
     from resnet_cli.study.estimate import Estimate
+
+
+ExecutorName = Literal["local", "ray"]
 
 
 class How(msgspec.Struct, frozen=True):
@@ -24,6 +29,20 @@ class How(msgspec.Struct, frozen=True):
     num_jobs: int | None
     save_every: str | None
     cuda_graph: bool
+    executor: ExecutorName = "local"
+    ray_address: str | None = None
+
+    def open_executor(
+        self, jobs: "Sequence[Job]", output: Output
+    ) -> "contextlib.AbstractContextManager[RayCluster | None]":
+        """The context of the cluster that trains `jobs`; of None on this machine, or if they are all complete."""
+        if self.executor == "local" or not missing_jobs(jobs):
+            return contextlib.nullcontext()
+        from resnet_cli.launch.ray_cluster import RayCluster
+
+        cluster = RayCluster(self.ray_address)
+        output.note("connecting to Ray")
+        return cluster
 
     @property
     def options(self) -> list[str]:
@@ -44,19 +63,31 @@ class Expected(NamedTuple):
     """Number of runs to train at the same time."""
 
 
-def expect(jobs: "Sequence[Job]", how: How, output: Output, *, is_shown: bool) -> Expected:
+def missing_jobs(jobs: "Sequence[Job]") -> "list[Job]":
+    """The runs that are still to train."""
+    return [job for job in jobs if job.state not in ("done", "diverged")]
+
+
+def expect(
+    jobs: "Sequence[Job]", how: How, output: Output, executor: "RayCluster | None" = None, *, is_shown: bool
+) -> Expected:
     """Measure what the missing runs of a study cost, if the plan `is_shown`, and choose how many to train at a time."""
     from resnet_cli.study import choose_num_jobs
     from resnet_cli.study.estimate import estimate_runs, part_left
 
-    missing = [job for job in jobs if job.state not in ("done", "diverged")]
+    missing = missing_jobs(jobs)
     estimates: Mapping[str, Estimate] = {}
     if missing and is_shown:
         output.note("measuring a few training steps to estimate time and memory")
         estimates = estimate_runs(missing)
     memory = max((one.memory_bytes or 0 for one in estimates.values()), default=0)
     device = missing[0].config.device if missing else "cpu"
-    num_jobs = how.num_jobs or choose_num_jobs(len(missing), device=device, memory_bytes=memory)
+    if how.num_jobs:
+        num_jobs = how.num_jobs
+    elif executor:
+        num_jobs = executor.choose_num_jobs(len(missing), device=device)
+    else:
+        num_jobs = choose_num_jobs(len(missing), device=device, memory_bytes=memory)
     work = {
         job.name: part_left(job) * (estimates[job.config.network].seconds if estimates else job.config.depth)
         for job in missing

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from resnet_cli.errors import ExitCode, ResnetError
+from resnet_cli.errors import ExitCode, InputError, ResnetError, UsageError
 from resnet_cli.launch.channel import VARIABLE, Message, Warned
 from resnet_cli.util.signals import SignalForwarder, stopped
 
@@ -59,7 +59,39 @@ class Observer:
         """Report that a stop signal has arrived and was passed on to the processes."""
 
 
-def run_tasks(tasks: Sequence[Task], slots: Sequence[dict[str, str]], observer: Observer) -> list[Ending]:
+class Process(Protocol):
+    """A process that works on a task, on this machine or elsewhere."""
+
+    task: Task
+    slot: dict[str, str]
+    num_restarts: int
+
+    def poll(self) -> int | None:
+        """The exit code; negative: number of the signal that ended the process; None: it still runs."""
+
+    def read(self) -> list[Message]:
+        """The messages that have arrived."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal; called from signal handlers, too."""
+
+    def wait(self) -> None:
+        """Wait for the end of the process, which was sent a signal."""
+
+    def loss(self) -> str | None:
+        """Why the ended process did not come to its own end: a task that was lost is restarted."""
+
+    def close(self) -> str:
+        """Release what belongs to the ended process and return its error: one line, or nothing."""
+
+
+Start = Callable[[Task, dict[str, str], int], Process]
+"""Starts a process from a task, its slot and the number of restarts."""
+
+
+def run_tasks(
+    tasks: Sequence[Task], slots: Sequence[dict[str, str]], observer: Observer, start: Start | None = None
+) -> list[Ending]:
     """Run every task in a child process; one that fails or diverges does not stop the others.
 
     The children never execute code from the current folder. They receive the stop signals of this process, a second one
@@ -69,6 +101,7 @@ def run_tasks(tasks: Sequence[Task], slots: Sequence[dict[str, str]], observer: 
         tasks: started in this order.
         slots: environment variables of the processes that run at the same time, from `launch.slots`.
         observer: receives what happens.
+        start: starts the processes (None: as child processes on this machine).
 
     Returns:
         How each task ended.
@@ -77,7 +110,7 @@ def run_tasks(tasks: Sequence[Task], slots: Sequence[dict[str, str]], observer: 
         StoppedError: a signal stopped the tasks; those in progress have saved their state.
         ResnetError: no process could be started; those in progress have been stopped and have saved their state.
     """
-    pool = _Pool(slots, observer)
+    pool = _Pool(slots, observer, start or Child)
     with SignalForwarder() as signals:
         try:
             pool.run(tasks, signals)
@@ -89,10 +122,11 @@ def run_tasks(tasks: Sequence[Task], slots: Sequence[dict[str, str]], observer: 
 
 
 class _Pool:
-    def __init__(self, slots: Sequence[dict[str, str]], observer: Observer) -> None:
+    def __init__(self, slots: Sequence[dict[str, str]], observer: Observer, start: Start) -> None:
         self._free = list(reversed(slots))
         self._observer = observer
-        self._running: list[_Child] = []
+        self._start_process = start
+        self._running: list[Process] = []
         self.endings: dict[str, Ending] = {}
 
     def run(self, tasks: Sequence[Task], signals: SignalForwarder) -> None:
@@ -106,7 +140,7 @@ class _Pool:
                 is_stopping = True
                 self._observer.stopping(signals.signal_name)
             for child in tuple(self._running):
-                has_ended = child.process.poll() is not None  # before its last messages are read
+                has_ended = child.poll() is not None  # before its last messages are read
                 for message in child.read():
                     self._observer.received(child.task, message)
                 if has_ended and not self._end(child, signals):
@@ -115,41 +149,47 @@ class _Pool:
     def stop(self) -> None:
         """Stop the children that are left after an error, and wait until they have saved their state."""
         for child in self._running:
-            child.process.terminate()
+            child.send_signal(signal.SIGTERM)
         for child in self._running:
-            child.process.wait()
+            child.wait()
             child.close()
 
     def _start(self, task: Task, num_restarts: int, signals: SignalForwarder) -> None:
+        slot = self._free.pop()
+        if not num_restarts:
+            self._observer.started(task)
         try:
-            child = _Child(task, self._free.pop(), num_restarts)
+            child = self._start_process(task, slot, num_restarts)
+        except (UsageError, InputError) as error:  # of this task only
+            self._free.append(slot)
+            self._record(task, Ending("failed", error.exit_code, error.as_options()))
+            return
         except OSError as error:
             hint = "use fewer --jobs, or raise the limit of the system, and run the same command again"
             raise ResnetError(f"{task.name}: no process can be started: {error.strerror}", hint=hint) from error
         self._running.append(child)
-        signals.add(child.process)
-        if not num_restarts:
-            self._observer.started(task)
+        signals.add(child)
 
-    def _end(self, child: "_Child", signals: SignalForwarder) -> bool:
+    def _end(self, child: Process, signals: SignalForwarder) -> bool:
         """Record how the task of an ended child ended; return False if it has to be restarted instead."""
-        signals.children.remove(child.process)
+        signals.children.remove(child)
         self._running.remove(child)
         self._free.append(child.slot)
-        code, reason = child.process.returncode, child.close()
+        code, loss, reason = child.poll(), child.loss(), child.close()
+        assert code is not None
         if signals.signal_name and code != ExitCode.DONE:
             ending = Ending("stopped", code)
-        elif code < 0 and -code not in _STOP_SIGNALS:
-            reason = f"killed by signal {-code}{_signal_name(-code)}"
-            if child.num_restarts < MAX_RESTARTS:
-                self._observer.received(child.task, Warned(f"{reason}; restarting it"))
-                return False
-            ending = Ending("failed", code, reason)
+        elif loss and child.num_restarts < MAX_RESTARTS:
+            self._observer.received(child.task, Warned(f"{loss}; restarting it"))
+            return False
         else:
-            ending = _ending(code, reason)
-        self.endings[child.task.name] = ending
-        self._observer.ended(child.task, ending)
+            ending = Ending("failed", code, loss) if loss else _ending(code, reason)
+        self._record(child.task, ending)
         return True
+
+    def _record(self, task: Task, ending: Ending) -> None:
+        self.endings[task.name] = ending
+        self._observer.ended(task, ending)
 
 
 def _signal_name(number: int) -> str:
@@ -167,10 +207,17 @@ def _ending(code: int, reason: str) -> Ending:
     return Ending("failed", code, reason or f"exit code {code}")
 
 
-class _Child:
-    """A child process and the other end of its channel."""
+class Child:
+    """A child process and the other end of its channel.
 
-    def __init__(self, task: Task, slot: dict[str, str], num_restarts: int) -> None:
+    Args:
+        task: what it works on.
+        slot: environment variables.
+        num_restarts: how often the task was started before.
+        folder: its current folder (None: that of this process).
+    """
+
+    def __init__(self, task: Task, slot: dict[str, str], num_restarts: int = 0, folder: Path | None = None) -> None:
         self.task, self.slot, self.num_restarts = task, slot, num_restarts
         self._received = b""
         read_end, write_end = os.pipe()
@@ -181,10 +228,10 @@ class _Child:
             os.close(write_end)
             raise
         try:
-            self.process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "resnet_cli", *task.arguments],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=write_end, pass_fds=(theirs.fileno(),),
-                process_group=0,  # the terminal sends Ctrl-C to this process alone, which passes it on
+                cwd=folder, process_group=0,  # the terminal sends Ctrl-C to this process alone, which passes it on
                 env={**safe_environment(), **slot, VARIABLE: str(theirs.fileno())},
             )  # fmt: skip
         except BaseException:
@@ -198,6 +245,26 @@ class _Child:
         os.set_blocking(read_end, False)
         self._stderr = read_end
         self._errors = b""
+
+    def poll(self) -> int | None:
+        """The exit code; negative: number of the signal that ended the process; None: it still runs."""
+        return self._process.poll()
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout_seconds: float | None = None) -> None:
+        """Wait for the end of the process, or for the time to pass."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_seconds)
+
+    def loss(self) -> str | None:
+        """The signal that killed the ended process, other than a stop signal."""
+        number = -self._process.returncode
+        return (
+            f"killed by signal {number}{_signal_name(number)}" if number > 0 and number not in _STOP_SIGNALS else None
+        )
 
     def read(self) -> list[Message]:
         """The messages that have arrived; one that cannot be read is ignored."""

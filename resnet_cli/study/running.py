@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resnet_cli.errors import ExitCode
 from resnet_cli.launch import Ending, Observer, Task, gpu_ids, num_cores, run_tasks, slots
@@ -11,6 +12,9 @@ from resnet_cli.rundir.probe_files import ProbeFiles
 from resnet_cli.study.jobs import Job
 from resnet_cli.util.resources import available_memory_bytes
 from resnet_cli.version import __version__
+
+if TYPE_CHECKING:
+    from resnet_cli.launch.ray_cluster import RayCluster
 
 _MEMORY_SHARE = 0.8
 """Part of the available memory that parallel runs may take."""
@@ -44,6 +48,7 @@ def run_study(
     num_jobs: int = 1,
     options: Sequence[str] = (),
     observer: Observer | None = None,
+    executor: "RayCluster | None" = None,
 ) -> list[Ending]:
     """Train or resume every job that is not done; one that fails or diverges does not stop the others.
 
@@ -53,25 +58,28 @@ def run_study(
         num_jobs: number of runs that are trained at the same time; they share the CPU cores, or the GPUs.
         options: more options of `resnet train`.
         observer: receives progress (None: nothing is reported).
+        executor: where to train (None: in child processes on this machine).
 
     Returns:
         How each job ended, in their order; runs that were done before are `done`, diverged ones `diverged`.
 
     Raises:
         StoppedError: a signal stopped the study; the same call resumes it.
+        ResnetError: the connection to the cluster was lost; the same call resumes the study.
     """
     jobs = list(jobs)
     missing = [job for job in jobs if job.state not in ("done", "diverged")]
     tasks = [job.task(*options, data_dir=data_dir) for job in missing]
-    endings = _run_tasks(tasks, num_jobs, missing[0].config.device if missing else "cpu", observer)
+    run = executor.run_tasks if executor and tasks else _run_tasks
+    endings = run(tasks, num_jobs, missing[0].config.device if missing else "cpu", observer or Observer())
     ended = {job.out: ending for job, ending in zip(missing, endings, strict=True)}
     before = {"done": Ending("done", ExitCode.DONE), "diverged": Ending("diverged", ExitCode.DIVERGED)}
     return [ended.get(job.out) or before[job.state] for job in jobs]
 
 
-def _run_tasks(tasks: Sequence[Task], num_jobs: int, device: str, observer: Observer | None) -> list[Ending]:
+def _run_tasks(tasks: Sequence[Task], num_jobs: int, device: str, observer: Observer) -> list[Ending]:
     """Run the tasks; the machine is divided among those that can run at the same time."""
-    return run_tasks(tasks, slots(min(num_jobs, len(tasks)), _gpus(device)), observer or Observer())
+    return run_tasks(tasks, slots(min(num_jobs, len(tasks)), _gpus(device)), observer)
 
 
 def measure_probes(
@@ -109,7 +117,7 @@ def measure_probes(
     tasks = [
         Task(f"probe {name}", ["probe", name, str(runs), "--device", device, *folder, "--quiet"]) for name in missing
     ]
-    endings = _run_tasks(tasks, num_jobs, device, observer)
+    endings = _run_tasks(tasks, num_jobs, device, observer or Observer())
     measured = dict(zip(missing, endings, strict=True))
     return {name: measured.get(name, Ending("done", ExitCode.DONE)) for name in chosen}
 

@@ -5,7 +5,9 @@ import importlib.util
 from resnet_cli.errors import UsageError
 
 # Modules of each extra in pyproject.toml that are imported here or by PyTorch.
-_MODULES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "tensorboard": ("tensorboard",)}
+_MODULES = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"), "ray": ("ray", "grpc"), "tensorboard": ("tensorboard",)
+}  # fmt: skip
 
 
 def require_extra(extra: str, purpose: str) -> None:

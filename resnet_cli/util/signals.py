@@ -1,10 +1,9 @@
 """Stop signals: a flag that training checks between steps, and their way from a parent process to its children."""
 
 import signal
-import subprocess
 import threading
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from resnet_cli.errors import InterruptedByUserError, StoppedError
 
@@ -71,14 +70,21 @@ def stopped(signal_name: str, hint: str) -> StoppedError:
     return kind(f"stopped by {signal_name}", hint=hint)
 
 
+class Receiver(Protocol):
+    """A child process that signals are passed on to, such as `subprocess.Popen`."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal."""
+
+
 class SignalForwarder(StopFlag):
     """Context that passes the first stop signal on to child processes, which save and end; a second one kills them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.children: list[subprocess.Popen[bytes]] = []
+        self.children: list[Receiver] = []
 
-    def add(self, child: subprocess.Popen[bytes]) -> None:
+    def add(self, child: Receiver) -> None:
         """Pass signals on to `child` too, from the one that may have arrived while it started."""
         self.children.append(child)
         if self.signal_name:
