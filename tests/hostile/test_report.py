@@ -36,7 +36,7 @@ def attacks(address: str) -> list[str]:
         f"<link rel=stylesheet href='{address}/d.css'>", f"<base href='{address}'>",
         f"<meta http-equiv=refresh content='0;url={address}'>", f"<form action='{address}'><input autofocus>",
         f"<style>@import '{address}/e.css'; body{{display:none}}</style>", f"url({address}/f.png)",
-        f"' style='background:url({address}/g.png)", "{{7*7}}{% raw %}{{ self.__init__.__globals__ }}", "{#",
+        f"' style='background:url({address}/g.png)", "{{7777*7777}}{% raw %}{{ self.__init__.__globals__ }}", "{#",
         "&lt;b&gt;&amp;&#60;script&#62;", "\x1b[31m\x00\x07\x9b\r\n\t", "\u202eabc\u2066def\u200b\ufeff", "w" * 300,
         "<!--", "$\\frac{\\input{/etc/passwd}$", "\ud800\udcff", "<plaintext>",
     ]  # fmt: skip
@@ -141,7 +141,7 @@ def test_every_hostile_text_is_shown_as_it_is(page, strings):
         if "\ud800" not in text:
             assert " ".join(printable(text[:300]).split()) in shown, text
     assert strings[1] in page.all("title")[0].words
-    assert "49" not in page.all("h1")[0].words
+    assert str(7777 * 7777) not in page.all("body")[0].words
     assert "resnet train --recipe '<script>" in shown
 
 

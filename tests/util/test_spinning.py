@@ -1,6 +1,7 @@
 """The bound on spinning threads: set before PyTorch is loaded, unless the user chose otherwise."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -39,3 +40,13 @@ def test_nothing_is_set_once_pytorch_is_loaded(monkeypatch):
     bound_spinning()
     assert "GOMP_SPINCOUNT" not in os.environ
     assert spinning.spinning().value == "default"
+
+
+def test_every_command_bounds_spinning_before_pytorch_is_loaded():
+    script = (
+        "import os, sys; from resnet_cli.cli.app import main; sys.argv[1:] = ['--version']\n"
+        "try: main()\n"
+        "except SystemExit: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == f"{SPIN_COUNT} False"
