@@ -12,7 +12,7 @@ from resnet_cli.errors import ResnetError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 _NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
@@ -95,11 +95,12 @@ def joined() -> Iterator[Ranks | None]:
         return
     import torch
     from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
     with _connection():
         # the next run in this process must not find the addresses of this one
-        store = distributed.PrefixStore(f"run {next(_connections)}", _store())
+        store = PrefixStore(f"run {next(_connections)}", _store())
         distributed.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_TIMEOUT)
     try:
         yield ranks
@@ -110,9 +111,9 @@ def joined() -> Iterator[Ranks | None]:
 @functools.cache
 def _store() -> "Store":
     """Where the processes find each other's addresses."""
-    from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
 
-    store, _, _ = next(distributed.rendezvous("env://", timeout=_TIMEOUT))
+    store, _, _ = next(rendezvous("env://", timeout=_TIMEOUT))
     return store  # type: ignore[no-any-return]
 
 

@@ -77,7 +77,7 @@ def _connected_before(_):
     with dist.joined() as ranks:
         ranks.agree(0)
     if ranks.rank == 0:
-        time.sleep(0.5)
+        time.sleep(1.5)
 
 
 def _signalled_in_epoch_2(number):
