@@ -2,18 +2,23 @@
 
 import contextlib
 import datetime
+import functools
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from resnet_cli.errors import ResnetError, UsageError
+from resnet_cli.errors import ResnetError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed.distributed_c10d import Store
 
-_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+_ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 # rank 0 may download and decode a dataset while the others wait
 _TIMEOUT = datetime.timedelta(hours=2)
+_connections = itertools.count()
 
 
 class Ranks(NamedTuple):
@@ -73,8 +78,8 @@ class Ranks(NamedTuple):
 
 def rank() -> int:
     """Number of this process among those that torchrun started, 0 for a process on its own; needs no PyTorch."""
-    found = _environment()
-    return found.rank if found else 0
+    ranks = torchrun()
+    return ranks.rank if ranks else 0
 
 
 @contextlib.contextmanager
@@ -84,36 +89,44 @@ def joined() -> Iterator[Ranks | None]:
     Raises:
         ResnetError: they cannot be connected.
     """
-    ranks = _environment()
+    ranks = torchrun()
     if ranks is None:
         yield None
         return
     import torch
     from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
     with _connection():
-        distributed.init_process_group(backend, timeout=_TIMEOUT)
+        # the next run in this process must not find the addresses of this one
+        store = PrefixStore(f"run {next(_connections)}", _store())
+        distributed.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_TIMEOUT)
     try:
         yield ranks
     finally:
         distributed.destroy_process_group()
 
 
-def _environment() -> Ranks | None:
-    """What torchrun tells this process; None if it did not start it or started no other.
+@functools.cache
+def _store() -> "Store":
+    """Where the processes find each other's addresses."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store, _, _ = next(rendezvous("env://", timeout=_TIMEOUT))
+    return store  # type: ignore[no-any-return]
+
+
+def torchrun() -> Ranks | None:
+    """What torchrun tells this process; None if it did not start it or started no other. Needs no PyTorch.
 
     Source: the environment variables that torchrun documents, https://docs.pytorch.org/docs/stable/elastic/run.html.
     """
-    if not all(name in os.environ for name in _VARIABLES):
+    numbers = [os.environ.get(name, "") for name in _NUMBERS]
+    if not all(name in os.environ for name in _ADDRESS) or not all(number.isdecimal() for number in numbers):
         return None
-    try:
-        ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
-    except ValueError:
-        raise UsageError(
-            "RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers", hint="start it with torchrun"
-        ) from None
-    return ranks if ranks.size > 1 else None
+    ranks = Ranks(*map(int, numbers))
+    return ranks if ranks.rank < ranks.size and ranks.size > 1 else None
 
 
 @contextlib.contextmanager
@@ -122,7 +135,7 @@ def _connection() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:  # of which those of torch.distributed are
-        reason = str(error).strip().splitlines()[0]
+        reason, *_ = str(error).strip().split("\n")
         raise ResnetError(
             f"the connection to the other processes of this run was lost: {reason}",
             hint="their own messages may say why; run the same command again to resume",

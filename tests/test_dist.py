@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from resnet_cli import dist
 from resnet_cli.dist import Ranks
-from resnet_cli.errors import UsageError
 from resnet_cli.norm import BatchNorm2d, SharedBatch, synchronized
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "MASTER_ADDR": "here", "MASTER_PORT": "1"}
@@ -47,10 +46,10 @@ def test_a_single_process_of_torchrun_is_a_process_on_its_own(monkeypatch):
         assert ranks is None
 
 
-def test_a_rank_that_is_not_a_number_is_named(monkeypatch):
-    monkeypatch.setattr("os.environ", {**TORCHRUN, "RANK": "first"})
-    with pytest.raises(UsageError, match="RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers"):
-        dist.rank()
+@pytest.mark.parametrize("rank", ["first", "-1", "3", ""])
+def test_a_rank_that_torchrun_never_gives_does_not_make_a_rank(monkeypatch, rank):
+    monkeypatch.setattr("os.environ", {**TORCHRUN, "RANK": rank})
+    assert dist.torchrun() is None
 
 
 class Alone(Ranks):

@@ -30,7 +30,7 @@ from resnet_cli.cli import (
     train,
 )
 from resnet_cli.cli.output import Output, Pipe
-from resnet_cli.dist import rank
+from resnet_cli.dist import rank, torchrun
 from resnet_cli.errors import DivergedError, ExitCode, RankZeroError, ResnetError, StoppedError, UsageError
 from resnet_cli.launch.channel import connect
 from resnet_cli.util.spinning import bound_spinning
@@ -65,11 +65,17 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Options before the command."""
+    if torchrun() and context.invoked_subcommand != "train":
+        raise UsageError(
+            f"torchrun starts resnet train alone, not resnet {context.invoked_subcommand}",
+            hint="start it without torchrun, or unset RANK and WORLD_SIZE where no torchrun is running",
+        )
 
 
 for name, module in {

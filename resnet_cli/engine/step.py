@@ -88,6 +88,8 @@ class SharedStep:
         step.optimizer.zero_grad(set_to_none=True)
         counts = torch.zeros(2, dtype=torch.float64, device=order.device)  # sum of losses, wrong predictions
         shared = synchronized(self.model, SharedBatch(self.ranks, num_images))
+        # the scaler is set up by what it scales first, and this process may have no loss
+        step.scaler.scale(counts)
         with shared if self.sync_bn else contextlib.nullcontext():
             if mine.stop > mine.start or self.sync_bn:
                 logits, labels = step.predict(order[mine], shift[mine], flip[mine])

@@ -35,7 +35,7 @@ from resnet_cli.rundir import (
 from resnet_cli.rundir.page import run_page
 from resnet_cli.session.initial import InitialFile
 from resnet_cli.session.reporter import Reporter, Result, Start
-from resnet_cli.session.team import Beginning, Team, agreed_signal
+from resnet_cli.session.team import Beginning, Team, agreed_signal, stop_flag
 from resnet_cli.util.resources import check_disk_space
 from resnet_cli.util.signals import StopFlag
 from resnet_cli.version import __version__
@@ -98,12 +98,12 @@ class Session:
         self.reporter.started(self.record, self.run.path, start)
         if self.team.ranks:
             self.team.begin(Beginning(self.config, self.record.dataset, setup.decisions, dump_state(engine, {})))
-        try:
-            with StopFlag() as stop:
+        with stop_flag(self.team.ranks) as stop:
+            try:
                 self._train(stop)
-        except DivergedError:
-            self._record_divergence()
-            raise
+            except DivergedError:  # recorded before a signal of torchrun, which follows the end of another process
+                self._record_divergence()
+                raise
         summary = self._finish()
         self.reporter.finished(summary)
         return Result(self.run, self.record, summary, was_complete=False)
@@ -161,6 +161,8 @@ class Session:
                 self._record_epoch(event)
             # read once: a signal that comes while saving waits for the next event
             signal_name = agreed_signal(self.team.ranks, stop)
+            if signal_name or self.engine.is_finished:
+                self.team.wait()
             if signal_name or self._is_save_due(event):
                 self._save()
             if isinstance(event, EpochRecord):

@@ -11,7 +11,7 @@ import msgspec
 
 from resnet_cli.config import RunConfig, RunOptions
 from resnet_cli.data import arrays, load_source, open_data
-from resnet_cli.dist import joined
+from resnet_cli.dist import Ranks, joined, rank, torchrun
 from resnet_cli.errors import DivergedError, UsageError
 from resnet_cli.recipes import RECIPES, make_config
 from resnet_cli.rundir import DatasetRecord, Decision, Divergence, RunDir, RunRecord, Summary
@@ -91,6 +91,8 @@ def train(
         warn=reporter.warn,
         load=load_source if dataset is None else arrays.loader(dataset),
     )
+    if torchrun() and not rank():
+        reporter.note("loading PyTorch and waiting for the other processes of this run")
     with joined() as ranks, Team(ranks) as team:
         if ranks and ranks.rank:
             return follow(ranks, config, read_data)
@@ -116,7 +118,7 @@ def train(
         # refuses what this machine does not support before data are read
         decide(config, recorded=_recorded_decisions(earlier, decisions, accept_changes), ranks=ranks)
         data = data or read_data()
-        for warning in () if earlier else _warnings(config, len(data.train)):
+        for warning in () if earlier else _warnings(config, len(data.train), ranks):
             reporter.warn(warning)
         hint = f"resume {run.path} on a machine with more memory; a smaller --batch-size is a different experiment"
         with translate_errors(run=run.path, batch_size=config.batch_size, memory_hint=hint), _locked(run):
@@ -129,10 +131,12 @@ def train(
             return team.end(session.run_to_end(earlier, decisions, argv or _command_line()))
 
 
-def _warnings(config: RunConfig, num_train: int) -> Iterator[str]:
+def _warnings(config: RunConfig, num_train: int, ranks: Ranks | None) -> Iterator[str]:
     """Settings that are valid, but hardly meant."""
     from resnet_cli.optim import total_steps
 
+    if config.sync_bn and not ranks:
+        yield "--sync-bn has no effect on a single process; torchrun starts several"
     if config.batch_size >= num_train:
         yield (
             f"each epoch is a single step: --batch-size {config.batch_size} takes all {num_train} training images at "

@@ -11,7 +11,7 @@ from resnet_cli.dist import Ranks
 from resnet_cli.errors import ExitCode, RankZeroError, ResnetError, UsageError
 from resnet_cli.rundir import DatasetRecord, Decision
 from resnet_cli.session.reporter import Result
-from resnet_cli.util.signals import StopFlag, stopped
+from resnet_cli.util.signals import StopFlag
 
 
 class Beginning(NamedTuple):
@@ -25,7 +25,7 @@ class Beginning(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why rank 0 neither starts nor resumes the run."""
+    """Why rank 0 does not start, resume or finish the run."""
 
     message: str
     hint: str | None
@@ -57,6 +57,10 @@ class Team:
         self._tell(beginning)
         self._are_waiting = False
 
+    def wait(self) -> None:
+        """Let the others, which have stopped training, wait for what comes next."""
+        self._are_waiting = self.ranks is not None
+
     def end(self, result: Result) -> Result:
         """Tell the others the result of the run, and return it."""
         self._tell(result)
@@ -77,19 +81,13 @@ def follow(ranks: Ranks, config: RunConfig, read_data: Callable[..., Dataset]) -
         read_data: reads the `recorded` data, and raises an error if this machine has others.
 
     Raises:
-        RankZeroError: rank 0 could not start or resume the run.
+        RankZeroError: rank 0 could not start, resume or finish the run, or has saved after a signal to any process.
         ResnetError: this machine cannot take part in the run, or another process has ended.
         DivergedError: a loss was not finite.
-        StoppedError: a signal stopped all processes; rank 0 has saved.
     """
-    told = ranks.tell()
-    if isinstance(told, Refusal):
-        refused = RankZeroError(told.message, hint=told.hint)
-        refused.exit_code = told.exit_code
-        raise refused
+    told = _hear(ranks)
     if isinstance(told, Result):
         return told
-    assert isinstance(told, Beginning)
     from resnet_cli.checkpoint import load_state
     from resnet_cli.device import decide
     from resnet_cli.engine import Engine, InitialRecord
@@ -98,20 +96,37 @@ def follow(ranks: Ranks, config: RunConfig, read_data: Callable[..., Dataset]) -
         if config != told.config:
             raise UsageError(f"its command line differs from that of rank 0: {'; '.join(told.config.diff(config))}")
         setup = decide(config, recorded=told.decisions, ranks=ranks)
+        data = read_data(recorded=told.dataset)
     except UsageError as error:
         raise ResnetError(f"rank {ranks.rank} cannot take part: {error.message}", hint=error.hint) from error
-    engine = Engine(config, read_data(recorded=told.dataset), setup)
+    engine = Engine(config, data, setup)
     load_state(engine, told.state)
-    with StopFlag() as stop:
+    with stop_flag(ranks) as stop:
         for event in engine.run():
-            if isinstance(event, InitialRecord):
-                continue
-            signal_name = agreed_signal(ranks, stop)
-            if signal_name and not engine.is_finished:
-                raise stopped(signal_name, "rank 0 has saved")
-    result = ranks.tell()
+            if not isinstance(event, InitialRecord) and agreed_signal(ranks, stop):
+                break
+        # torchrun ends all processes when one has ended, so none ends before rank 0 has saved
+        result = _hear(ranks)
     assert isinstance(result, Result)
     return result
+
+
+def _hear(ranks: Ranks) -> Beginning | Result:
+    told: Beginning | Refusal | Result = ranks.tell()
+    if isinstance(told, Refusal):
+        refused = RankZeroError(told.message, hint=told.hint)
+        refused.exit_code = told.exit_code
+        raise refused
+    return told
+
+
+def stop_flag(ranks: Ranks | None) -> StopFlag:
+    """The stop flag of a process of the run.
+
+    A signal to a whole process group or SLURM step reaches each process twice, since torchrun also passes its own on,
+    so later ones are ignored; torchrun kills processes that do not end.
+    """
+    return StopFlag(ignores_more=ranks is not None)
 
 
 def agreed_signal(ranks: Ranks | None, stop: StopFlag) -> str | None:

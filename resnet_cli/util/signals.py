@@ -15,10 +15,14 @@ class StopFlag:
     """Context in which the first stop signal sets `signal_name`; a second one has its usual effect.
 
     Outside the main thread, where Python cannot handle signals, the flag is never set.
+
+    Args:
+        ignores_more: later signals have no effect.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ignores_more: bool = False) -> None:
         self.signal_name: str | None = None
+        self._ignores_more = ignores_more
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -32,7 +36,8 @@ class StopFlag:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         self.signal_name = signal.Signals(number).name
-        self._restore()
+        if not self._ignores_more:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -26,6 +26,7 @@ FAILURES = [
     (errors.ConfigError("--lr is 9", hint="use --lr 0.1"), "--lr is 9; use --lr 0.1", 2),
     (errors.InputError("runs does not exist"), "runs does not exist", 2),
     (errors.RunFileError("run.json cannot be read"), "run.json cannot be read", 2),
+    (errors.RankZeroError("rank 0 failed"), "rank 0 failed", 1),
     (errors.CheckFailedError("1 > 2 does not hold"), "1 > 2 does not hold", 3),
     (errors.NotApplicableError("no branches"), "no branches", 2),
     (errors.DivergedError("loss is nan at step 3"), "loss is nan at step 3", 4),
@@ -90,6 +91,17 @@ class TestFailures:
 
     def test_every_error_class_has_an_example_among_the_tested_failures(self):
         assert {type(error) for error, *_ in [*FAILURES, *STOPS]} >= subclasses(ResnetError)
+
+    @pytest.mark.parametrize("command", [["ls", "."], ["reproduce"], ["data", "fetch", "cifar10"]])
+    def test_torchrun_can_start_no_other_command_than_train_and_rank_0_says_so(self, monkeypatch, capsys, command):
+        address = {"MASTER_ADDR": "here", "MASTER_PORT": "1"}
+        for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", **address}.items():
+            monkeypatch.setenv(name, value)
+        assert run(command) == 2
+        assert f"torchrun starts resnet train alone, not resnet {command[0]}; start it" in capsys.readouterr().err
+        monkeypatch.setenv("RANK", "1")
+        assert run(command) == 2
+        assert capsys.readouterr() == ("", "")
 
     def test_exit_codes_have_the_documented_values(self):
         assert {code.name: int(code) for code in ExitCode} == {

@@ -9,6 +9,7 @@ from resnet_cli.data import open_data
 from resnet_cli.data.batches import DeviceImages, Normalizer, crop_and_flip, draw_epoch
 from resnet_cli.data.dataset import Images
 from resnet_cli.device import decide
+from resnet_cli.dist import Ranks
 from resnet_cli.engine import Engine, EpochRecord, InitialRecord, StepEvent, combine_batches, evaluate
 from resnet_cli.engine.evaluate import BatchLogits
 from resnet_cli.engine.sums import EpochSums
@@ -227,3 +228,20 @@ def test_test_logits_are_in_dataset_order():
     images = DeviceImages.on(CPU, Images(engine.test_images.pixels[:5].numpy(), np.arange(5)))
     first_five = evaluate(engine.model, images, engine.normalizer, engine.setup).logits
     torch.testing.assert_close(record.test_logits[:5], first_five)
+
+
+class Silent(Ranks):
+    """A process that receives nothing from the others."""
+
+    def add(self, tensors):
+        """Nothing to add."""
+
+
+def test_a_process_without_an_image_in_its_first_step_can_scale_its_loss():
+    config = make_config("demo", arch="plain", depth=8, limit_train=20, limit_test=10, device="cpu")
+    engine = Engine(config, open_data(config), decide(config, ranks=Silent(1, 2, 1)))
+    engine.scaler = torch.amp.GradScaler("cpu")
+    engine._build_steps()
+    draws = draw_epoch(20, "none", seed=0, epoch=1, device=CPU)
+    loss = engine._partial_step(draws.order[:1], draws.shift[:1], draws.flip[:1])
+    assert loss == 0

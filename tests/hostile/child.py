@@ -89,6 +89,14 @@ def _little_memory(_):
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
+def _connected_before(_):
+    """Leave an earlier run, after which rank 0 is the last to start the next one."""
+    with dist.joined() as ranks:
+        ranks.agree(0)
+    if ranks.rank == 0:
+        time.sleep(1.5)
+
+
 def _signalled_in_epoch_2(number):
     def prepare(_):
         agree, seen = dist.Ranks.agree, []
@@ -106,7 +114,7 @@ def _signalled_in_epoch_2(number):
 
 PREPARATIONS = {
     "slow step": _slow_step, "slow save": _slow_save, "slow evaluation": _slow_evaluation,
-    "little memory": _little_memory,
+    "little memory": _little_memory, "connected before": _connected_before,
     "SIGTERM in epoch 2": _signalled_in_epoch_2(signal.SIGTERM),
     "SIGKILL in epoch 2": _signalled_in_epoch_2(signal.SIGKILL),
 }  # fmt: skip

@@ -61,6 +61,11 @@ class Forked:
             raise AssertionError(f"process {self.pid} did not end within {timeout} s: {self.output()}")
         return self._process.exitcode
 
+    def ends_within(self, seconds):
+        """Whether the process ends in that time."""
+        self._process.join(seconds)
+        return self._process.exitcode is not None
+
     def kill(self):
         """Send SIGKILL."""
         self._process.kill()

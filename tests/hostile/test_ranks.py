@@ -2,12 +2,12 @@
 
 import json
 import signal
-import socket
 
 import numpy as np
 import pytest
 import sameness
 from safetensors.numpy import load_file
+from torch.distributed import TCPStore
 
 from resnet_cli.rundir import RunDir
 
@@ -22,9 +22,11 @@ class Team:
     """The processes of one run; `more` and `prepare` are further arguments and the preparation of one rank."""
 
     def __init__(self, zygote, size, args, more=None, prepare=None):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(size)}
+        self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun has
+        where = {
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "WORLD_SIZE": str(size),
+        }  # fmt: skip
         self.processes = [
             zygote.start(
                 *args,
@@ -106,6 +108,25 @@ def test_a_signal_to_one_process_stops_all_of_them_after_the_same_step(zygote, t
     assert second == ""
     resume(zygote, run)
     assert_same(run, straight)
+
+
+def test_no_process_ends_before_rank_0_has_saved_whatever_signals_follow(zygote, tmp_path, straight):
+    run = RunDir(tmp_path / "run")
+    team = Team(zygote, 2, [*COMMAND, "--out", run.path], prepare={0: "slow save", 1: "SIGTERM in epoch 2"})
+    saving, waiting = team.processes
+    saving.wait_for_stall()
+    assert not waiting.ends_within(0.5)  # torchrun would end the other one too
+    for process in 2 * team.processes:  # a signal to the process group, which torchrun passes on
+        process.send_signal(signal.SIGTERM)
+    saving.let_go()
+    assert team.wait() == [75, 75], team.outputs()
+    assert sameness.step_of(run) == 5
+
+
+def test_a_script_can_connect_its_processes_again_for_another_run(zygote, straight):
+    team = Team(zygote, 2, [*COMMAND, "--out", straight.path], prepare=dict.fromkeys(range(2), "connected before"))
+    assert team.wait() == [0, 0], team.outputs()
+    assert "is already complete" in team.outputs()[0]
 
 
 @pytest.mark.parametrize("killed", [0, 1])

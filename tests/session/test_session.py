@@ -372,6 +372,7 @@ def test_a_batch_of_all_training_images_gives_a_warning(tmp_path, batch_size, nu
     ("changes", "expected"),
     [
         ({"warmup_steps": 1, "milestones": ()}, []),
+        ({"sync_bn": True}, ["--sync-bn has no effect on a single process; torchrun starts several"]),
         ({"warmup_steps": 2}, ["--warmup-steps 2 covers all 2 steps of the run, which never reaches --lr"]),
         ({"milestones": (1, 80)}, ["--milestones 1,80 has no effect: the run ends after 1 epoch"]),
         (
@@ -380,7 +381,7 @@ def test_a_batch_of_all_training_images_gives_a_warning(tmp_path, batch_size, nu
         ),
     ],
 )
-def test_a_schedule_beyond_the_end_of_the_run_gives_one_warning(tmp_path, changes, expected):
+def test_a_setting_without_the_usual_effect_gives_one_warning(tmp_path, changes, expected):
     warnings = []
     short = {"epochs": 1, "limit_train": 100, "batch_size": 50, "warmup_steps": 0, "gradflow_every": 0}
     train(config_for(**{**short, **changes}), tmp_path / "run", reporter=reporting(warn=warnings.append))

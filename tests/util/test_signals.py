@@ -44,6 +44,13 @@ def test_a_second_ctrl_c_interrupts_as_it_usually_does():
     assert flag.signal_name == "SIGINT"
 
 
+def test_later_signals_can_be_ignored():
+    with StopFlag(ignores_more=True) as flag:
+        for number in STOP_SIGNALS:
+            signal.raise_signal(number)
+    assert flag.signal_name == STOP_SIGNALS[-1].name
+
+
 @pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM"), ("SIGUSR1", "SIGUSR1")])
 def test_a_second_signal_ends_the_process_as_it_usually_does(first, second):
     code = (
