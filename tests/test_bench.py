@@ -159,7 +159,7 @@ def test_a_benchmark_sets_up_the_device_as_a_run_does(tmp_path, monkeypatch, fie
     with pytest.raises(UsageError, match="decided"):
         setup_for(config, random_dataset(config))
     of_run, of_bench = decide.call_args_list
-    assert {"recorded": None, **of_bench.kwargs} == of_run.kwargs
+    assert {"recorded": None, "ranks": None, **of_bench.kwargs} == of_run.kwargs
     assert of_bench.args == of_run.args == (config,)
     assert of_bench.kwargs["planned_macs"] > 0
 

@@ -52,7 +52,7 @@ HELP = "\n\n".join(
         "  resnet reproduce --recipe overnight --seeds 0-2 --arm warmup --probes all",
         "  resnet reproduce --recipe report2025 --seeds 0-2 --jobs 4 --dry-run",
         "  resnet reproduce --recipe he2015 --depths 20,56 --print-commands > jobs.txt",
-        "  resnet reproduce --recipe report2025 --executor ray --ray-address 10.0.0.1:6379",
+        "  resnet reproduce --executor ray --ray-address 10.0.0.1:6379",
     )
 )
 

@@ -41,7 +41,7 @@ HELP = "\n\n".join(
         "  resnet train --from runs/he-110 --seed 1",
         "  resnet train --arch resnet --depth 56 --lr 0.01 --init-from runs/resnet-56",
         "  resnet train --config experiment.toml --arch plain --depth 56",
-        "  torchrun --nproc-per-node 2 -m resnet_cli train --arch resnet --depth 56 --sync-bn",
+        "  torchrun --nproc-per-node 2 -m resnet_cli train --arch plain --depth 110",
         "Recipes:",
         *map(_recipe_help, RECIPES.values()),
     )
