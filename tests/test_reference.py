@@ -72,7 +72,11 @@ def test_the_results_in_the_readme_are_those_of_the_published_runs():
 
 
 def test_the_verdicts_in_the_readme_are_those_of_the_published_runs():
-    reports = [claims_report(claims_document(loaded(study))) for study in STUDIES]
+    # an unfinished study has no pair of networks to judge yet
+    judged = [
+        study for study in STUDIES if {run.record.config.arch for run in loaded(study).runs} == {"plain", "resnet"}
+    ]
+    reports = [claims_report(claims_document(loaded(study))) for study in judged]
     printed = [row for report in reports for row in rows_of(render_report(report, "markdown"), num_columns=6)]
     table = README[README.index("| claim |") :].partition("\n\n")[0]
     shown = rows_of(table)
