@@ -163,20 +163,19 @@ class Session:
             signal_name = agreed_signal(self.team.ranks, stop)
             if signal_name or self.engine.is_finished:
                 self.team.wait()
-            if signal_name or self._is_save_due(event):
-                self._save()
+            is_saved = (signal_name or self._is_save_due(event)) and self._save()
             if isinstance(event, EpochRecord):
                 self.reporter.epoch(event.metrics)
                 if event.gradflow:
                     self.reporter.gradflow(event.gradflow)
             if signal_name and not self.engine.is_finished:
-                self._stop(signal_name)
+                self._stop(signal_name, "checkpoint saved" if is_saved else "weights not finite, last checkpoint kept")
 
-    def _stop(self, signal_name: str) -> None:
+    def _stop(self, signal_name: str, outcome: str) -> None:
         kind = InterruptedByUserError if signal_name == "SIGINT" else StoppedError
+        step, last = self.engine.step, self.engine.total_steps
         raise kind(
-            f"stopped by {signal_name} at step {self.engine.step} of {self.engine.total_steps}; "
-            f"checkpoint saved in {self.run.path}",
+            f"stopped by {signal_name} at step {step} of {last}; {outcome} in {self.run.path}",
             hint="run the same command again to resume",
         )
 
@@ -189,14 +188,18 @@ class Session:
             return event.phase == "train" and event.step % every.amount == 0
         return every.unit == "minutes" and time.monotonic() - self._last_save >= 60 * every.amount
 
-    def _save(self) -> None:
-        """Write the checkpoint, then the last weights, unless the state has diverged."""
+    def _save(self) -> bool:
+        """Write the checkpoint, then the last weights; return False, and write nothing, if the weights are not finite.
+
+        The previous checkpoint then stays, and the next loss, which is not finite, ends the run.
+        """
         self.engine.check_finite()
         if not self.engine.is_finite():
-            return  # the next loss is not finite and ends the run; the previous checkpoint stays
+            return False
         self.run.write_bytes(self.run.checkpoint_path, dump_state(self.engine, self.run.table_states()))
         self._write_weights(self.run.last_weights_path)
         self._last_save = time.monotonic()
+        return True
 
     def _write_weights(self, path: Path) -> None:
         # allows `resnet eval` to read the file without its run directory

@@ -285,6 +285,14 @@ def test_a_signal_while_an_epoch_is_reported_stops_the_run_only_after_a_save(tmp
     assert_same_numbers(run, straight["resnet"])
 
 
+def test_a_run_stopped_with_weights_that_are_not_finite_says_that_it_kept_the_last_checkpoint(tmp_path, monkeypatch):
+    run, steps = RunDir(tmp_path / "run"), RunOptions(save_every=SaveEvery(1, "steps"))
+    monkeypatch.setattr("resnet_cli.engine.core.Engine.is_finite", lambda engine: engine.step < 2)
+    with pytest.raises(StoppedError, match="at step 2 of 9; weights not finite, last checkpoint kept in "):
+        train(config_for(), run.path, options=steps, reporter=StopAt(2))
+    assert saved_step(run.path) == 1
+
+
 def test_a_signal_at_the_very_end_lets_the_run_finish(tmp_path, straight):
     late = reporting(epoch=lambda metrics: metrics.epoch == 3 and os.kill(os.getpid(), signal.SIGTERM))
     result = train(config_for(), tmp_path / "run", reporter=late)
