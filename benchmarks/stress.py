@@ -140,7 +140,8 @@ class Stress:
             (tree / "m" / "summary.json").unlink()
         chosen = self.rng.sample(self.mutations, self.rng.randint(1, 3))
         for mutation in chosen:
-            with contextlib.suppress(OSError, ValueError, KeyError, IndexError):  # the file is damaged already
+            # a file that is damaged already may not take another mutation
+            with contextlib.suppress(OSError, ValueError, KeyError, IndexError, RecursionError):
                 mutation.apply(tree / "m", self.rng)
         before = _files(tree / "good-plain")
         damaged = next((path for path in tree.iterdir() if path.name != "good-plain"), tree / "m")
@@ -196,8 +197,13 @@ class Stress:
         with Capture() as capture, _working_in(runs.parent):
             said = watched(capture, arguments)
         is_same = (first.straight_run.path / file).read_bytes() == (second.straight_run.path / file).read_bytes()
-        assert is_same or file in said.err + said.out or said.code == 2, (file, first.config, second.config, said)
-        self.count(f"swaps: {file} noticed" if not is_same else f"swaps: {file} equal in both runs")
+        # one network alone has no confusion matrices, so its predictions are not read
+        is_unread = "predictions" in file and "confusion" in said.err
+        assert is_same or is_unread or file in said.err + said.out or said.code == 2, (
+            file, first.config, second.config, said,
+        )  # fmt: skip
+        outcome = "equal in both runs" if is_same else "not read" if is_unread else "noticed"
+        self.count(f"swaps: {file} {outcome}")
         _remove(runs.parent)
 
     def attack_starts(self):
@@ -247,6 +253,8 @@ def _damaged(data, rng):
     """`data` with a few bytes flipped, inserted, deleted or repeated, or cut off."""
     changed = bytearray(data)
     for _ in range(rng.choice([1, 1, 2, 5, 50])):
+        if not changed:
+            break
         # the start of a file determines most of how it is read
         position = rng.randrange(len(changed) if rng.random() < 0.5 else min(len(changed), 2000))
         length = rng.choice([1, 1, 4, 100])
