@@ -141,7 +141,7 @@ class Stress:
         chosen = self.rng.sample(self.mutations, self.rng.randint(1, 3))
         for mutation in chosen:
             # a file that is damaged already may not take another mutation
-            with contextlib.suppress(OSError, ValueError, KeyError, IndexError, RecursionError):
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 mutation.apply(tree / "m", self.rng)
         before = _files(tree / "good-plain")
         damaged = next((path for path in tree.iterdir() if path.name != "good-plain"), tree / "m")
