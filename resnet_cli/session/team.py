@@ -130,7 +130,7 @@ def stop_flag(ranks: Ranks | None) -> StopFlag:
 
 
 def agreed_signal(ranks: Ranks | None, stop: StopFlag) -> str | None:
-    """The stop signal that has reached any process, the same in all of them; None if there is none."""
+    """Name of the stop signal that any process has received, the same in every process; None without a signal."""
     if ranks is None:
         return stop.signal_name
     number = ranks.agree(signal.Signals[stop.signal_name].value if stop.signal_name else 0)
