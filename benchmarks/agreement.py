@@ -122,7 +122,7 @@ def _reference_losses(config: RunConfig, dataset: Dataset) -> np.ndarray:
     """Loss of each step, (steps,), on the same batches: eager, in the default layout, without fusion."""
     device = torch.device("cpu")
     model = network(config.arch, config.depth)
-    _load_our_weights(model, config.arch, config.depth, config.seed)
+    load_our_weights(model, config.arch, config.depth, config.seed)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=False
     )
@@ -141,7 +141,7 @@ def _reference_losses(config: RunConfig, dataset: Dataset) -> np.ndarray:
     return np.array(losses)
 
 
-def _load_our_weights(model: torch.nn.Module, arch: str, depth: int, seed: int) -> None:
+def load_our_weights(model: torch.nn.Module, arch: str, depth: int, seed: int) -> None:
     weights = build_model(arch, depth, seed=seed).state_dict()
     model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
 
@@ -166,7 +166,7 @@ def _accuracy(args: argparse.Namespace) -> None:
         torch.manual_seed(seed)
         images = [(part.pixels, part.labels) for part in (dataset.train, dataset.test)]
         trainer = Textbook("resnet", 8, *images, "cpu", milestones=(milestone,))
-        _load_our_weights(trainer.model, "resnet", 8, seed)
+        load_our_weights(trainer.model, "resnet", 8, seed)
         return [trainer.epoch() for _ in range(args.epochs)][-1]
 
     trainers = dict(zip(TRAINERS, (textbook, ours("off"), ours("on")), strict=True))
