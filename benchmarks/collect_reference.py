@@ -28,7 +28,9 @@ def main() -> int:
     args = options.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if (args.study / "study.toml").exists():
-        shutil.copy(args.study / "study.toml", args.out)
+        lines = (args.study / "study.toml").read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith("data_dir")]
+        (args.out / "study.toml").write_text("".join(kept).lstrip(), encoding="utf-8")
     num_runs = 0
     for run in find_runs([args.study]):
         if run.status() == "complete":

@@ -50,6 +50,9 @@ class StudyFile(msgspec.Struct, frozen=True):
     plan: StudyPlan
     grid: Grid | None = None
     """None in files that were written by hand."""
+    data_dir: str | None = None
+    """Image folder of a study with `imagefolder`, absolute. Other datasets may be downloaded, and no file decides where
+    this tool writes."""
 
 
 def read_study_file(folder: Path) -> StudyFile | None:
@@ -88,6 +91,8 @@ def write_study_file(folder: Path, study: StudyFile) -> None:
         f"[{name}]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in table.items() if value is not None)
         for name, table in tables.items()
     )
+    if study.data_dir is not None:
+        text = f"data_dir = {toml_value(study.data_dir)}\n\n{text}"
     write_output(folder / FILE_NAME, text.encode())
 
 

@@ -13,6 +13,7 @@ from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
 from resnet_cli.cli.study_grid import (
     DEFAULTS,
+    choose_data_dir,
     choose_grid,
     parse_archs,
     parse_num_jobs,
@@ -209,6 +210,7 @@ def command(
     grid = choose_grid(
         chosen, msgspec.to_builtins(given), earlier.grid if earlier else None, folder, is_continued=study is not None
     )
+    data_dir = choose_data_dir(data_dir, grid, earlier)
     probe_names(grid.probes)
     try:
         planned = plan(grid_configs(grid), folder / "runs")
@@ -222,7 +224,7 @@ def command(
         raise
     how = How(folder, data_dir, num_jobs, save_every, cuda_graph, executor, ray_address)
     if print_commands:
-        record_study(folder, earlier, grid, planned_seeds, looks, output)
+        record_study(folder, earlier, grid, planned_seeds, looks, data_dir, output)
         commands = [
             " ".join(map(shell_text, ["resnet", *job.arguments(data_dir=data_dir), *how.options]))
             for job in missing_jobs(planned)
@@ -237,7 +239,7 @@ def command(
                 expected = expect(planned, how, output, cluster, is_shown=True)
             output.result(plan_document(expected, grid, how), plan_view(expected, output.stdout.width))
         else:
-            record_study(folder, earlier, grid, planned_seeds, looks, output)
+            record_study(folder, earlier, grid, planned_seeds, looks, data_dir, output)
             _reproduce(planned, grid, how, output)
 
 

@@ -1,5 +1,6 @@
 """The grid of a study, from the options of `resnet reproduce` and from study.toml."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,23 @@ def choose_grid(
     return grid
 
 
+def choose_data_dir(given: Path | None, grid: Grid, earlier: StudyFile | None) -> Path | None:
+    """The folder of the images: `given`, else that of the study so far if it still exists; None for the default."""
+    if given is None and grid.options.get("dataset") == "imagefolder" and earlier and earlier.data_dir:
+        return Path(earlier.data_dir) if os.path.isdir(earlier.data_dir) else None
+    return given
+
+
 def record_study(
-    folder: Path, earlier: StudyFile | None, grid: Grid, planned_seeds: int | None, looks: int | None, output: Output
+    folder: Path,
+    earlier: StudyFile | None,
+    grid: Grid,
+    planned_seeds: int | None,
+    looks: int | None,
+    data_dir: Path | None,
+    output: Output,
 ) -> None:
-    """Write study.toml: the plan of a new study, and everything that was ever part of its grid."""
+    """Write study.toml: the plan of a new study, everything that was ever part of its grid, and its image folder."""
     num_seeds = len(grid.seeds)
     plan = earlier.plan if earlier else StudyPlan(planned_seeds or num_seeds, looks or 1)
     if earlier and num_seeds > plan.seeds:
@@ -61,7 +75,11 @@ def record_study(
         lists = ("archs", "depths", "seeds", "arms", "probes")
         union = {name: (*getattr(earlier.grid, name), *getattr(grid, name)) for name in lists}
         grid = msgspec.structs.replace(grid, **{name: tuple(dict.fromkeys(values)) for name, values in union.items()})
-    if earlier != (recorded := StudyFile(plan, grid)):
+    images = earlier.data_dir if earlier else None
+    if grid.options.get("dataset") == "imagefolder" and data_dir is not None:
+        name = os.path.abspath(data_dir)
+        images = name if name.isprintable() else None  # a name that TOML cannot contain has to be given each time
+    if earlier != (recorded := StudyFile(plan, grid, images)):
         write_study_file(folder, recorded)
 
 

@@ -73,6 +73,34 @@ def test_the_folder_of_a_study_is_all_that_is_needed_to_continue_it(reproduce, l
     assert read_study_file(tmp_path / "study").grid.options == {"epochs": 3}
 
 
+def test_a_continued_study_finds_its_image_folder(reproduce, launched, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    reproduce("--dataset", "imagefolder", "--data-dir", str(images), "--depths", "8", "--print-commands")
+    study, folder = str(tmp_path / "study"), f"--data-dir {images} "
+    assert capsys.readouterr().out.count(folder) == 2
+    assert run(["reproduce", study, "--print-commands"]) == ExitCode.DONE
+    assert capsys.readouterr().out.count(folder) == 2
+    images.rename(tmp_path / "moved")
+    assert run(["reproduce", study, "--print-commands"]) == ExitCode.DONE
+    assert "--data-dir" not in capsys.readouterr().out
+    assert run(["reproduce", study, "--data-dir", str(tmp_path / "moved"), "--print-commands"]) == ExitCode.DONE
+    assert capsys.readouterr().out.count(f"--data-dir {tmp_path / 'moved'} ") == 2
+    assert read_study_file(tmp_path / "study").data_dir == str(tmp_path / "moved")
+
+
+def test_a_folder_that_images_could_be_downloaded_to_is_neither_recorded_nor_taken_from_the_file(
+    reproduce, tmp_path, capsys
+):
+    reproduce("--dataset", "cifar10", "--data-dir", str(tmp_path), "--depths", "8", "--print-commands")
+    assert read_study_file(tmp_path / "study").data_dir is None
+    file = tmp_path / "study" / "study.toml"
+    file.write_text(f'data_dir = "{tmp_path}"\n{file.read_text()}')
+    capsys.readouterr()
+    assert reproduce("--dataset", "cifar10", "--depths", "8", "--print-commands") == ExitCode.DONE
+    assert "--data-dir" not in capsys.readouterr().out
+
+
 def test_a_continued_study_can_grow_and_its_file_records_all_of_it(reproduce, launched, tmp_path):
     reproduce("--depths", "8", "--archs", "plain", "--epochs", "3")
     launched.clear()
