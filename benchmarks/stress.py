@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -55,6 +56,8 @@ CONFIGURATIONS = [
 EPOCHS = 6
 # until a run is left to finish
 MOST_SIGNALS = 8
+# of this process; each attack has a stricter limit of its own
+MOST_MEMORY_BYTES = 8 * 2**30
 ATTACKS = ("signals", "mutations", "weights", "swaps", "starts")
 TABLES = ("compare", "plot")
 NETWORKS = (["eval", "--device", "cpu", "--limit-test", "10"],
@@ -142,7 +145,8 @@ class Stress:
         for mutation in chosen:
             # a file that is damaged already may not take another mutation
             with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                mutation.apply(tree / "m", self.rng)
+                if all(_is_plain(path) for path in (tree / "m").rglob("*")):
+                    mutation.apply(tree / "m", self.rng)
         before = _files(tree / "good-plain")
         damaged = next((path for path in tree.iterdir() if path.name != "good-plain"), tree / "m")
         kind = self.rng.choice(["compare", "plot", "eval", "gradflow", "train"])
@@ -230,6 +234,11 @@ def _files(folder):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
+def _is_plain(path):
+    """Whether a mutation can read `path`: a pipe would block it, and a link to /dev/zero fill the memory."""
+    return not path.is_symlink() and (path.is_file() or path.is_dir())
+
+
 def _run_folders(tree):
     """The folders that `compare` counts or names."""
     return [path for path in tree.iterdir() if path.is_dir()]
@@ -275,6 +284,7 @@ def _damaged(data, rng):
 def main() -> int:
     options = _arguments()
     print(command_line(), flush=True)
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
     folder = Path(tempfile.mkdtemp(prefix="resnet-stress-"))
     stress, used = Stress(folder, options.seed), dict.fromkeys(options.only.split(","), 0.0)
     started = time.monotonic()

@@ -229,11 +229,11 @@ def _means(frame: "pd.DataFrame", column: str) -> "pd.DataFrame":
     import numpy as np
 
     logs = np.log(frame[column].where(frame[column] > 0).replace(np.inf, np.nan))
-    means = frame.assign(log=logs).pivot_table(
-        index=["layer_index", "layer"], columns="label", values="log", sort=False
-    )
+    means = frame.assign(log=logs).pivot_table(index="layer", columns="label", values="log")
     labels = [label for label in frame["label"].unique() if label in means.columns]
-    return means.sort_index()[labels].apply(np.exp).droplevel("layer_index")
+    # the deepest network has every layer of the others, in the same order
+    order = frame.groupby("layer")["layer_index"].max().loc[means.index].sort_values().index
+    return means.loc[order, labels].apply(np.exp)
 
 
 def _layer_table(frame: "pd.DataFrame") -> "Table":

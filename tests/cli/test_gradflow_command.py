@@ -81,6 +81,28 @@ def test_gradflow_of_a_folder_averages_the_seeds_of_a_network_and_stores_each_ru
         assert [float(row[name]) for row in recorded] == pytest.approx([row[name] for row in measured], rel=1e-3)
 
 
+def test_networks_of_different_depths_share_the_rows_of_the_layers_that_both_have(tmp_path, capsys):
+    for name, depth in (("a", "8"), ("b", "14")):
+        train = ["train", "--recipe", "demo", "--arch", "plain", "--depth", depth, "--device", "cpu", "--steps", "1"]
+        train += ["--limit-train", "60", "--limit-test", "20", "--batch-size", "30", "--gradflow-every", "0"]
+        assert resnet([*train, "--out", str(tmp_path / name)]) == 0
+    capsys.readouterr()
+    options = ["--which", "init", "--batches", "1", "--batch-size", "16", "--device", "cpu"]
+    assert resnet(["gradflow", str(tmp_path), *options]) == 0
+    _, layers, blocks, _, _ = capsys.readouterr().out.split("\n\n")
+    header, *rows = [line.split() for line in layers.splitlines()[1:]]
+    assert header == ["layer", "plain-8", "plain-14"]
+    of_both = {row[0] for row in rows if len(row) == 5}  # a norm and a bar of each network
+    assert [row[0] for row in rows] == [
+        "conv1", *(f"layer{stage}.{block}.conv{conv}" for stage in (1, 2, 3) for block in (0, 1) for conv in (1, 2)),
+        "fc",
+    ]  # fmt: skip
+    assert of_both == {row[0] for row in rows if ".1." not in row[0]}
+    assert [line.split()[0] for line in blocks.splitlines()[2:]] == [
+        f"layer{stage}.{block}" for stage in (1, 2, 3) for block in (0, 1)
+    ]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_gradflow_plot_writes_a_figure_in_the_format_of_its_suffix(tmp_path, capsys, suffix):
     path = tmp_path / f"norms{suffix}"
