@@ -102,7 +102,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Precision, _meta("Numeric precision (default: auto, tf32 on NVIDIA GPUs that support it, fp32 elsewhere).")
     ] = "auto"
     compile: Annotated[
-        CompileMode, _meta("Use torch.compile (default: auto, if the run is long enough to recoup the compile time).")
+        CompileMode, _meta("Use torch.compile (default: auto: on a CPU if it saves more than it costs, off on a GPU).")
     ] = "auto"
     device: Annotated[Device, _meta("Device to compute on (default: auto, the fastest available).")] = "auto"
     deterministic: Annotated[bool, _meta("Use deterministic GPU kernels (CPU runs are always deterministic).")] = False
@@ -115,7 +115,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _meta("Evaluate the un-augmented training images every N epochs (0: only at the end).", 0, 10**6),
     ] = 10
     clean_train_images: Annotated[
-        int, _meta("Before the last epoch, evaluate only N un-augmented training images (0: all).", 0, 10**9)
+        int, _meta("In every evaluation but the last, use only N un-augmented training images (0: all).", 0, 10**9)
     ] = 0
     gradflow_every: Annotated[
         int, _meta("Measure gradient flow before training and every N epochs (0: never).", 0, 10**6)

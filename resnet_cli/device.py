@@ -163,7 +163,7 @@ def _decide_precision(requested: str, device: str) -> Decision:
         return Decision("fp32", "exact; use --precision for reduced precision")
     if requested == "tf32" and not has_tf32:
         raise UsageError(
-            f"--precision tf32 needs an NVIDIA GPU of compute capability 8.0, not {device}",
+            f"--precision tf32 needs an NVIDIA GPU of compute capability 8.0 or newer, not {device}",
             hint="use --precision fp32",
         )
     if requested == "fp16" and device != "cuda":

@@ -64,7 +64,7 @@ RECIPES = {
         ),
         Recipe(
             name="overnight",
-            summary="24 epochs on CIFAR-10, lr 0.1 divided by 10 at epochs 12 and 18: a night on a CPU",
+            summary="24 epochs on CIFAR-10, lr 0.1 divided by 10 at epochs 12 and 18: short enough for a CPU",
             source="this project: the recipe of the report, shortened; not a published setting",
             expected="not measured yet",
             cost="not measured; `resnet bench --recipe overnight` estimates it",

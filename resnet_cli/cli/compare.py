@@ -25,10 +25,10 @@ HELP = """Compare runs: results and the gaps between plain and residual networks
 Runs of different datasets or recipes have separate tables.
 A sweep, such as one recipe with several learning rates, has one table with a column for each setting that differs.
 Incomplete, diverged and unreadable runs are listed, but excluded from all averages. In differences between networks, a
-diverged run counts with the accuracy of guessing.
+diverged run counts as guessing at random.
 If an assertion does not hold, or a required claim is not supported, the exit code is 3.
 
-With --claims, every claim of the two documents that this tool implements gets a verdict: supported, refuted,
+With --claims, every claim in docs/claims.md gets a verdict: supported, refuted,
 underpowered (with the number of seeds that would settle it), or not measured (with the command that measures it).
 
 Examples:
@@ -108,8 +108,8 @@ def command(
         int | None,
         typer.Option(
             min=1, max=100, metavar="N", show_default=False, rich_help_panel="Claims",
-            help="How often the claims are judged in all while seeds are added; each judgement is then stricter "
-            "(default: from study.toml, else 1).",
+            help="Number of times in all that the claims are tested while seeds are added; more than one makes each "
+            "test stricter (default: from study.toml, else 1).",
         ),
     ] = None,
     json: Json = False,

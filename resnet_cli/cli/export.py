@@ -23,11 +23,11 @@ HELP = "\n\n".join(
         "safetensors: one weight file that `load_model` and `resnet eval` read without the run directory.",
         "hf: a folder for the Hugging Face Hub with weights, config.json and a model card.",
         "torch-export: a PyTorch program (torch.export.load) that needs nothing but PyTorch.",
-        "onnx: an ONNX model (extra: pip install 'resnet-cli\\[onnx]').",
+        "onnx: an ONNX model (needs: pip install onnx onnxscript onnxruntime).",
         "The two programs take images (N, 3, H, W) as float32 in \\[0, 1]. Their logits are compared with those of the "
         "network on 256 test images, and the largest difference is printed.",
         "tensorboard: event files of any number of runs: scalars, gradient flow, figures and hyperparameters "
-        "(extra: pip install 'resnet-cli\\[tensorboard]'). The options for weights and data do not apply.",
+        "(needs: pip install tensorboard). The options for weights and data do not apply.",
         "Examples:",
         "  resnet export runs/resnet-56 --to onnx",
         "  resnet export runs/resnet-56 --to hf --which best --out resnet-56",

@@ -92,7 +92,7 @@ def command(
     elif rows:
         _print(output, rows)
     else:
-        output.note("no run fulfils the conditions" if found else "no runs yet; start one with resnet train")
+        output.note("no run matches --filter" if found else "no runs yet; start one with resnet train")
     for row in rows:
         if row["reason"] and row["status"] != "diverged":  # a damaged file
             output.warn(f"{row['path']}: {row['reason']}")

@@ -42,11 +42,11 @@ HELP = "\n\n".join(
         "a report.",
         "The plan is shown first. Complete runs are kept and incomplete runs are resumed, so you can run the same "
         "command again after an interruption or with more seeds. To continue a study with its recorded grid, name its "
-        "folder. The options of resnet train apply to every run.",
+        "folder. The data, training and measurement options of resnet train apply to every run.",
         "The folder of the study contains runs/, table1.md (with the verdicts), figures/, report.html, and study.toml, "
         "which records the grid.",
         "A run that fails or diverges does not stop the others; the results are written without it. The exit code is "
-        "4 if a run diverged, and 1 if a run or a probe failed.",
+        "1 if a run failed, else 4 if a run diverged, else 1 if a probe failed.",
         "Examples:",
         "  resnet reproduce --recipe demo",
         "  resnet reproduce reproduction/demo --seeds 0-4",
@@ -113,7 +113,7 @@ def command(
         str | None,
         typer.Option(
             metavar="NAME,…", show_default=False, rich_help_panel=_STUDY_PANEL,
-            help="Probes to measure on all runs, or all of them: all (default: none). See resnet probe --help.",
+            help="Probes to measure on all runs: names, all or none (default: bn). See resnet probe --help.",
         ),
     ] = None,
     planned_seeds: Annotated[

@@ -71,8 +71,8 @@ def command(
     init_from: Annotated[Path | None, typer.Option(
         "--init-from", metavar="RUN_OR_WEIGHTS", show_default=False, autocompletion=complete_runs,
         rich_help_panel="Training",
-        help="Start from the last weights of a run or from a weight file of the same network, not from random weights "
-        "(default: those of --from or --config, if it names any).",
+        help="Start from the last weights of a run, or from a weight file, of the same network (default: the initial "
+        "weights that --from or --config records, else random ones).",
     )] = None,
     data_dir: DataDir = None,
     cuda_graph: Annotated[bool, typer.Option(
@@ -95,7 +95,7 @@ def command(
     )] = False,
     tensorboard: Annotated[bool, typer.Option(
         "--tensorboard", rich_help_panel="Output",
-        help="Also write TensorBoard event files while training (extra: pip install 'resnet-cli\\[tensorboard]').",
+        help="Also write TensorBoard event files while training (needs: pip install tensorboard).",
     )] = False,
     tensorboard_dir: Annotated[Path | None, typer.Option(
         metavar="DIR", show_default=False, rich_help_panel="Output",

@@ -10,11 +10,16 @@ from resnet_cli.rundir.directory import RunDir
 # Written before run.json: a folder that contains them but no run.json is a run that has lost it.
 _WRITTEN_FIRST = {"metrics.csv", "gradflow.csv"}
 
+_UNSEARCHED = ".unsearched"
+"""A folder with a file of this name is searched only if it is named itself. In the source tree it keeps published runs
+apart from those of the user."""
+
 
 def find_runs(paths: Iterable[str | os.PathLike[str]]) -> list[RunDir]:
     """Find the run directories in `paths`, each once, sorted within each folder.
 
-    A path can be a run directory, or a folder to search for them. Files are skipped if there are folders too, since
+    A path can be a run directory, or a folder to search for them; folders inside it that contain a file `.unsearched`
+    are left out. Files are skipped if there are folders too, since
     `runs/*` matches both.
 
     Raises:
@@ -53,6 +58,6 @@ def _search(folder: Path) -> Iterator[Path]:
         names = {entry.name for entry in inside}
         if "run.json" in names or names >= _WRITTEN_FIRST:
             yield Path(current)
-        else:
+        elif _UNSEARCHED not in names or current == str(folder):
             # links to folders are not followed, so a loop of links ends
             pending += [entry.path for entry in inside if entry.is_dir(follow_symlinks=False)]

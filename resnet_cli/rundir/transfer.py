@@ -67,13 +67,13 @@ def write_files(run: RunDir, files: Iterable[FileCopy]) -> None:
         files: from `ChangedFiles.read`.
 
     Raises:
-        ResnetError: a file was damaged on its way; it is not written.
+        ResnetError: a file was damaged in transfer; it is not written.
         OSError: from the file system.
     """
     paths = _paths(run)
     for position, data, sha256 in files:
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise ResnetError(f"{paths[position]} was damaged on its way: its SHA-256 differs")
+            raise ResnetError(f"{paths[position]} was damaged in transfer: its SHA-256 differs")
         os.makedirs(run.path, exist_ok=True)
         run.write_bytes(paths[position], data)
 

@@ -98,7 +98,7 @@ def follow(ranks: Ranks, config: RunConfig, read_data: Callable[..., Dataset]) -
         setup = decide(config, recorded=told.decisions, ranks=ranks)
         data = read_data(recorded=told.dataset)
     except UsageError as error:
-        raise ResnetError(f"rank {ranks.rank} cannot take part: {error.message}", hint=error.hint) from error
+        raise ResnetError(f"rank {ranks.rank} cannot join the run: {error.message}", hint=error.hint) from error
     engine = Engine(config, data, setup)
     load_state(engine, told.state)
     with stop_flag(ranks) as stop:

@@ -10,6 +10,9 @@ _MODULES = {
 }  # fmt: skip
 
 
+_PACKAGES = {"onnx": "onnx onnxscript onnxruntime", "ray": "'ray[client]'", "tensorboard": "tensorboard"}
+
+
 def require_extra(extra: str, purpose: str) -> None:
     """Raise `UsageError` with the command that installs `extra`, unless its modules are installed.
 
@@ -20,5 +23,6 @@ def require_extra(extra: str, purpose: str) -> None:
     missing = [name for name in _MODULES[extra] if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"{purpose} needs {' and '.join(missing)}, not installed", hint=f"run: pip install 'resnet-cli[{extra}]'"
+            f"{purpose} needs {' and '.join(missing)}, not installed",
+            hint=f"run: pip install {_PACKAGES[extra]}",
         )

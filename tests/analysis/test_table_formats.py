@@ -71,7 +71,7 @@ Best test accuracy of another implementation with another schedule (akamaster/py
 | resnet-56 − resnet-20 | +42.27 | 1 | +1.30 | −42.20 |
 
 No interval with one seed.\\
-Diverged runs count with the accuracy of guessing here, but not in the means of the results.
+Diverged runs count as guessing at random here, but not in the means of the results.
 
 ### Amplification of the residual gap: CIFAR-10, report2025
 
@@ -80,7 +80,7 @@ Diverged runs count with the accuracy of guessing here, but not in the means of 
 | 20 → 56 layers | +46.41 | 1 | −0.16 | 5.89 |
 
 No interval with one seed.\\
-Diverged runs count with the accuracy of guessing here, but not in the means of the results.
+Diverged runs count as guessing at random here, but not in the means of the results.
 
 ### Excluded runs: 1
 

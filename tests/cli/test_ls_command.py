@@ -199,7 +199,7 @@ def test_a_damaged_table_of_an_unfinished_run_is_a_warning_and_the_run_is_listed
 
 
 def test_a_filter_that_no_run_fulfils_prints_nothing_on_stdout(runs, capsys):
-    assert listed(capsys, "--filter", "depth=8") == ("", "no run fulfils the conditions\n")
+    assert listed(capsys, "--filter", "depth=8") == ("", "no run matches --filter\n")
 
 
 @pytest.mark.parametrize("date", ["never", "2026-01-02", "9999-12-31T23:59:59Z", ""])

@@ -179,5 +179,5 @@ def test_a_process_with_another_command_line_takes_no_part(zygote, tmp_path):
     team = Team(zygote, 2, [*COMMAND, "--out", tmp_path / "run"], more={1: ["--seed", "1"]})
     assert team.wait() == [1, 1]
     first, second = team.outputs()
-    assert "error: rank 1 cannot take part: its command line differs from that of rank 0: seed: 0 → 1" in second
+    assert "error: rank 1 cannot join the run: its command line differs from that of rank 0: seed: 0 → 1" in second
     assert "the connection to the other processes of this run was lost" in first

@@ -34,6 +34,12 @@ def test_a_run_directory_is_not_searched_for_other_runs(study, make_run):
     assert names(study, study) == names(study, study / "b", study / "deep") == ["b", "deep/er/a"]
 
 
+def test_a_folder_marked_as_unsearched_is_left_out_unless_it_is_named(study):
+    (study / "deep" / ".unsearched").touch()
+    assert names(study, study) == ["b"]
+    assert names(study, study, study / "deep") == names(study, study / "b", study / "deep") == ["b", "deep/er/a"]
+
+
 def test_a_run_that_is_given_twice_is_found_once(study, tmp_path):
     (tmp_path / "link").symlink_to(study / "b")
     assert names(study, study, study / "b", study / "deep" / ".." / "b") == ["b", "deep/er/a"]

@@ -76,7 +76,7 @@ def test_a_file_that_was_damaged_on_its_way_is_not_written(run, copy):
     run.metrics_path.write_bytes(b"other rows")
     files = ChangedFiles(run)
     (file, *_) = files.read()
-    with pytest.raises(ResnetError, match=r"copy/metrics\.csv was damaged on its way"):
+    with pytest.raises(ResnetError, match=r"copy/metrics\.csv was damaged in transfer"):
         write_files(copy, [file._replace(data=b"other r0ws")])
     assert contents(copy) == before
 

@@ -22,6 +22,6 @@ def test_data_that_do_not_fit_on_one_machine_are_an_error_that_its_process_print
     def read_data(recorded):
         raise ConfigError("--limit-train 9 is more than there are", hint="use a smaller one")
 
-    with pytest.raises(Exception, match="rank 1 cannot take part: limit_train 9 is more than there are") as caught:
+    with pytest.raises(Exception, match="rank 1 cannot join the run: limit_train 9 is more than there are") as caught:
         follow(Told(1, 2, 1), config, read_data)
     assert not isinstance(caught.value, UsageError)  # which only rank 0 prints

@@ -337,7 +337,7 @@ def test_a_program_that_computes_something_else_is_not_written(runs, tmp_path, m
 
 def test_a_missing_extra_is_reported_with_the_command_that_installs_it(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs onnx and onnxscript and .* pip install 'resnet-cli\[onnx\]'"):
+    with pytest.raises(UsageError, match=r"needs onnx and onnxscript and .* pip install onnx onnxscript onnxruntime"):
         export(runs["channel"].path, "onnx", tmp_path / "network.onnx")
 
 

@@ -109,8 +109,8 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "vanishing-gradient", "In plain networks, gradients vanish on the way to the earlier layers.",
         f"{_ANALYSIS}, 4", "mechanistic",
-        "logarithm of ‖∂L/∂x‖ at the last ÷ at the first block of a stage of the deep plain network at initialisation, "
-        "in the stage where it is largest",
+        "logarithm of ‖∂L/∂x‖ at the output of the last block of a stage ÷ at the input of its first block that keeps "
+        "the shape, deep plain network at initialisation, in the stage where it is largest",
         mechanistic.VANISHING, "resnet train --gradflow-every N", mechanistic.vanishing,
     ),
     Claim(

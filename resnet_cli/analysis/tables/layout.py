@@ -18,7 +18,7 @@ CHOSEN_ON_TEST = "*"
 RECIPE_CHANGED = "†"
 MAX_SEEDS_SHOWN = 10
 NO_INTERVAL = "No interval with one seed."
-_DIVERGED = "Diverged runs count with the accuracy of guessing here, but not in the means of the results."
+_DIVERGED = "Diverged runs count as guessing at random here, but not in the means of the results."
 
 
 class Column(msgspec.Struct, frozen=True):
