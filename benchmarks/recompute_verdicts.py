@@ -62,8 +62,8 @@ def p_values(runs: pd.DataFrame) -> tuple[dict[str, float], dict[str, float]]:
     of = dict(iter(runs.groupby("network")))
     p20, p56, r20, r56 = (of[f"{arch}-{depth}"] for arch in ("plain", "resnet") for depth in (depths[0], depths[-1]))
     pairs = {
-        "degradation": (p56["error"], p20["error"], 0.5, 0.5), "gap": (r56["accuracy"], p56["accuracy"], 0.0, 0.2),
-        "scaling": (r56["accuracy"], r20["accuracy"], 0.0, 0.2),
+        "degradation": (p56["error"], p20["error"], 0.5, 0.5), "gap": (r56["accuracy"], p56["accuracy"], 0.2, 0.2),
+        "scaling": (r56["accuracy"], r20["accuracy"], 0.2, 0.2),
     }  # fmt: skip
     supported, refuted = {}, {}
     for claim, (plus, minus, margin, within) in pairs.items():
@@ -71,7 +71,7 @@ def p_values(runs: pd.DataFrame) -> tuple[dict[str, float], dict[str, float]]:
         equivalent = max(welch(plus, minus, -within, "greater"), welch(plus, minus, within, "less"))
         refuted[claim] = min(welch(plus, minus, 0.0, "less"), equivalent)
     four = [network["accuracy"] for network in (r56, p56, r20, p20)]
-    supported["amplification"] = four_means(four, 0.0, "greater")
+    supported["amplification"] = four_means(four, 0.2, "greater")
     equivalent = max(four_means(four, -0.2, "greater"), four_means(four, 0.2, "less"))
     refuted["amplification"] = min(four_means(four, 0.0, "less"), equivalent)
     return supported, refuted

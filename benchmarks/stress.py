@@ -58,6 +58,7 @@ EPOCHS = 6
 MOST_SIGNALS = 8
 # of this process; each attack has a stricter limit of its own
 MOST_MEMORY_BYTES = 8 * 2**30
+_READABLE_BYTES = 10**8
 ATTACKS = ("signals", "mutations", "weights", "swaps", "starts")
 TABLES = ("compare", "plot")
 NETWORKS = (["eval", "--device", "cpu", "--limit-test", "10"],
@@ -235,8 +236,8 @@ def _files(folder):
 
 
 def _is_plain(path):
-    """Whether a mutation can read `path`: a pipe would block it, and a link to /dev/zero fill the memory."""
-    return not path.is_symlink() and (path.is_file() or path.is_dir())
+    """Whether a mutation can read `path`: a pipe would block it, and a link to /dev/zero or a huge file fill the memory."""
+    return not path.is_symlink() and (path.is_dir() or (path.is_file() and path.stat().st_size < _READABLE_BYTES))
 
 
 def _run_folders(tree):

@@ -97,6 +97,9 @@ def write_study_file(folder: Path, study: StudyFile) -> None:
 
 
 def planned_looks(paths: Iterable[Path]) -> int:
-    """The largest number of looks of the studies that `paths`, or their parent folders, belong to; 1 without a plan."""
-    folders = {folder for path in paths for folder in (path, path.absolute().parent)}
+    """The largest number of looks of the studies that the run directories in `paths` belong to; 1 without a plan.
+
+    The runs of a study are in its folder `runs`.
+    """
+    folders = {parent for path in paths for parent in path.absolute().parents[:2]}
     return max((study.plan.looks for folder in sorted(folders) if (study := read_study_file(folder))), default=1)

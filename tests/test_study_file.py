@@ -25,17 +25,17 @@ def test_a_file_with_a_plan_alone_has_no_grid(tmp_path):
     assert read_study_file(tmp_path) == StudyFile(StudyPlan(3, 2))
 
 
-def test_looks_are_found_from_the_study_its_runs_or_one_run(tmp_path, monkeypatch):
+def test_looks_are_those_of_the_study_that_a_run_belongs_to_however_it_is_named(tmp_path, monkeypatch):
     write_study_file(tmp_path, StudyFile(StudyPlan(10, 3)))
-    (tmp_path / "runs").mkdir()
-    assert planned_looks([tmp_path]) == planned_looks([tmp_path / "runs"]) == 3
-    monkeypatch.chdir(tmp_path / "runs")
+    (tmp_path / "runs" / "run").mkdir(parents=True)
+    assert planned_looks([tmp_path / "other", tmp_path / "runs" / "run"]) == 3
+    monkeypatch.chdir(tmp_path / "runs" / "run")
     assert planned_looks([Path()]) == 3
 
 
 def test_a_folder_without_a_plan_is_judged_once(tmp_path):
     assert read_study_file(tmp_path) is None
-    assert planned_looks([tmp_path]) == 1
+    assert planned_looks([tmp_path / "runs" / "run"]) == planned_looks([]) == 1
 
 
 @pytest.mark.parametrize(

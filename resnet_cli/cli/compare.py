@@ -181,7 +181,7 @@ def _judge(
     check_claims(explain, "--explain")
     study = load_study(runs, with_metrics=True)
     study.require_runs()
-    alpha = alpha_per_look(planned_looks(runs) if looks is None else looks)
+    alpha = alpha_per_look(planned_looks(run.dir.path for run in study.runs) if looks is None else looks)
     document = claims_document(study, alpha=alpha, warn=output.warn)
     failed = [row for row in document["claims"] if row["claim"] in require and row["status"] != "supported"]
     if explain:

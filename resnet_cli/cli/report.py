@@ -44,7 +44,7 @@ def command(
     for run in study.skipped:
         if run.status == "unreadable":
             output.warn(str(run))
-    report = write_report(study, out, looks=planned_looks(runs), warn=output.warn)
+    report = write_report(study, out, looks=planned_looks(run.dir.path for run in study.runs), warn=output.warn)
     document = {
         "path": str(out),
         "sections": [{"anchor": section.anchor, "title": section.title} for section in report.sections],

@@ -46,7 +46,7 @@ def write_results(folder: Path, *, warn: Callable[[str], None] = warnings.warn) 
     runs = folder / "runs"
     study = load_study([runs], with_metrics=True)
     study.require_runs()
-    looks = planned_looks([runs])
+    looks = planned_looks(run.dir.path for run in study.runs)
     document = tables.study_document(study)
     try:
         claims = claims_document(study, alpha=alpha_per_look(looks), warn=warn)

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from resnet_cli.analysis.claims import claims_document, claims_report
 from resnet_cli.analysis.frames import load_study
 from resnet_cli.analysis.tables import study_document
 from resnet_cli.rundir import Attempt
@@ -28,6 +29,22 @@ def test_only_differences_in_settings_that_may_change_results_are_noted(make_run
     make_run(tmp_path / "b", seed=1, environment=environment)
     expected = [f"CIFAR-10, report2025: {note}"] if note else []
     assert study_document(load_study([tmp_path]))["notes"] == expected
+
+
+def test_a_setting_that_separates_the_networks_could_explain_their_difference(make_run, tmp_path):
+    for arch, threads in (("plain", 1), ("resnet", 2)):
+        for seed in (0, 1):
+            make_run(tmp_path / f"{arch}-{seed}", arch=arch, seed=seed, environment={"threads": threads})
+    note = "number of threads differs between runs: 1 (2 runs), 2 (2 runs)"
+    aligned = f"{note}; it could explain differences between networks"
+    study = load_study([tmp_path], with_metrics=True)
+    assert study_document(study)["notes"] == [f"CIFAR-10, report2025: {aligned}"]
+    claims = claims_document(study)
+    assert all(row["provenance"] == [aligned] for row in claims["claims"])
+    assert aligned in claims_report(claims).tables[0].footnotes
+    make_run(tmp_path / "resnet-2", arch="resnet", seed=2, environment={"threads": 1})
+    (row,) = study_document(load_study([tmp_path]))["notes"]
+    assert row.endswith("1 (3 runs), 2 (2 runs)")
 
 
 def resume_with(run, *, torch="2.11.0", version="0.1.0"):

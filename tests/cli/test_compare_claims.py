@@ -59,7 +59,7 @@ def test_common_terminals_show_effect_with_unit_interval_n_p_and_reason(runs, wi
     gap = next(index for index, line in enumerate(lines) if line.startswith("gap"))
     cells = [" ".join(cell.split()) for cell in re.split("  +", lines[gap].strip())]
     assert cells == ["gap", "supported", "+6.54 pp", "[+6.31, +6.77]", "3", "<0.001"]
-    assert lines[gap + 1] == "    above 0 pp"
+    assert lines[gap + 1] == "    above 0.2 pp"
     text = " ".join(" ".join(lines).split())
     assert "measure it: resnet probe bn RUNS" in text
     assert "hidden" not in text
@@ -80,7 +80,7 @@ def test_json_is_one_document_with_the_data_of_every_seed(runs, capsys):
     gap = next(row for row in document["claims"] if row["claim"] == "gap")
     assert document["schema_version"] == 1
     assert gap["seeds"]["plain-56"] == pytest.approx([86.71, 86.81, 86.91])
-    assert (gap["status"], gap["n"], gap["margin"]) == ("supported", 3, 0.0)
+    assert (gap["status"], gap["n"], gap["margin"]) == ("supported", 3, 0.2)
     assert set(CLAIM_COLUMNS) <= set(gap)
 
 
@@ -128,7 +128,7 @@ def test_a_required_claim_fails_also_if_only_another_one_is_explained(runs, caps
 def test_an_explanation_gives_sentence_measure_rule_data_and_verdict(runs, capsys):
     assert run(["compare", runs, "--explain", "gap"]) == ExitCode.DONE
     out = capsys.readouterr().out
-    assert out.startswith("gap: supported; above 0 pp")
+    assert out.startswith("gap: supported; above 0.2 pp")
     for part in ("report, 3.2", "deep residual − deep plain network", "refuted if below 0 pp or within ±0.2 pp",
                  "86.71, 86.81, 86.91", "95 % interval", "n = 3", "Holm"):  # fmt: skip
         assert part in out

@@ -23,6 +23,8 @@ ALPHA = 0.05
 ALPHA_PER_LOOK = 0.02
 """Level of each test if a study is judged after 3, 5 and 10 seeds: together, the three looks have a level of 0.05."""
 _LOOKS = 3
+MIN_SEEDS = 3
+"""Fewer seeds per network decide nothing: the spread of two says next to nothing about that of the next."""
 
 LOGARITHM = "log "
 """Beginning of the unit of effects that are natural logarithms."""
@@ -103,19 +105,20 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             return f"within a factor of {math.exp(self.no_effect_within):.3g}"
         return f"within ±{self.quantity(self.no_effect_within)}"
 
-    def _power(self) -> float:
-        # an effect in the middle of an interval must pass two tests, which fail half as often each
-        return POWER if self.upper is None else 1 - (1 - POWER) / 2
+    def _power(self, num_parts: int = 1) -> float:
+        # all tests must succeed: those of every part, and for an interval those at both of its ends
+        return 1 - (1 - POWER) / num_parts / (1 if self.upper is None else 2)
 
-    def seeds_needed(self, sigma: float, *, alpha: float = ALPHA) -> int | None:
+    def seeds_needed(self, sigma: float, *, alpha: float = ALPHA, num_parts: int = 1) -> int | None:
         """Seeds per network for a power of 80 % at the planned effect; None if 10,000 do not suffice.
 
         Args:
             sigma: standard deviation over seeds, of the noisiest network.
             alpha: level of the test.
+            num_parts: number of parts that all must be supported.
         """
         return seeds_needed(
-            self.planned - self.margin, sigma, alpha=alpha, num_means=self.num_networks, target=self._power()
+            self.planned - self.margin, sigma, alpha=alpha, num_means=self.num_networks, target=self._power(num_parts)
         )
 
     def detectable(self, sigma: float, n: int, *, alpha: float = ALPHA) -> float:
@@ -159,6 +162,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Value of each seed, by network, in the unit of the measure."""
     part: str = ""
     """The part of a claim about several that this describes."""
+    num_parts: int = 1
+    """Number of parts of such a claim."""
+    obstacle: str = ""
+    """Why more seeds would not decide; empty if they would."""
     details: tuple[str, ...] = ()
     """Further results and cautions."""
 
@@ -179,7 +186,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def effect_found(rule: Rule, terms: Sequence[Term], details: Sequence[str] = ()) -> Finding:
     """Test a weighted sum of means against a rule.
 
-    A sum whose samples do not vary over their seeds supports and refutes nothing.
+    A sum with fewer than `MIN_SEEDS` seeds, or without any variation over its seeds, supports and refutes nothing.
 
     Args:
         rule: for the sum.
@@ -188,12 +195,13 @@ def effect_found(rule: Rule, terms: Sequence[Term], details: Sequence[str] = ())
     """
     samples = [term.sample for term in terms]
     result = contrast((term.weight, term.sample) for term in terms)
-    decides = result.n > 1 and not result.is_degenerate
+    has_spread = result.n > 1 and not result.is_degenerate
+    decides = has_spread and result.n >= MIN_SEEDS
     p_supported, p_refuted, p_negligible = _p_values(rule, result) if decides else (1.0, 1.0, 1.0)
     return Finding(
         value=result.mean, unit=rule.unit, n=result.n, interval=result.interval, p_supported=p_supported,
         p_refuted=p_refuted, p_negligible=p_negligible, rule=rule, is_degenerate=result.is_degenerate,
-        sigma=max(upper_sigma(math.sqrt(one.variance), len(one.values)) for one in samples) if decides else None,
+        sigma=max(upper_sigma(math.sqrt(one.variance), len(one.values)) for one in samples) if has_spread else None,
         seeds={term.network: term.sample.values for term in terms}, details=tuple(details),
     )  # fmt: skip
 
@@ -219,8 +227,8 @@ def every(findings: Mapping[str, Finding]) -> Finding:
     worst = min(refuted, key=lambda name: refuted[name])
     shown, part = (worst, worst) if refuted[worst] < ALPHA else (weakest, f"{weakest} (weakest of {len(findings)})")
     return msgspec.structs.replace(
-        findings[shown], part=part, p_supported=findings[weakest].p_supported, p_refuted=refuted[worst],
-        p_negligible=1.0,
+        findings[shown], part=part, num_parts=len(findings), p_supported=findings[weakest].p_supported,
+        p_refuted=refuted[worst], p_negligible=1.0,
     )  # fmt: skip
 
 
@@ -231,21 +239,22 @@ def certain(holds: bool, *, value: float, unit: str, n: int, details: Sequence[s
 
 
 def judge_family(findings: Mapping[str, Finding | None], *, alpha: float = ALPHA) -> dict[str, Verdict]:
-    """Judge the claims of one family, with Holm's correction over those that were measured.
+    """Judge the claims of one family, with Holm's correction over all of them.
+
+    Those that were not measured count too, so that no verdict depends on what else was measured.
 
     Args:
         findings: by claim; None: not measured.
         alpha: level of the family.
     """
-    measured = {name: finding for name, finding in findings.items() if finding is not None}
-    supported = holm({name: finding.p_supported for name, finding in measured.items()})
-    refuted = holm({name: finding.p_refuted for name, finding in measured.items()})
-    verdicts = {
-        name: judge(finding, p_supported=supported[name], p_refuted=refuted[name], alpha=alpha, family=len(measured))
-        for name, finding in measured.items()
+    supported = holm({name: finding.p_supported if finding else 1.0 for name, finding in findings.items()})
+    refuted = holm({name: finding.p_refuted if finding else 1.0 for name, finding in findings.items()})
+    return {
+        name: Verdict(status="not measured", reason="no data")
+        if finding is None
+        else judge(finding, p_supported=supported[name], p_refuted=refuted[name], alpha=alpha, family=len(findings))
+        for name, finding in findings.items()
     }
-    missing = Verdict(status="not measured", reason="no data")
-    return {name: verdicts.get(name, missing) for name in findings}
 
 
 def judge_certain(finding: Finding | None, criterion: str) -> Verdict:
@@ -271,26 +280,27 @@ def judge(finding: Finding, *, p_supported: float, p_refuted: float, alpha: floa
     """
     rule = finding.rule
     assert rule is not None
-    needed = None if finding.sigma is None else rule.seeds_needed(finding.sigma, alpha=alpha / family)
+    needed = None
+    if finding.sigma is not None and not finding.obstacle:
+        needed = rule.seeds_needed(finding.sigma, alpha=alpha / family, num_parts=finding.num_parts)
     status: Status = "underpowered"
-    p: float | None = None if finding.sigma is None else min(p_supported, p_refuted)
+    is_tested = finding.sigma is not None and min(finding.p_supported, finding.p_refuted) < 1
+    p: float | None = min(p_supported, p_refuted) if is_tested else None
     if p_supported < alpha:
-        status, reason, p = "supported", _supported(finding, rule, alpha), p_supported
+        status, reason, p = "supported", rule.claimed, p_supported
     elif p_refuted < alpha:
         status, reason, p = "refuted", _refuted(finding, rule, alpha), p_refuted
+    elif finding.obstacle:
+        reason = finding.obstacle
     elif finding.is_degenerate:
         reason = "the seeds of each network have equal values, so their spread is unknown; measure on more images"
-    elif finding.n < 2:
-        reason = "one seed has no spread; train at least three"
+    elif finding.n < MIN_SEEDS:
+        reason = f"{'one seed has' if finding.n == 1 else 'two seeds have'} no reliable spread; train at least three"
     else:
         reason = _undecided(finding, rule, needed)
     return Verdict(
         status=status, reason=f"{finding.part}: {reason}" if finding.part else reason, p=p, seeds_needed=needed
     )
-
-
-def _supported(finding: Finding, rule: Rule, alpha: float) -> str:
-    return f"{rule.claimed}, but negligible: {rule.negligible}" if finding.p_negligible < alpha else rule.claimed
 
 
 def _refuted(finding: Finding, rule: Rule, alpha: float) -> str:

@@ -47,9 +47,10 @@ def claims_document(
         warn: receives one line for each file of a probe that cannot be used.
 
     Returns:
-        `schema_version`; `claims`, one row per group and claim with the keys `CLAIM_COLUMNS` and `seeds` (the value of
-        each seed, by network), where p is adjusted by Holm's method, and p_supported and p_refuted are not; a claim
-        that is `same_test_as` another has its verdict and belongs to no family; `skipped`, the runs that were not used.
+        `schema_version`; `claims`, one row per group and claim with the keys `CLAIM_COLUMNS`, `seeds` (the value of
+        each seed, by network) and `provenance` (settings that differ between the runs); p is adjusted by Holm's method,
+        p_supported and p_refuted are not; a claim that is `same_test_as` another has its verdict and belongs to no
+        family; `skipped`, the runs that were not used.
 
     Raises:
         UsageError: no group has plain and residual networks.
@@ -59,7 +60,7 @@ def claims_document(
         shallow, deep = evidence.networks.depths
         place = {
             "dataset": group.dataset, "recipe": group.recipe, "fingerprint": group.fingerprint,
-            "shallow_depth": shallow, "deep_depth": deep,
+            "shallow_depth": shallow, "deep_depth": deep, "provenance": list(evidence.provenance),
         }  # fmt: skip
         rows += [{**row, **place} for row in judge_claims(evidence, alpha=alpha)]
     if not rows:
@@ -81,7 +82,9 @@ def judge_claims(evidence: Evidence, *, alpha: float = ALPHA) -> list[dict[str, 
     verdicts: dict[str, Verdict] = {}
     for family in ("confirmatory", "mechanistic"):
         members = {
-            claim.name: findings[claim.name] for claim in CLAIMS if claim.family == family and claim.name not in same
+            claim.name: None if claim.name in same else findings[claim.name]
+            for claim in CLAIMS
+            if claim.family == family
         }
         verdicts |= judge_family(members, alpha=alpha)
     verdicts |= {
@@ -143,7 +146,12 @@ def claims_report(document: Mapping[str, Any]) -> Report:
         f"Level {document['alpha']:g} for each family. --explain CLAIM gives the definition, the rule and the data.",
     )
     tables = [
-        Table(f"Verdicts: {_runs(rows[0])}", columns, tuple(map(_cells, rows)), (*notes, *_depth_notes(rows[0])))
+        Table(
+            f"Verdicts: {_runs(rows[0])}",
+            columns,
+            tuple(map(_cells, rows)),
+            (*notes, *_depth_notes(rows[0]), *rows[0]["provenance"]),
+        )
         for rows in groups.values()
     ]
     return Report(tuple(tables), ())
@@ -209,7 +217,8 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
         if row["seeds_needed"]:
             plan = f"{row['seeds_needed']:,} seeds per network detect the planned effect with a power of 80 %"
             lines.append(f"  plan       {plan}")
-    lines += [f"  note       {detail}" for detail in (*row["details"], row["caveat"], *_depth_notes(row)) if detail]
+    details = (*row["details"], row["caveat"], *_depth_notes(row), *row["provenance"])
+    lines += [f"  note       {detail}" for detail in details if detail]
     if row["status"] == "not measured":
         lines.append(f"  measure it {row['command']}")
     return lines

@@ -16,6 +16,7 @@ from resnet_cli.analysis.claims.decisions import Term
 from resnet_cli.analysis.frames import AnyRun, Group, Run, Study, epochs_of
 from resnet_cli.analysis.probe_frames import load_probes
 from resnet_cli.analysis.stats import Sample
+from resnet_cli.analysis.tables.provenance import provenance_notes
 from resnet_cli.errors import RunFileError
 from resnet_cli.recipes import RECIPE_FIELDS
 from resnet_cli.rundir.probe_files import WHICH, ProbeFiles
@@ -31,12 +32,14 @@ _COLUMNS: dict[str, dict[str, type]] = {
         "error_pct": float, "max_logit_difference": float, "num_changed": float,
     },
     "shattering": {"quantity": str, "series": str, "lag": float, "distance": float, "autocorrelation": float},
-    "responses": {"downsampling": str, "branch_to_skip_growth": float},
+    "responses": {"downsampling": str, "branch_to_skip_growth": float, "deviation": float},
     "lesion": {
         "lesion": str, "statistics": str, "downsampling": str, "repeat": float, "deleted_share": float,
         "error_pct": float, "error_change_pp": float,
     },
-    "landscape": {"part": str, "matrix": str, "end": str, "eigenvalue": float, "residual": float},
+    "landscape": {
+        "part": str, "matrix": str, "end": str, "eigenvalue": float, "residual": float, "alpha": float, "loss": float,
+    },
     "similarity": {"quantity": str, "block_index": float, "accuracy_pct": float},
     "calibration": {
         "scaling": str, "bin": float, "confidence_pct": float, "gap_pct": float, "entropy": float, "nll": float,
@@ -92,6 +95,8 @@ class Evidence(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     """Rows of a probe by its name; empty if it was not measured."""
     load_correct: "Callable[[str], CorrectImages | None]"
     """For a network; None without predictions."""
+    provenance: tuple[str, ...] = ()
+    """Sentences about machines, versions and numerical settings that differ between the runs."""
     is_warmed_up: bool = False
     """Whether the plain networks of these runs were trained with a warm-up."""
     warmup: "Evidence | None" = None
@@ -284,6 +289,7 @@ def _gather(study: Study, runs: Sequence[AnyRun], networks: Networks, warn: Call
         networks=networks, num_classes=len(dataset.classes), num_train=dataset.num_train, num_test=dataset.num_test,
         runs=pd.DataFrame(rows), epochs=epochs_of(complete, study.metrics),
         gradflow=pd.concat([pd.DataFrame(), *gradflow()], ignore_index=True),
+        provenance=tuple(provenance_notes(compared)),
         load_probe=functools.cache(lambda name: _load_probe(compared, name, warn)), load_correct=correct,
     )  # fmt: skip
 

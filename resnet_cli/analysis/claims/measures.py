@@ -14,6 +14,7 @@ CONVERGENCE_THRESHOLDS_PCT = (60.0, 50.0, 40.0, 30.0, 20.0, 10.0)
 """Clean training errors at which convergence is timed, fixed beforehand."""
 STAYS_FOR_EPOCHS = 3
 _MIN_PHASE_EPOCHS = 4
+"""Epochs of a phase of the learning rate, without its first third."""
 _CONVERGED = 0.1
 """Largest residual of an eigenvalue, as a share of it."""
 
@@ -84,25 +85,24 @@ def before_first_drop(rows: pd.DataFrame) -> pd.DataFrame:
 def log_fluctuation(rows: pd.DataFrame, *, resolution: float) -> float:
     """How much the test accuracy of one run fluctuates from epoch to epoch; the mean over phases of the learning rate.
 
-    For each phase of constant learning rate: the logarithm of the standard deviation of first differences of the test
-    accuracy, divided by √2, after removing their linear trend.
+    For each phase of constant learning rate, without its first third: the logarithm of the root mean square of second
+    differences of the test accuracy, divided by √6. It is the deviation of independent noise. Both the beginning, in
+    which the accuracy of a fast learner bends most, and the first differences would count learning as fluctuation.
 
     Args:
         rows: rows of metrics.csv of one run.
         resolution: smallest deviation that counts, in percentage points, so that a constant accuracy has a logarithm.
 
     Returns:
-        NaN without a phase of four epochs.
+        NaN without a phase of six epochs.
     """
     logs = []
     phase = (rows["lr"].diff().fillna(0) != 0).cumsum()
     for _, part in rows.groupby(phase):
-        if len(part) < _MIN_PHASE_EPOCHS:
+        accuracy = part["test_accuracy_pct"].to_numpy(float)[len(part) // 3 :]
+        if len(accuracy) < _MIN_PHASE_EPOCHS:
             continue
-        differences = np.diff(part["test_accuracy_pct"].to_numpy(float))
-        x = np.arange(len(differences))
-        residual = differences - np.polyval(np.polyfit(x, differences, 1), x)
-        deviation = math.sqrt(float(np.square(residual).sum()) / (len(residual) - 2) / 2)
+        deviation = math.sqrt(float(np.square(np.diff(accuracy, 2)).mean()) / 6)
         logs.append(math.log(max(deviation, resolution)))
     return float(np.mean(logs)) if logs else math.nan
 
@@ -189,6 +189,45 @@ def log_curvature(rows: pd.DataFrame) -> float:
         return math.nan
     value, residual = float(kept["eigenvalue"].iloc[0]), float(kept["residual"].iloc[0])
     return math.log(value) if value > 0 and residual <= _CONVERGED * value else math.nan
+
+
+def log_loss(rows: pd.DataFrame) -> float:
+    """Logarithm of the training loss at the trained weights, in nats; NaN if it was not measured or is not positive.
+
+    Args:
+        rows: rows of the probe `landscape` of one run.
+    """
+    center = rows.loc[(rows["part"] == "slice") & (rows["alpha"].abs() < 1e-9), "loss"]
+    loss = float(center.mean()) if len(center) else math.nan
+    return math.log(loss) if loss > 0 else math.nan
+
+
+def branch_deviation(rows: pd.DataFrame) -> float:
+    """Deviation of F(x), which is 1 at initialisation; mean over the blocks that keep the shape.
+
+    Args:
+        rows: rows of the probe `responses` of one run.
+    """
+    kept = rows[rows["branch_to_skip_growth"].notna() & ~_is_true(rows["downsampling"])]
+    return float(kept["deviation"].mean()) if len(kept) else math.nan
+
+
+def largest_growth(gradflow: pd.DataFrame, network: str) -> float | None:
+    """Largest norm of the weights of a layer ÷ its initial norm, over epochs and runs; None if it was not measured.
+
+    Args:
+        gradflow: rows of gradflow.csv of several runs, with columns network and path.
+        network: whose runs count.
+    """
+    if gradflow.empty:
+        return None
+    norms = gradflow[gradflow["network"] == network].pivot_table(
+        index=["path", "layer_index"], columns="epoch", values="weight_norm"
+    )
+    if 0 not in norms or len(norms.columns) == 1:
+        return None
+    ratios = norms.div(norms[0], axis=0).to_numpy(float)
+    return float(np.nanmax(ratios)) if np.isfinite(ratios).any() else None
 
 
 def information_loss(rows: pd.DataFrame) -> float:

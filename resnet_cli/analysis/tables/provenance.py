@@ -24,7 +24,8 @@ def provenance_notes(runs: Sequence[Run]) -> list[str]:
     """List settings that differ between `runs`, all of one group, or that changed during training, one line each.
 
     For a run that was resumed with other settings, the line shows all of them in order:
-    `torch version differs between runs: 2.10.0 (2 runs), 2.10.0 → 2.11.0 (1 run)`.
+    `torch version differs between runs: 2.10.0 (2 runs), 2.10.0 → 2.11.0 (1 run)`. The line says so if all runs of each
+    network agree, so that the setting could explain differences between networks.
     """
     notes = []
     sources_of: list[list[RunRecord | Attempt]] = []
@@ -43,7 +44,10 @@ def provenance_notes(runs: Sequence[Run]) -> list[str]:
         counts = {history: histories.count(history) for history in sorted(set(histories))}
         if len(counts) > 1 or any(len(history) > 1 for history in counts):
             found = ", ".join(f"{_shown(history)} ({n} run{'s' if n > 1 else ''})" for history, n in counts.items())
-            notes.append(f"{words} differs between runs: {found}" if len(counts) > 1 else f"{words} changed: {found}")
+            note = f"{words} differs between runs: {found}" if len(counts) > 1 else f"{words} changed: {found}"
+            pairs = {(run.network, history) for run, history in zip(runs, histories, strict=True)}
+            is_aligned = len(counts) > 1 and len(pairs) == len({run.network for run in runs})
+            notes.append(f"{note}; it could explain differences between networks" if is_aligned else note)
     return notes
 
 

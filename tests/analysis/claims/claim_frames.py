@@ -73,7 +73,7 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
         return [
             {"epoch": 0, "layer": f"layer{stage}.{block}.conv1", "stage": stage, "block": block,
              "growth": growth + rng.normal(0, 0.002), "input_grad_norm": 1.0, "scale_free_grad_norm": 1.0,
-             "skip_share": None if is_plain else 0.7}
+             "skip_share": None if is_plain else 0.7, "layer_index": 8 * stage + block, "weight_norm": 1.0}
             for stage in (1, 2, 3) for block in range(1, 9)
         ]  # fmt: skip
 
@@ -102,7 +102,7 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
     def responses(network):
         growth = np.exp(rng.normal(0, 0.05)) * (0.4 if holds else 2.5)
         return [{"which": "last", "branch_to_skip_growth": growth if network.startswith("resnet") else None,
-                 "downsampling": False}]  # fmt: skip
+                 "downsampling": False, "deviation": 0.9}]  # fmt: skip
 
     def lesion(network):
         harm = level(network, 0.5, 40.0)
@@ -110,7 +110,8 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
                  "error_change_pp": harm} for kind in ("running", "re-estimated")]  # fmt: skip
 
     def landscape(network):
-        return [{"which": "last", "part": "eigenvalue", "matrix": "DHD", "end": "largest",
+        return [{"which": "last", "part": "slice", "direction": 1, "alpha": 0.0, "loss": 0.5},
+                {"which": "last", "part": "eigenvalue", "matrix": "DHD", "end": "largest",
                  "eigenvalue": level(network, 2.0, 20.0), "residual": 0.01}]  # fmt: skip
 
     def similarity(network):

@@ -64,9 +64,11 @@ def test_a_claim_without_its_data_is_not_measured_and_names_the_command(bare, na
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"capacity"}))
-def test_one_seed_decides_no_claim_that_involves_chance(name):
-    finding = claim_named(name).test(make_evidence(seeds=1))
-    assert (finding.p_supported, finding.p_refuted, finding.interval) == (1.0, 1.0, None)
+def test_one_or_two_seeds_decide_no_claim_that_involves_chance(name):
+    one, two = (claim_named(name).test(make_evidence(seeds=seeds)) for seeds in (1, 2))
+    assert (one.p_supported, one.p_refuted, one.interval) == (1.0, 1.0, None)
+    assert (two.p_supported, two.p_refuted) == (1.0, 1.0)
+    assert two.interval is not None
 
 
 def test_the_effects_are_those_of_the_frames(supported):
@@ -151,6 +153,73 @@ def test_the_resolution_of_degradation_follows_the_number_of_measured_images():
     assert high - low > 1.0  # half of one of 100 images is 0.5 pp
 
 
+def late(evidence, network, worst, *, seeds=range(5)):
+    """Evidence in which seeds of a network do not get below an error, in per cent, although the others do."""
+    epochs = evidence.epochs
+    clipped = epochs["train_clean_error_pct"].clip(lower=worst).where(
+        (epochs["network"] == network) & epochs["seed"].isin(seeds), epochs["train_clean_error_pct"]
+    )  # fmt: skip
+    return msgspec.structs.replace(evidence, epochs=epochs.assign(train_clean_error_pct=clipped))
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_time_that_is_a_lower_bound_decides_in_one_direction_only(holds):
+    evidence = make_evidence(holds=holds)
+    plain, residual = (claim_named("convergence").test(late(evidence, name, 35)) for name in ("plain-20", "resnet-20"))
+    assert plain.p_refuted == residual.p_supported == 1.0
+    assert (plain.p_supported < 0.05) == holds
+    assert (residual.p_refuted < 0.05) == (not holds)
+    both = claim_named("convergence").test(late(late(evidence, "plain-20", 35), "resnet-20", 35, seeds=[0]))
+    assert (both.p_supported, both.p_refuted) == (1.0, 1.0)
+    assert "both networks have times that are lower bounds only" in both.obstacle
+
+
+def test_networks_that_end_at_different_losses_are_not_compared_by_their_curvature():
+    evidence = make_evidence()
+    rows = evidence.load_probe("landscape")
+    for factor, is_compared in ((1.9, True), (2.1, False)):
+        losses = rows.assign(loss=rows["loss"].where(rows["network"] != "plain-56", factor * rows["loss"]))
+        row = rows_by_claim(
+            msgspec.structs.replace(
+                evidence, load_probe=lambda name, found=losses: found if name == "landscape" else NO_ROWS
+            )
+        )["landscape"]
+        assert (row["status"] == "supported") == is_compared
+        assert is_compared or "the training losses differ by ×2.1, and curvature falls with the loss" in row["reason"]
+    unknown = rows[rows["part"] == "eigenvalue"]
+    row = rows_by_claim(
+        msgspec.structs.replace(evidence, load_probe=lambda name: unknown if name == "landscape" else NO_ROWS)
+    )["landscape"]
+    assert (row["status"], row["p"], row["seeds_needed"]) == ("underpowered", None, None)
+    assert "the training losses of the networks are not known" in row["reason"]
+
+
+def test_the_capacity_of_a_network_that_is_not_the_deep_one_of_the_study_decides_nothing():
+    evidence = make_evidence()
+    rows = evidence.load_probe("capacity").assign(built_depth=44)
+    assert claim_named("capacity").test(msgspec.structs.replace(evidence, load_probe=lambda name: rows)) is None
+
+
+def test_degradation_after_a_warm_up_tells_how_much_the_weights_still_grow():
+    evidence = make_evidence()
+    grown = evidence.gradflow.assign(epoch=1, weight_norm=4.2)
+    arm = msgspec.structs.replace(evidence, gradflow=pd.concat([evidence.gradflow, grown]))
+    finding = claim_named("degradation-warmup").test(msgspec.structs.replace(evidence, warmup=arm))
+    assert finding.details[-1].endswith("the norm of a layer of plain-56 grows up to ×4.2 with the warm-up")
+
+
+def test_no_verdict_depends_on_what_else_was_measured():
+    evidence = make_evidence(seeds=3)
+    frozen = msgspec.structs.replace(evidence, load_probe=functools.cache(evidence.load_probe))
+    few = msgspec.structs.replace(
+        frozen, load_probe=lambda name: frozen.load_probe(name) if name == "bn" else NO_ROWS, gradflow=NO_ROWS
+    )
+    complete, sparse = rows_by_claim(frozen), rows_by_claim(few)
+    for name in ("gap", "degradation", "convergence", "stability"):
+        assert sparse[name]["status"] == complete[name]["status"] == "supported"
+        assert sparse[name]["p"] >= complete[name]["p"]  # an unmeasured claim counts as the least significant one
+
+
 def test_times_that_are_lower_bounds_are_labelled_and_cannot_show_that_two_times_are_equal():
     evidence = make_evidence()
     slow = evidence.epochs.assign(train_clean_error_pct=evidence.epochs["train_clean_error_pct"].clip(lower=35))
@@ -161,7 +230,7 @@ def test_times_that_are_lower_bounds_are_labelled_and_cannot_show_that_two_times
         ~is_plain, slow["train_clean_error_pct"]))  # fmt: skip
     evidence = msgspec.structs.replace(evidence, epochs=only_plain)
     censored = claim_named("convergence").test(evidence)
-    assert "15 times are lower bounds: the error was not reached before the drop" in censored.details
+    assert "15 times of plain-20 are lower bounds: the error was not reached before the drop" in censored.details
     assert censored.rule.no_effect_within is None
     assert "to training errors of 60, 50, 40 %" in claim_named("convergence-2x").test(evidence).details[1]
 

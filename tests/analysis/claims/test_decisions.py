@@ -96,14 +96,14 @@ def test_a_ratio_of_two_is_supported_and_ratios_of_four_and_one_are_refuted():
 
 
 def test_a_verdict_says_on_which_side_of_which_bound_the_effect_lies():
-    rule = Rule(unit="pp", planned=1.0, no_effect_within=0.2)
+    rule = Rule(unit="pp", margin=0.2, planned=1.0, no_effect_within=0.2)
     spread = np.array([-0.01, 0.0, 0.01, 0.02, -0.02])
 
     def verdict(effect):
         return judge_family({"claim": effect_found(rule, gap(effect + spread, spread))})["claim"]
 
-    assert (verdict(1.0).status, verdict(1.0).reason) == ("supported", "above 0 pp")
-    assert (verdict(0.1).status, verdict(0.1).reason) == ("supported", "above 0 pp, but negligible: within ±0.2 pp")
+    assert (verdict(1.0).status, verdict(1.0).reason) == ("supported", "above 0.2 pp")
+    assert (verdict(0.1).status, verdict(0.1).reason) == ("refuted", "no effect: within ±0.2 pp")
     assert (verdict(0.0).status, verdict(0.0).reason) == ("refuted", "no effect: within ±0.2 pp")
     assert (verdict(-1.0).status, verdict(-1.0).reason) == ("refuted", "below 0 pp")
 
@@ -194,7 +194,7 @@ def test_an_undecided_claim_says_how_many_seeds_detect_the_planned_effect():
     undecided = effect_found(ABOVE_ZERO, gap([0.0, 1.0, -1.0], [0.5, -0.5, 0.0]))
     verdict = judge_family({"a": undecided})["a"]
     assert verdict.reason == f"{verdict.seeds_needed} seeds per network would detect the planned effect of 1 pp"
-    hopeless = effect_found(ABOVE_ZERO, gap([-900.0, 900.0], [0.0, 0.0]))
+    hopeless = effect_found(ABOVE_ZERO, gap([-900.0, 900.0, 0.0], [0.0, 0.0, 0.0]))
     assert judge_family({"a": hopeless})["a"].reason == (
         "at this spread, it would take more than 10,000 seeds per network to detect the planned effect of 1 pp"
     )

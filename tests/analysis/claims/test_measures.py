@@ -74,28 +74,41 @@ def test_thresholds_above_the_error_of_guessing_are_not_timed():
     assert times.logs[40] == pytest.approx(0.0)
 
 
-def test_the_fluctuation_is_the_deviation_of_differences_without_their_trend():
-    # differences 1, −1, 1, −1 have the trend 0.6 − 0.4 x, and residuals 0.4, −1.2, 1.2, −0.4
-    rows = accuracies([50, 51, 50, 51, 50])
-    deviation = math.sqrt((0.4**2 + 1.2**2 + 1.2**2 + 0.4**2) / 2 / 2)
-    assert log_fluctuation(rows, resolution=0.01) == pytest.approx(math.log(deviation))
+def test_the_fluctuation_comes_from_second_differences_after_the_first_third_of_a_phase():
+    rows = accuracies([10, 90, 50, 51, 50, 51])  # second differences −2 and 2
+    assert log_fluctuation(rows, resolution=0.01) == pytest.approx(math.log(math.sqrt(4 / 6)))
 
 
-def test_a_smooth_curve_fluctuates_by_the_resolution():
-    smooth = accuracies([50.0, 60.0, 68.0, 74.0, 78.0])  # linear differences
-    assert log_fluctuation(smooth, resolution=0.005) == pytest.approx(math.log(0.005))
-    assert log_fluctuation(accuracies([100.0] * 5), resolution=0.14) == pytest.approx(math.log(0.14))
+def test_the_fluctuation_of_independent_noise_is_its_deviation():
+    noise = np.random.default_rng(0).normal(0, 2.5, 3000)
+    assert log_fluctuation(accuracies(80 + noise), resolution=0.01) == pytest.approx(math.log(2.5), abs=0.05)
+
+
+def test_a_straight_line_fluctuates_by_the_resolution():
+    line = accuracies([50.0, 51.0, 52.0, 53.0, 54.0, 55.0])
+    assert log_fluctuation(line, resolution=0.005) == pytest.approx(math.log(0.005))
+    assert log_fluctuation(accuracies([100.0] * 6), resolution=0.14) == pytest.approx(math.log(0.14))
+
+
+def test_equal_noise_on_a_fast_and_on_a_slow_learner_fluctuates_alike():
+    rng, epochs = np.random.default_rng(0), np.arange(12)
+    fast, slow = 78 - 28 * np.exp(-epochs / 2), 64 - 39 * np.exp(-epochs / 5)
+    logs = [
+        np.mean([log_fluctuation(accuracies(curve + rng.normal(0, 1, 12)), resolution=0.01) for _ in range(300)])
+        for curve in (fast, slow)
+    ]
+    assert logs[0] == pytest.approx(logs[1], abs=0.1)
 
 
 def test_the_fluctuation_is_averaged_over_phases_of_the_learning_rate():
-    first, second = [50, 51, 50, 51, 50], [80, 80.1, 80, 80.1, 80]
+    first, second = [50, 51, 50, 51, 50, 51], [80, 80.1, 80, 80.1, 80, 80.1]
     whole = pd.concat([accuracies(first, 0.1), accuracies(second, 0.01)], ignore_index=True)
     parts = [log_fluctuation(accuracies(part), resolution=1e-6) for part in (first, second)]
     assert log_fluctuation(whole, resolution=1e-6) == pytest.approx(np.mean(parts))
 
 
-def test_phases_shorter_than_four_epochs_have_no_fluctuation():
-    assert math.isnan(log_fluctuation(accuracies([50, 51, 50]), resolution=0.01))
+def test_phases_shorter_than_five_epochs_have_no_fluctuation():
+    assert math.isnan(log_fluctuation(accuracies([50, 51, 50, 51]), resolution=0.01))
 
 
 def gradients(growth_by_stage):

@@ -12,9 +12,9 @@ def plan(claim, sigma, seeds=(3, 5, 10), **options):
     return power_document(claim, [Spread(sigma, "given")], seeds, **options)["plans"][0]
 
 
-def test_detectable_effects_of_a_gap_are_2_5_1_7_and_1_2_deviations():
+def test_detectable_effects_of_a_gap_are_2_5_1_7_and_1_2_deviations_above_the_margin():
     effects = [row["effect"] for row in plan("gap", 1.0)["detectable"]]
-    assert effects == pytest.approx([2.48, 1.72, 1.16], abs=0.01)
+    assert effects == pytest.approx([0.2 + 2.48, 0.2 + 1.72, 0.2 + 1.16], abs=0.01)
 
 
 def test_the_detectable_effect_of_degradation_lies_above_its_margin():
