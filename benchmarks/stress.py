@@ -236,7 +236,7 @@ def _files(folder):
 
 
 def _is_plain(path):
-    """Whether a mutation can read `path`: a pipe would block, a huge file or link to /dev/zero would fill the memory."""
+    """Whether a mutation can read `path`: a pipe would block, a huge file or link to /dev/zero fill the memory."""
     return not path.is_symlink() and (path.is_dir() or (path.is_file() and path.stat().st_size < _READABLE_BYTES))
 
 
