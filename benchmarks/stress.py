@@ -146,7 +146,8 @@ class Stress:
         for mutation in chosen:
             # a file that is damaged already may not take another mutation
             with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                if all(_is_plain(path) for path in (tree / "m").rglob("*")):
+                # the folder may have been renamed
+                if (tree / "m").is_dir() and all(_is_plain(path) for path in (tree / "m").rglob("*")):
                     mutation.apply(tree / "m", self.rng)
         before = _files(tree / "good-plain")
         damaged = next((path for path in tree.iterdir() if path.name != "good-plain"), tree / "m")
