@@ -13,7 +13,7 @@ from torch import Tensor
 
 from resnet_cli.engine import Engine
 from resnet_cli.errors import RunFileError
-from resnet_cli.rundir.records import TableState
+from resnet_cli.rundir.records import FileState
 from resnet_cli.util.checksum import (
     MAX_HEADER_BYTES,
     has_valid_checksum,
@@ -30,12 +30,12 @@ VERSION = 3  # 1 had no checksum; 2 did not describe the CSV files
 _MAX_BYTES = 2**30
 
 
-def dump_state(engine: Engine, tables: dict[str, TableState]) -> bytes:
+def dump_state(engine: Engine, tables: dict[str, FileState]) -> bytes:
     """Serialise the whole state of a run.
 
     Args:
         engine: must be between two steps or evaluated batches.
-        tables: content of the run's CSV files at this moment, by file name.
+        tables: content of the run's CSV files and best weights at this moment, by file name.
     """
     tensors = {f"model.{name}": value for name, value in engine.model.state_dict().items()}
     for name, parameter in engine.model.named_parameters():
@@ -63,14 +63,14 @@ def _dump(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     return with_checksum(save(plain, metadata=metadata))
 
 
-def load_state(engine: Engine, source: Path | bytes) -> dict[str, TableState]:
+def load_state(engine: Engine, source: Path | bytes) -> dict[str, FileState]:
     """Restore the state of `engine` from the file `source`, or from the content of one that another process sent.
 
     The checksum must match, every tensor must be present, finite and of the right shape, and the configuration
     must be the same.
 
     Returns:
-        Content of the run's CSV files at the checkpoint, by file name.
+        Content of the run's CSV files and best weights at the checkpoint, by file name.
 
     Raises:
         RunFileError: the file is damaged or belongs to a different configuration; the engine is unusable afterwards.
@@ -92,7 +92,7 @@ def load_state(engine: Engine, source: Path | bytes) -> dict[str, TableState]:
         if state["config"] != engine.config.fingerprint():
             raise RunFileError(f"{path} belongs to a different configuration")
         _restore(engine, tensors, state)
-        return msgspec.convert(state["tables"], dict[str, TableState])
+        return msgspec.convert(state["tables"], dict[str, FileState])
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise RunFileError(
             f"{path} cannot be resumed from: {one_line(error)}", hint="use --overwrite to start from scratch"

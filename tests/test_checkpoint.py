@@ -12,10 +12,10 @@ from resnet_cli.device import decide
 from resnet_cli.engine import Engine, StepEvent
 from resnet_cli.errors import RunFileError
 from resnet_cli.recipes import make_config
-from resnet_cli.rundir.records import TableState
+from resnet_cli.rundir.records import FileState
 from resnet_cli.util.checksum import KEY, read_metadata, with_checksum
 
-TABLES = {"metrics.csv": TableState(num_bytes=20, sha256="ab" * 32)}
+TABLES = {"metrics.csv": FileState(num_bytes=20, sha256="ab" * 32)}
 
 
 def engine_for(**fields):

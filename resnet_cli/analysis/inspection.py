@@ -1,6 +1,5 @@
 """One run in full, and the differences between runs, as plain data."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -17,6 +16,7 @@ from resnet_cli.analysis.overview import (
 )
 from resnet_cli.errors import RunFileError
 from resnet_cli.rundir import Divergence, EpochMetrics, RunDir, RunRecord, Summary
+from resnet_cli.util.text import shell_text
 
 # The speed of a run changes with the machine that trains it, so only the latest epochs count.
 _EPOCHS_OF_SPEED = 10
@@ -77,7 +77,7 @@ def inspect_run(run: RunDir) -> RunInspection:
     num_epochs, done = state.num_epochs or 0, state.last.epoch if state.last else 0
     seconds = _seconds_per_epoch(epochs)
     default = recipe_values(config)
-    path = shlex.quote(str(run.path))
+    path = shell_text(str(run.path))
     return RunInspection(
         path=str(run.path), status=state.status, reason=state.reason, epoch=done, num_epochs=num_epochs,
         saved_step=state.saved_step, num_steps=num_steps(state.record), seconds_per_epoch=seconds,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from resnet_cli.errors import NotApplicableError, UsageError
 from resnet_cli.measure.opening import Opener
 from resnet_cli.measure.subjects import Subject
-from resnet_cli.probes.base import Network, Probe, Row, Settings, StoredPredictions, Which
+from resnet_cli.probes.base import Network, Probe, Row, StoredPredictions, Which
 from resnet_cli.probes.registry import load_probe
 from resnet_cli.rundir import Predictions, now
 from resnet_cli.rundir.probe_files import ProbeFiles, ProbeKey, Unit, rows_from_csv, rows_to_csv
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _WORTH_A_NOTE_SECONDS = 2.0
-_MAX_SETTING = 1_000_000
 
 
 class ProbeOptions(NamedTuple):
@@ -99,7 +98,7 @@ class _Measurement:
     def __init__(self, name: str, options: ProbeOptions, progress: Progress, note: Callable[[str], None]) -> None:
         self._name, self._options, self._progress, self._note = name, options, progress, note
         self._probe: Probe = load_probe(name)
-        self._settings = parse_settings(name, self._probe.settings, options.settings)
+        self._settings = parse_settings(name, self._probe, options.settings)
         self._images = options.images if options.images is not None else self._probe.images
         self._opener = Opener(options.data_dir, options.device, progress)
         self._networks: dict[int, Network] = {}  # by position; kept for `combine` only
@@ -220,12 +219,13 @@ class _Measurement:
         return pd.DataFrame(rows)
 
 
-def parse_settings(name: str, defaults: Settings, given: tuple[str, ...]) -> dict[str, int | float | str]:
+def parse_settings(name: str, probe: Probe, given: tuple[str, ...]) -> dict[str, int | float | str]:
     """Settings of the probe `name`: the defaults, with the values of `NAME=VALUE` texts in the types of the defaults.
 
     Raises:
-        UsageError: a setting is unknown or its value has another type.
+        UsageError: a setting is unknown, or its value has another type or is outside its limits.
     """
+    defaults = probe.settings
     settings = dict(defaults)
     for text in given:
         setting, equals, value = text.partition("=")
@@ -234,19 +234,20 @@ def parse_settings(name: str, defaults: Settings, given: tuple[str, ...]) -> dic
             raise UsageError(
                 f"--set {shorten(text)}: {name} has no such setting", hint=f"use {known}" if known else "omit --set"
             )
-        settings[setting] = _parse_value(text, value, type(defaults[setting]))
+        kind = type(defaults[setting])
+        settings[setting] = value if kind is str else _parse_number(text, value, kind, *probe.limits[setting])
     return settings
 
 
-def _parse_value(text: str, value: str, kind: type) -> int | float | str:
+def _parse_number(text: str, value: str, kind: type, low: float, high: float) -> int | float:
     try:
-        parsed: int | float | str = kind(value)
-        if isinstance(parsed, str) or 0 <= parsed <= _MAX_SETTING:
+        parsed: int | float = kind(value)
+        if low <= parsed <= high:
             return parsed
     except ValueError:
         pass
     expected = "a whole number" if kind is int else "a number"
-    raise UsageError(f"--set {shorten(text)}: the value must be {expected} between 0 and {_MAX_SETTING:,}")
+    raise UsageError(f"--set {shorten(text)}: the value must be {expected} between {low:,g} and {high:,g}")
 
 
 class _Timer:

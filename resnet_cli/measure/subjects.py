@@ -91,7 +91,11 @@ def saved_subjects(
         study.require_runs()
         subjects += [Subject("", run.record.config, which, run.dir) for run in study.runs]
         where += [run.dir.path for run in study.runs]
-    return _labelled([*subjects, *(_file_subject(path, dataset, architecture) for path in files)], [*where, *files])
+    unique: dict[str, tuple[Subject, Path]] = {}  # a run may be given by itself and in a folder
+    for subject, path in zip(subjects, where, strict=True):
+        unique.setdefault(os.path.realpath(path), (subject, path))
+    found = [*unique.values(), *((_file_subject(path, dataset, architecture), path) for path in files)]
+    return _labelled([subject for subject, _ in found], [path for _, path in found])
 
 
 def _file_subject(path: Path, dataset: str | None, architecture: dict[str, Any]) -> Subject:

@@ -83,6 +83,8 @@ class Probe(NamedTuple):
     """Default of `--images`."""
     settings: Settings = MappingProxyType({})
     """Default settings."""
+    limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    """Smallest and largest value of each numeric setting."""
     refuse: Callable[[RunConfig], str | None] = lambda config: None
     """Why the probe does not apply to a network with this configuration, as one clause; None if it applies."""
 

@@ -40,8 +40,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_cli.config import RunConfig
+from resnet_cli.config import MAX_DEPTH, RunConfig
 from resnet_cli.data.batches import DeviceImages, crop_and_flip, draw_epoch
+from resnet_cli.errors import UsageError
 from resnet_cli.model import Block, CifarNet
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
 from resnet_cli.probes.batchnorm import shuffled
@@ -179,6 +180,9 @@ def _measure(network: Network, unit: str) -> list[Row]:
 
 
 def _units(config: RunConfig, settings: Settings) -> list[str]:
+    if (depth := config.depth + 6 * int(settings["blocks"])) > MAX_DEPTH:
+        raise UsageError(f"--set blocks={settings['blocks']}: {config.network} would get {depth} layers, and "
+                         f"{MAX_DEPTH} is the most")  # fmt: skip
     return [INITIAL, MATCHED]
 
 
@@ -192,5 +196,6 @@ PROBE = Probe(
     measure=_measure,
     images=2000,
     settings={"blocks": 6, "finetune": 0, "lr": 0.001},
+    limits={"blocks": (1, 198), "finetune": (0, 1000), "lr": (0, 1000)},
     refuse=_refuse,
 )

@@ -135,8 +135,8 @@ def measure_gradflow(
     """
     if num_batches * batch_size > len(images):
         raise ConfigError(
-            f"--batches {num_batches} of {batch_size} images need more than the {len(images)} images available",
-            hint="use a smaller --batches or --batch-size",
+            f"{num_batches} batches of {batch_size} images need more than the {len(images)} images available",
+            hint="use fewer or smaller batches",
         )
     was_training = model.training
     model.train()
@@ -254,4 +254,5 @@ PROBE = Probe(
     units=lambda config, settings: ["gradients"],
     measure=_measure,
     settings={"batches": NUM_BATCHES, "batch_size": BATCH_SIZE},
+    limits={"batches": (1, 10_000), "batch_size": (1, 1_000_000)},
 )

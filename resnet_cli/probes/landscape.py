@@ -27,7 +27,6 @@ from torch.func import functional_call
 
 from resnet_cli.config import RunConfig
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
-from resnet_cli.probes.limits import Limits, check_settings
 from resnet_cli.probes.scoring import score
 from resnet_cli.util.seeding import derive_seed
 
@@ -38,7 +37,7 @@ Batch = tuple[Tensor, Tensor]
 _SETTINGS: Settings = {
     "directions": 2, "points": 21, "plane_points": 9, "range": 1.0, "hessian_images": 64, "lanczos_steps": 16,
 }  # fmt: skip
-_LIMITS: Limits = {
+_LIMITS = {
     "directions": (1, 1000), "points": (2, 10_001), "plane_points": (2, 1001), "range": (1e-6, 100),
     "hessian_images": (1, 10**9), "lanczos_steps": (2, 1000),
 }  # fmt: skip
@@ -182,7 +181,6 @@ def extreme_eigenvalues(
 
 
 def _units(config: RunConfig, settings: Settings) -> list[str]:
-    check_settings(settings, _LIMITS)
     slices = [f"slice {number}" for number in range(1, int(settings["directions"]) + 1)]
     rows = [f"plane {number}" for number in range(1, int(settings["plane_points"]) + 1)]
     return [*slices, *rows, "eigenvalues DHD", "eigenvalues H"]
@@ -242,4 +240,5 @@ PROBE = Probe(
     measure=_measure,
     images=128,
     settings=_SETTINGS,
+    limits=_LIMITS,
 )

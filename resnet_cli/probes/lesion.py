@@ -29,7 +29,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_cli.config import RunConfig
-from resnet_cli.errors import UsageError
 from resnet_cli.model import Block, CifarNet
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
 from resnet_cli.probes.batchnorm import reestimated_statistics
@@ -40,7 +39,6 @@ from resnet_cli.util.seeding import derive_seed
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 """Shares of the blocks to delete at random, rounded to whole blocks."""
 
-_MAX_DRAWS = 10_000
 
 Step = Callable[[Tensor], Tensor]
 
@@ -123,9 +121,6 @@ def _columns(lesion: str, blocks: list[Block], **others: int | bool) -> Row:
 
 
 def _units(config: RunConfig, settings: Settings) -> list[str]:
-    for name, lowest in (("repeats", 1), ("swaps", 0)):
-        if not lowest <= int(settings[name]) <= _MAX_DRAWS:
-            raise UsageError(f"--set {name} must be between {lowest} and {_MAX_DRAWS} (got {settings[name]})")
     blocks_per_stage = (config.depth - 2) // 6
     deletions = [
         f"delete {stage}" for stage in (1, 2, 3) if stage == 1 or config.arch == "resnet" or blocks_per_stage > 1
@@ -177,4 +172,5 @@ PROBE = Probe(
     measure=_measure,
     images=250,
     settings={"repeats": 3, "swaps": 10},
+    limits={"repeats": (1, 10_000), "swaps": (0, 10_000)},
 )

@@ -32,11 +32,10 @@ from resnet_cli.errors import UsageError
 from resnet_cli.model import CifarNet, weighted_layers
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
 from resnet_cli.probes.batchnorm import reestimated_statistics, shuffled
-from resnet_cli.probes.limits import Limits, check_settings
 from resnet_cli.util.seeding import derive_seed
 
 _SETTINGS: Settings = {"lines": 6, "points": 128, "minibatches": 4}
-_LIMITS: Limits = {"lines": (1, 10_000), "points": (4, 10_000), "minibatches": (2, 1000)}
+_LIMITS = {"lines": (1, 10_000), "points": (4, 10_000), "minibatches": (2, 1000)}
 _COLUMNS = (
     "quantity", "series", "line", "lag", "distance", "autocorrelation",
     "layer", "stage", "block", "cosine", "cosine_std", "loss", "batch_size", "num_batches",
@@ -127,7 +126,6 @@ def pairwise_cosines(vectors: Tensor) -> Tensor:
 
 
 def _units(config: RunConfig, settings: Settings) -> list[str]:
-    check_settings(settings, _LIMITS)
     return [*(f"line {number}" for number in range(1, int(settings["lines"]) + 1)), _NOISE, _COSINES]
 
 
@@ -228,4 +226,5 @@ PROBE = Probe(
     which="init",
     images=512,
     settings=_SETTINGS,
+    limits=_LIMITS,
 )

@@ -30,10 +30,9 @@ from resnet_cli.model import CifarNet
 from resnet_cli.probes.base import Network, Probe, Row, Settings, choose_images
 from resnet_cli.probes.batchnorm import reestimated_statistics, shuffled
 from resnet_cli.probes.blocks import capture_blocks
-from resnet_cli.probes.limits import Limits, check_settings
 
 _SETTINGS: Settings = {"features": 16}  # channels of the first stage, the narrowest
-_LIMITS: Limits = {"features": (1, 16)}
+_LIMITS = {"features": (1, 16)}
 _COLUMNS = (
     "quantity", "block_index", "stage", "block", "other", "cka", "accuracy_pct", "low_pct", "high_pct", "num_images",
 )  # fmt: skip
@@ -141,7 +140,6 @@ def linear_probe(
 
 
 def _units(config: RunConfig, settings: Settings) -> list[str]:
-    check_settings(settings, _LIMITS)
     return [_CKA, _LINEAR_PROBE]
 
 
@@ -240,4 +238,5 @@ PROBE = Probe(
     combine=_combine,
     images=1000,
     settings=_SETTINGS,
+    limits=_LIMITS,
 )

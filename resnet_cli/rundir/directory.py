@@ -27,12 +27,12 @@ from resnet_cli.rundir.records import (
     Attempt,
     Divergence,
     EpochMetrics,
+    FileState,
     GradflowRow,
     LockHolder,
     Predictions,
     RunRecord,
     Summary,
-    TableState,
 )
 from resnet_cli.util.files import append_durably, file_sha256, open_regular, sync_folder, temporary_files, write_atomic
 from resnet_cli.util.text import encode_json, json_text, one_line
@@ -225,12 +225,12 @@ class RunDir:
         """Append the layers of one epoch to gradflow.csv."""
         self._append(self.gradflow_path, b"".join(_csv_line(astuple(row)) for row in rows))
 
-    def table_states(self) -> dict[str, TableState]:
+    def table_states(self) -> dict[str, FileState]:
         """Describe the content of both CSV files, for a checkpoint; the keys are file names."""
         contents = {path.name: read_text_bytes(path) for path, _ in self._tables()}
-        return {name: TableState(len(data), sha256(data).hexdigest()) for name, data in contents.items()}
+        return {name: FileState(len(data), sha256(data).hexdigest()) for name, data in contents.items()}
 
-    def restore_tables(self, states: dict[str, TableState] | None) -> None:
+    def restore_tables(self, states: dict[str, FileState] | None) -> None:
         """Cut both CSV files back to their content at a checkpoint; None removes all rows.
 
         Raises:

@@ -244,8 +244,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     decisions: dict[_Name, Decision]
 
 
-class TableState(msgspec.Struct, frozen=True):
-    """Content of a CSV file at a checkpoint: the file begins with these bytes."""
+class FileState(msgspec.Struct, frozen=True):
+    """Content of a file at a checkpoint; a CSV file may have become longer since, and begins with these bytes."""
 
     num_bytes: _Count
     sha256: _Sha256

@@ -33,13 +33,17 @@ from resnet_cli.rundir import (
     now,
 )
 from resnet_cli.rundir.page import run_page
+from resnet_cli.rundir.records import FileState
 from resnet_cli.session.initial import InitialFile
 from resnet_cli.session.reporter import Reporter, Result, Start
 from resnet_cli.session.team import Beginning, Team, agreed_signal, stop_flag
+from resnet_cli.util.files import file_sha256
 from resnet_cli.util.resources import check_disk_space
 from resnet_cli.util.signals import StopFlag
 from resnet_cli.version import __version__
 from resnet_cli.weights.file import SCHEMA_VERSION
+
+_BEST = "weights/best.safetensors"
 
 
 class Session:
@@ -54,6 +58,8 @@ class Session:
         self.options, self.reporter, self.initial = options, reporter, initial
         self.epochs: list[EpochMetrics] = []
         self.best: EpochMetrics | None = None
+        self._new_best: bytes | None = None  # weights of a better epoch, until the next checkpoint
+        self._saved_best: FileState | None = None
         self._last_save = time.monotonic()
 
     def run_to_end(self, earlier: RunRecord | None, decisions: dict[str, Decision] | None, argv: list[str]) -> Result:
@@ -133,6 +139,11 @@ class Session:
         if os.path.lexists(self.run.checkpoint_path):  # a folder or broken link is an error, never overwritten
             tables = load_state(self.engine, self.run.checkpoint_path)
             self._write_weights(self.run.last_weights_path)  # a kill may have left those of the checkpoint before
+            self._saved_best = tables.get(_BEST)
+            # a kill may have left those of an epoch after the checkpoint, which need not come again
+            best, saved = self.run.best_weights_path, self._saved_best
+            if saved and _is_regular(best) and file_sha256(best) != saved.sha256:
+                best.unlink()
         else:
             self._check_no_checkpoint_was_lost()
         self.run.restore_tables(tables)
@@ -189,19 +200,28 @@ class Session:
         return every.unit == "minutes" and time.monotonic() - self._last_save >= 60 * every.amount
 
     def _save(self) -> bool:
-        """Write the checkpoint, then the last weights; return False, and write nothing, if the weights are not finite.
+        """Write weights of a new best epoch, the checkpoint, then the last weights.
 
-        The previous checkpoint then stays, and the next loss, which is not finite, ends the run.
+        Returns False, and writes nothing, if the weights are not finite. The previous checkpoint then stays, and the
+        next loss, which is not finite, ends the run.
         """
         self.engine.check_finite()
         if not self.engine.is_finite():
             return False
-        self.run.write_bytes(self.run.checkpoint_path, dump_state(self.engine, self.run.table_states()))
+        if self._new_best is not None:
+            self.run.write_bytes(self.run.best_weights_path, self._new_best)
+            self._saved_best = FileState(len(self._new_best), hashlib.sha256(self._new_best).hexdigest())
+            self._new_best = None
+        files = self.run.table_states() | ({_BEST: self._saved_best} if self._saved_best else {})
+        self.run.write_bytes(self.run.checkpoint_path, dump_state(self.engine, files))
         self._write_weights(self.run.last_weights_path)
         self._last_save = time.monotonic()
         return True
 
     def _write_weights(self, path: Path) -> None:
+        self.run.write_bytes(path, self._dump_weights())
+
+    def _dump_weights(self) -> bytes:
         # allows `resnet eval` to read the file without its run directory
         metadata = {
             "format": "resnet-cli",
@@ -213,7 +233,7 @@ class Session:
             "mean": msgspec.json.encode(self.dataset.mean).decode(),
             "std": msgspec.json.encode(self.dataset.std).decode(),
         }
-        self.run.write_bytes(path, dump_weights(self.engine, metadata))
+        return dump_weights(self.engine, metadata)
 
     def _record_epoch(self, epoch: EpochRecord) -> None:
         self.run.append_metrics(epoch.metrics)
@@ -222,7 +242,7 @@ class Session:
         self.epochs.append(epoch.metrics)
         if self.best is None or epoch.metrics.selection_error_pct() < self.best.selection_error_pct():
             self.best = epoch.metrics
-            self._write_weights(self.run.best_weights_path)
+            self._new_best = self._dump_weights()
         if self.engine.is_finished:
             self._write_predictions(epoch.test_logits)
 
@@ -247,7 +267,7 @@ class Session:
             if self.best.epoch == self.engine.epochs_done:
                 self._write_weights(self.run.best_weights_path)
             else:
-                self.reporter.note(f"{self.run.best_weights_path} was deleted during training and cannot be restored")
+                self.reporter.note(f"{self.run.best_weights_path} was lost during training and cannot be restored")
 
     def _finish(self) -> Summary:
         assert self.best is not None  # a run has at least one epoch

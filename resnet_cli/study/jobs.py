@@ -86,15 +86,21 @@ def plan(configs: Iterable[RunConfig] | dict[str, RunConfig], folder: Path) -> l
     """Plan one job per configuration, with a run directory in `folder`; writes nothing.
 
     Args:
-        configs: configurations; a dictionary also names their run directories.
+        configs: configurations that differ in network or seed; or a dictionary that also names their run directories.
         folder: the folder of the run directories.
 
     Raises:
-        UsageError: a run directory contains a run with another configuration or with given initial weights.
+        UsageError: two configurations would share a run directory, or one contains a run with another configuration or
+            with given initial weights.
         RunFileError: a run.json cannot be read.
     """
     if not isinstance(configs, dict):
-        configs = {f"{config.network}-seed{config.seed}": config for config in configs}
+        named: dict[str, RunConfig] = {}
+        for config in configs:
+            name = f"{config.network}-seed{config.seed}"
+            if named.setdefault(name, config) != config:
+                raise UsageError(f"two configurations have the name {name}", hint="pass a dictionary of names")
+        configs = named
     return [Job(config, folder / name, _state(config, RunDir(folder / name))) for name, config in configs.items()]
 
 

@@ -24,6 +24,7 @@ from resnet_cli.measure import ProbeOptions, Subject, fresh_subjects, run_probe,
 from resnet_cli.measure.probe import parse_settings
 from resnet_cli.model import build_model
 from resnet_cli.probes.base import Probe
+from resnet_cli.probes.registry import load_probe
 from resnet_cli.recipes import make_config
 from resnet_cli.rundir import Predictions, RunDir
 from resnet_cli.rundir.probe_files import ProbeFiles
@@ -36,7 +37,7 @@ class Recorder:
 
     def __init__(self, monkeypatch, **fields):
         self.measured, self.fail = [], None
-        values = {"reference": "", "needs": "predictions", "settings": {"power": 2}} | fields
+        values = {"reference": "", "needs": "predictions", "settings": {"power": 2}, "limits": {"power": (0, 9)}} | fields
         probe = Probe(units=lambda config, settings: ["a", "b", "c"], measure=self.measure, **values)
         monkeypatch.setattr("resnet_cli.measure.probe.load_probe", lambda name: probe)
 
@@ -297,12 +298,15 @@ def test_a_run_with_other_data_is_refused(monkeypatch, trained, tmp_path):
 
 
 def test_settings_keep_the_type_of_their_default_and_unknown_ones_are_listed():
-    defaults = {"points": 11, "range": 1.0, "kind": "filter"}
-    assert parse_settings("x", defaults, ("points=51", "range=2", "kind=layer")) == {
+    probe = Probe(
+        "", lambda config, settings: [], lambda network, unit: [],
+        settings={"points": 11, "range": 1.0, "kind": "filter"}, limits={"points": (0, 1000), "range": (0, 2)},
+    )  # fmt: skip
+    assert parse_settings("x", probe, ("points=51", "range=2", "kind=layer")) == {
         "points": 51, "range": 2.0, "kind": "layer",
     }  # fmt: skip
     for text, message in {
-        "points=1.5": "set points=1.5: the value must be a whole number between 0 and 1,000,000",
+        "points=1.5": "set points=1.5: the value must be a whole number between 0 and 1,000",
         "range=wide": "the value must be a number between",
         "range=nan": "the value must be a number between",
         "points=-1": "the value must be a whole number between",
@@ -310,6 +314,6 @@ def test_settings_keep_the_type_of_their_default_and_unknown_ones_are_listed():
         "points": "set points: x has no such setting",
     }.items():
         with pytest.raises(UsageError, match=message):
-            parse_settings("x", defaults, (text,))
+            parse_settings("x", probe, (text,))
     with pytest.raises(ResnetError, match="omit set"):
-        parse_settings("bn", {}, ("points=1",))
+        parse_settings("bn", load_probe("bn"), ("points=1",))

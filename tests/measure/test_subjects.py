@@ -71,6 +71,13 @@ def test_runs_of_one_network_are_labelled_by_folder_name_or_by_path_where_names_
     assert [subject.label for subject in subjects_of(*paths, which="init")] == [str(path) for path in paths]
 
 
+def test_a_run_that_is_named_and_in_a_folder_is_measured_once(make_run, tmp_path):
+    runs = [make_run(tmp_path / name, seed=seed, predictions=False).path for seed, name in enumerate("ab")]
+    (tmp_path / "link").symlink_to(runs[1])
+    subjects = saved_subjects([tmp_path, runs[0], tmp_path / "link"], "last", warn=print)
+    assert sorted(subject.label for subject in subjects) == ["a", "link"]
+
+
 def test_a_run_that_is_named_may_be_incomplete_and_those_of_a_folder_are_skipped_with_a_warning(make_run, tmp_path):
     run = make_run(tmp_path / "a", status="incomplete")
     make_run(tmp_path / "b")

@@ -11,7 +11,6 @@ from torch.optim.swa_utils import update_bn
 
 from resnet_cli.device import decide
 from resnet_cli.engine.evaluate import evaluate
-from resnet_cli.errors import UsageError
 from resnet_cli.probes.base import choose_images
 from resnet_cli.probes.batchnorm import shuffled
 from resnet_cli.probes.lesion import PROBE, forward_with, random_deletions, single_deletions, swaps
@@ -156,9 +155,3 @@ def test_the_shallowest_network_has_no_pair_to_swap(network_of, arch, units):
     assert PROBE.units(network.config, SETTINGS) == [*units, "delete-random 1", "delete-random 2"]
     rows = [row for unit in units for row in PROBE.measure(network, unit)]
     assert len(rows) == 2 * len(units)
-
-
-@pytest.mark.parametrize(("name", "value"), [("repeats", 0), ("swaps", -1), ("repeats", 10**9)])
-def test_an_impossible_number_of_draws_is_an_error_that_names_the_setting(network_of, name, value):
-    with pytest.raises(UsageError, match=f"set {name} must be between . and .* {value}"):
-        PROBE.units(network_of().config, SETTINGS | {name: value})

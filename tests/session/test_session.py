@@ -518,6 +518,27 @@ def test_best_weights_deleted_during_training_are_reported(tmp_path, monkeypatch
     assert "weights/best.safetensors" not in result.summary.files
 
 
+def test_better_weights_are_written_only_with_the_checkpoint_that_contains_their_epoch(tmp_path, straight):
+    out = RunDir(tmp_path / "run")
+    options = RunOptions(save_every=SaveEvery(100, "epochs"))
+    crashing = reporting(tick=lambda tick: tick.step == 8 and power_cut())
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(config_for(), out.path, options=options, reporter=crashing)
+    assert len(out.read_epochs()) >= 2
+    assert not out.best_weights_path.exists()
+    assert_same_numbers(train(config_for(), out.path).run, straight["resnet"])
+
+
+def test_weights_of_an_epoch_after_the_checkpoint_are_never_taken_for_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(EpochMetrics, "selection_error_pct", lambda _: 50.0)  # the first epoch stays the best
+    out, notes = RunDir(tmp_path / "run"), []
+    stop(config_for(), out.path, 9)
+    out.best_weights_path.write_bytes(out.last_weights_path.read_bytes())
+    result = train(config_for(), out.path, reporter=reporting(note=notes.append))
+    assert any("was lost during training and cannot be restored" in note for note in notes)
+    assert "weights/best.safetensors" not in result.summary.files
+
+
 def test_the_first_of_epochs_with_equal_errors_is_the_best_even_after_resuming(tmp_path, monkeypatch):
     monkeypatch.setattr(EpochMetrics, "selection_error_pct", lambda _: 50.0)
     stop(config_for(), tmp_path / "run", 9)

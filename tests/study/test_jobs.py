@@ -99,6 +99,14 @@ def test_a_folder_with_a_run_of_another_configuration_is_refused_before_anything
         plan(CONFIGS, tmp_path)
 
 
+def test_configurations_that_would_share_a_run_directory_need_names(tmp_path):
+    configs = [make_config("demo", arch="plain", depth=8, lr=lr) for lr in (0.1, 0.2, 0.2)]
+    with pytest.raises(UsageError, match="two configurations have the name plain-8-seed0; pass a dictionary"):
+        plan(configs, tmp_path)
+    assert [job.out.name for job in plan(configs[1:], tmp_path)] == ["plain-8-seed0"]
+    assert [job.out.name for job in plan(dict(zip("ab", configs, strict=False)), tmp_path)] == ["a", "b"]
+
+
 def test_a_run_that_started_from_given_weights_is_not_taken_for_one_of_the_grid(make_run, tmp_path):
     run = make_run(tmp_path / "plain-8-seed0", recipe="demo", dataset="digits", arch="plain", depth=8)
     record = run.read_record()

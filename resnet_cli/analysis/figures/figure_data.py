@@ -70,7 +70,9 @@ class FigureData:
     @property
     def title(self) -> str:
         """Dataset and recipe in words, for captions."""
-        return f"{self.group.dataset}, {recipe_in_words(self._config)}"
+        _, _, initial = self.group.recipe.partition(" init=")
+        start = f", from the weights {initial}" if initial else ""
+        return f"{self.group.dataset}, {recipe_in_words(self._config)}{start}"
 
     @cached_property
     def frame(self) -> pd.DataFrame:
