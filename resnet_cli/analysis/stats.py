@@ -6,6 +6,7 @@ seeds a paired test then costs more power than it gains.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -287,30 +288,19 @@ def seeds_needed(effect: float, sigma: float, *, alpha: float, num_means: int = 
 
     The other arguments are those of `power`. `effect` must come from a plan, never from the observed difference.
     """
-    low, high = 2, MAX_SEEDS
-    if effect <= 0 or power(effect, sigma, high, alpha=alpha, num_means=num_means) < target:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if power(effect, sigma, middle, alpha=alpha, num_means=num_means) >= target:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    choices = range(2, MAX_SEEDS + 1)
+    found = bisect_left(
+        choices, True, key=lambda n: effect > 0 and power(effect, sigma, n, alpha=alpha, num_means=num_means) >= target
+    )
+    return choices[found] if found < len(choices) else None
 
 
 def detectable_effect(sigma: float, n: int, *, alpha: float, num_means: int = 2, target: float = POWER) -> float:
     """Effect that a test detects with the power `target`, in the unit of `sigma`; other arguments as in `power`."""
-    low, high = 0.0, 1.0
-    while power(high, 1.0, n, alpha=alpha, num_means=num_means) < target:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if power(middle, 1.0, n, alpha=alpha, num_means=num_means) < target:
-            low = middle
-        else:
-            high = middle
-    return high * sigma
+    from scipy.special import nctdtrinc, stdtrit
+
+    freedom = num_means * (n - 1)
+    return sigma * math.sqrt(num_means / n) * float(nctdtrinc(freedom, 1 - target, stdtrit(freedom, 1 - alpha)))
 
 
 def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:

@@ -1,5 +1,6 @@
 """Recipes in plain words, for captions: `1,000 training images` rather than `limit_train=1000`."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from resnet_cli.config import FIELDS, RunConfig
@@ -36,14 +37,15 @@ def recipe_in_words(config: RunConfig) -> str:
     # the label decides which differences count: not the seed, for example
     changed = [part.partition("=")[0] for part in recipe_label(config).split()[1:]]
     settings = [setting_in_words(config, name) for name in changed if name in FIELDS]
-    return f"{config.recipe} recipe" + (f" with {_and(settings)}" if settings else "")
+    return f"{config.recipe} recipe" + (f" with {and_(settings)}" if settings else "")
 
 
 def _milestones(values: tuple[int, ...], unit: str) -> str:
-    places = _and([f"{value:,}" for value in values])
+    places = and_([f"{value:,}" for value in values])
     return f"learning-rate drop{'s' if len(values) > 1 else ''} at {unit}{'s' if len(values) > 1 else ''} {places}"
 
 
-def _and(words: list[str]) -> str:
+def and_(words: Iterable[str]) -> str:
+    """Join words: `a, b and c`."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last

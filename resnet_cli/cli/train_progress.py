@@ -86,8 +86,6 @@ class TrainReporter(Reporter):
             self._output.note(f"initial weights: {record.init_from.path} (SHA-256 {record.init_from.sha256[:12]})")
         for name in ("device", "precision", "compile"):
             self._output.note(f"{name} {decisions[name].value}: {decisions[name].reason}")
-        if config.epochs and config.milestones and config.milestones[0] >= config.epochs:
-            self._output.note(f"lr stays at {config.lr:g}: the first milestone is epoch {config.milestones[0]}")
         if self._output.is_live:
             bar = BarColumn(bar_width=self._bar_width)
             columns = TextColumn("{task.description}"), bar, TextColumn("{task.fields[detail]}")

@@ -228,8 +228,11 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
     run_id: _Name
     finished_at: _Name
     epoch: _Count
+    """From 1."""
     step: _Count
+    """Optimizer steps taken before the one whose loss was not finite."""
     lr: float
+    """Learning rate of that step."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import sys
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
+import msgspec
 import numpy as np
 import pytest
 from drawing import draw_one
@@ -15,6 +16,7 @@ from matplotlib.text import Text
 from resnet_cli.analysis import figures
 from resnet_cli.analysis.figures.style import caption, house_style, legend, network_style, new_figure, save
 from resnet_cli.analysis.frames import load_study
+from resnet_cli.rundir import InitialWeights
 
 DEPTHS = (8, 20, 32, 44, 56, 110, 1202)
 # Machado et al. 2009, A physiologically-based model for simulation of color vision deficiency, severity 1.
@@ -151,6 +153,16 @@ def test_the_caption_names_dataset_recipe_seeds_and_lines(study, tmp_path):
     some = [run.dir.path for run in study.runs if (run.network, run.seed) != ("plain-56", 1)]
     figure = draw_one(load_study(some), "fig2").figure
     assert "1 to 2 seeds each" in " ".join(figure.get_supxlabel().split())
+
+
+def test_the_caption_of_runs_from_given_weights_names_their_hash(tmp_path, make_run):
+    for arch in ("plain", "resnet"):
+        run = make_run(tmp_path / arch, arch=arch, predictions=False)
+        start = InitialWeights(path="resnet.th", sha256="5a" * 32, copy_sha256="6" * 64)
+        record = msgspec.structs.replace(run.read_record(), init_from=start)
+        run.record_path.write_bytes(msgspec.json.encode(record))
+    text = " ".join(draw_one(load_study([tmp_path]), "fig2").figure.get_supxlabel().split())
+    assert text.startswith("CIFAR-10, report2025 recipe, from the weights 5a5a5a5a; 1 seed each")
 
 
 def test_the_caption_of_a_single_seed_mentions_no_lines_of_seeds(study):

@@ -14,7 +14,6 @@ from resnet_cli.cli import train_progress
 from resnet_cli.cli.output import Output
 from resnet_cli.cli.train_progress import Speedometer, TimeLeft, TrainReporter
 from resnet_cli.engine import StepEvent
-from resnet_cli.recipes import make_config
 from resnet_cli.rundir import EpochMetrics
 from resnet_cli.session.reporter import Start
 
@@ -95,22 +94,6 @@ class TestLines:
         with TrainReporter(Output()) as reporter:
             reporter.started(made[0], OUT, start(200, step=step, is_resumed=True))
         assert capsys.readouterr().err.startswith(line)
-
-    @pytest.mark.parametrize(
-        ("fields", "note"),
-        [
-            ({"epochs": 80}, "lr stays at 0.1: the first milestone is epoch 80"),
-            ({"epochs": 81}, None),
-            ({"milestones": ()}, None),
-            ({"recipe": "he2015"}, None),
-        ],
-    )
-    def test_a_run_that_ends_before_its_first_milestone_gives_a_note(self, made, capsys, fields, note):
-        config = make_config(**{"arch": "plain", "depth": 56, **fields})
-        with TrainReporter(Output()) as reporter:
-            reporter.started(msgspec.structs.replace(made[0], config=config), OUT, start(80))
-        lines = capsys.readouterr().err.splitlines()
-        assert lines[4:] == ([note] if note else [])
 
     @pytest.mark.parametrize(
         ("width", "line"),

@@ -37,7 +37,8 @@ class Recorder:
 
     def __init__(self, monkeypatch, **fields):
         self.measured, self.fail = [], None
-        values = {"reference": "", "needs": "predictions", "settings": {"power": 2}, "limits": {"power": (0, 9)}} | fields
+        settings = {"settings": {"power": 2}, "limits": {"power": (0, 9)}}
+        values = {"reference": "", "needs": "predictions"} | settings | fields
         probe = Probe(units=lambda config, settings: ["a", "b", "c"], measure=self.measure, **values)
         monkeypatch.setattr("resnet_cli.measure.probe.load_probe", lambda name: probe)
 

@@ -117,9 +117,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             alpha: level of the test.
             num_parts: number of parts that all must be supported.
         """
-        return seeds_needed(
+        found = seeds_needed(
             self.planned - self.margin, sigma, alpha=alpha, num_means=self.num_networks, target=self._power(num_parts)
         )
+        return None if found is None else max(found, MIN_SEEDS)
 
     def detectable(self, sigma: float, n: int, *, alpha: float = ALPHA) -> float:
         """Smallest effect that n ≥ 2 seeds per network detect with a power of 80 %; other arguments as above."""

@@ -10,10 +10,11 @@ from resnet_cli.analysis.report.drawings import MAX_GROUPS, Drawings
 from resnet_cli.analysis.report.pictures import Pictures
 from resnet_cli.analysis.report.probes import GUIDES, ProbeViews
 from resnet_cli.analysis.report.runs import data_blocks, run_blocks
-from resnet_cli.analysis.report.summary import and_, summary
+from resnet_cli.analysis.report.summary import summary
 from resnet_cli.analysis.report.verdicts import NONE_JUDGED, missing_claims, verdicts
 from resnet_cli.analysis.tables import Column, Table, layout
 from resnet_cli.analysis.tables.document import group_names
+from resnet_cli.analysis.words import and_
 
 _MAX_LINES = 50
 _RUNS_STAND_FOR = "RUNS and RUN stand for run directories, such as those of this report."

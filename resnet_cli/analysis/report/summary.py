@@ -1,12 +1,12 @@
 """What was run and what came out, in five lines per group of runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnet_cli.analysis.frames import Group, Run, Study
 from resnet_cli.analysis.report.blocks import Block, Facts, Heading
 from resnet_cli.analysis.tables.layout import plus_minus
-from resnet_cli.analysis.words import recipe_in_words
+from resnet_cli.analysis.words import and_, recipe_in_words
 from resnet_cli.util.text import duration
 
 Row = Mapping[str, Any]
@@ -105,9 +105,3 @@ def _verdicts(claims: Sequence[Row]) -> str:
         named = f" ({', '.join(found)})" if found and status in ("supported", "refuted") else ""
         parts.append(f"{len(found)} {status}{named}")
     return f"Of {len(claims)} claims, {', '.join(parts)}."
-
-
-def and_(words: Iterable[str]) -> str:
-    """Join words: `a, b and c`."""
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last

@@ -15,8 +15,8 @@ from resnet_cli.analysis.frames import Study
 from resnet_cli.analysis.report.blocks import Picture, Section
 from resnet_cli.analysis.report.pictures import TYPEFACE
 from resnet_cli.analysis.report.sections import report_sections
-from resnet_cli.analysis.report.summary import and_
 from resnet_cli.analysis.tables import study_document
+from resnet_cli.analysis.words import and_
 from resnet_cli.errors import InputError, UsageError
 from resnet_cli.util.files import write_output
 from resnet_cli.util.text import one_line, printable
