@@ -34,13 +34,13 @@ class Ranks(NamedTuple):
     local_rank: int
     """Number of this process on its machine, and of the GPU that it uses."""
 
-    def share(self, count: int) -> slice:
+    def shard(self, count: int) -> slice:
         """This process's part of a batch of `count` images: consecutive, of sizes that differ by at most one."""
         whole, rest = divmod(count, self.size)
         start = self.rank * whole + min(self.rank, rest)
         return slice(start, start + whole + (self.rank < rest))
 
-    def add(self, tensors: Sequence["Tensor"]) -> None:
+    def all_reduce_sum(self, tensors: Sequence["Tensor"]) -> None:
         """Replace each tensor by its sum over all processes, which has the same bits everywhere.
 
         Args:
@@ -55,7 +55,7 @@ class Ranks(NamedTuple):
         for tensor, part in zip(tensors, torch.split(message, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view(tensor.shape))
 
-    def agree(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest `number` of all processes."""
         import torch
         from torch import distributed
@@ -65,7 +65,7 @@ class Ranks(NamedTuple):
             distributed.all_reduce(largest, distributed.ReduceOp.MAX)
         return int(largest)
 
-    def tell(self, thing: Any = None) -> Any:
+    def broadcast(self, thing: Any = None) -> Any:
         """Give what rank 0 passes to all processes; it must be picklable."""
         import torch
         from torch import distributed

@@ -102,6 +102,7 @@ def evaluate_saved(path: Path, options: EvalOptions | None = None, *, progress: 
     Raises:
         InputError: the run, weights or data cannot be read or do not fit together.
         UsageError: an option contradicts the run or file, or a necessary one is missing.
+        ResnetError: a batch does not fit into memory.
     """
     options = options or EvalOptions()
     saved = _open(path, options.which)
@@ -123,7 +124,9 @@ def evaluate_saved(path: Path, options: EvalOptions | None = None, *, progress: 
     if num_bad := int((~np.isfinite(logits)).any(axis=1).sum()):
         raise InputError(
             f"{weights.path}: the outputs are not finite for {num_bad} of {len(images)} images",
-            hint="try --precision fp32" if setup.precision in ("fp16", "bf16") else "the weights are too large",
+            hint="try --precision fp32"
+            if setup.precision in ("fp16", "bf16")
+            else "the network diverged; use other weights",
         )
     details = {
         "path": str(path),

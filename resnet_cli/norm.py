@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from resnet_cli.dist import Ranks
 
 
-class SharedBatch(NamedTuple):
+class DistributedBatch(NamedTuple):
     """A batch of which every process has a part."""
 
     ranks: Ranks
@@ -31,7 +31,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     running_var: Tensor
     num_batches_tracked: Tensor
     momentum: float
-    batch: SharedBatch | None = None
+    batch: DistributedBatch | None = None
     """Set by `synchronized`."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 @contextlib.contextmanager
-def synchronized(model: nn.Module, batch: SharedBatch) -> Iterator[None]:
+def synchronized(model: nn.Module, batch: DistributedBatch) -> Iterator[None]:
     """Context in which the layers of `model`, in training mode, normalise by the statistics of the whole batch.
 
     Every process must compute the forward and the backward pass, also with no image of the batch.
@@ -65,7 +65,7 @@ def synchronized(model: nn.Module, batch: SharedBatch) -> Iterator[None]:
 
 
 def normalize(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, batch: SharedBatch | None = None
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, batch: DistributedBatch | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise each channel of (N, C, H, W) by the mean and variance of its batch.
 
@@ -87,7 +87,7 @@ def normalize(
 class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, batch: SharedBatch | None
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, batch: DistributedBatch | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         wide = x.to(weight.dtype)
         num_images, num_positions = batch.num_images if batch else x.shape[0], x.shape[2] * x.shape[3]
@@ -117,12 +117,12 @@ class _Normalize(torch.autograd.Function):
         return grad_x.to(x.dtype), projection * inverse_std, grad_bias, None, None
 
 
-def _total(values: Tensor, batch: SharedBatch | None) -> Tensor:
+def _total(values: Tensor, batch: DistributedBatch | None) -> Tensor:
     """The sum of `values` over all processes that have a part of `batch`."""
     if batch is None:
         return values
     values = values.clone()
-    batch.ranks.add([values])
+    batch.ranks.all_reduce_sum([values])
     return values
 
 

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from resnet_cli import dist
 from resnet_cli.dist import Ranks
-from resnet_cli.norm import BatchNorm2d, SharedBatch, synchronized
+from resnet_cli.norm import BatchNorm2d, DistributedBatch, synchronized
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "MASTER_ADDR": "here", "MASTER_PORT": "1"}
 
 
 @given(st.integers(1, 600), st.integers(1, 9))
 def test_the_parts_of_a_batch_cover_it_once_in_order_with_sizes_that_differ_by_at_most_one(count, size):
-    parts = [Ranks(rank, size, rank).share(count) for rank in range(size)]
+    parts = [Ranks(rank, size, rank).shard(count) for rank in range(size)]
     images = list(range(count))
     assert [image for part in parts for image in images[part]] == images
     sizes = [part.stop - part.start for part in parts]
@@ -55,7 +55,7 @@ def test_a_rank_that_torchrun_never_gives_does_not_make_a_rank(monkeypatch, rank
 class Alone(Ranks):
     """One process that has the whole batch."""
 
-    def add(self, tensors):
+    def all_reduce_sum(self, tensors):
         """Nothing to add."""
 
 
@@ -69,7 +69,7 @@ def test_synchronised_batch_normalisation_of_a_whole_batch_is_that_of_pytorch():
     results = []
     for module in (layer, reference):
         images = x.clone().requires_grad_()
-        with synchronized(module, SharedBatch(Alone(0, 1, 0), len(x))):
+        with synchronized(module, DistributedBatch(Alone(0, 1, 0), len(x))):
             y = module(images)
             (y.square() * torch.arange(4).view(1, 4, 1, 1)).sum().backward()
         results.append((y, images.grad, module.weight.grad, module.bias.grad, module.running_mean, module.running_var))

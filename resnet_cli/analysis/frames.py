@@ -260,12 +260,20 @@ def epochs_of(runs: Sequence[AnyRun], metrics: "Mapping[str, pd.DataFrame]") -> 
 
 
 def load_runs(paths: Paths) -> "pd.DataFrame":
-    """Load `runs_frame` of the runs in `paths`; warn about skipped runs. Raises the errors of `load_study`."""
+    """Load `runs_frame` of the runs in `paths`: one row per complete run, with every setting and result.
+
+    Runs that are skipped give a warning. Columns and missing values are those of `runs_frame`, the errors those of
+    `load_study`.
+    """
     return runs_frame(_load_with_warnings(paths))
 
 
 def load_epochs(paths: Paths) -> "pd.DataFrame":
-    """Load `epochs_frame` of the runs in `paths`; warn about skipped runs. Raises the errors of `load_study`."""
+    """Load `epochs_frame` of the runs in `paths`: one row per epoch of every complete run.
+
+    Runs that are skipped give a warning. Columns and missing values are those of `epochs_frame`, the errors those of
+    `load_study`.
+    """
     return epochs_frame(_load_with_warnings(paths, with_metrics=True))
 
 

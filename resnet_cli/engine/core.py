@@ -15,7 +15,7 @@ from resnet_cli.device import DeviceSetup, peak_memory_bytes
 from resnet_cli.dist import Ranks
 from resnet_cli.engine.evaluate import BatchLogits, EvalCounts, Predictor, combine_batches, evaluate_batches
 from resnet_cli.engine.graphs import Graphed
-from resnet_cli.engine.step import SharedStep, TrainStep
+from resnet_cli.engine.step import DistributedStep, TrainStep
 from resnet_cli.engine.sums import AsyncSumsReader, EpochSums
 from resnet_cli.errors import DivergedError
 from resnet_cli.model import CifarNet, build_model
@@ -107,12 +107,12 @@ class Engine:
             self._full_step = Graphed(step, self.config.batch_size, parameters=list(self.model.parameters()))
             self._predict = Graphed(predict, predict.batch_size)
 
-    def _step_of(self, network: Callable[[Tensor], Tensor]) -> TrainStep | SharedStep:
+    def _step_of(self, network: Callable[[Tensor], Tensor]) -> TrainStep | DistributedStep:
         step = TrainStep(
             network, self.optimizer, self.scaler, self.train_images, self.normalizer, self.setup, self.sums
         )
         ranks = self.setup.ranks
-        return SharedStep(step, self.model, ranks, self.config.sync_bn) if ranks else step
+        return DistributedStep(step, self.model, ranks, self.config.sync_bn) if ranks else step
 
     def _clean_subset(self) -> DeviceImages:
         """The training images on which the clean error is measured before the last epoch, the same for every seed."""
@@ -250,7 +250,7 @@ class Engine:
                 logits[mine] = self._predict(images.pixels[mine])
             # every process yields as often as the others
             yield self._evaluated(min(first + size * ranks.size, num_images), images)
-        ranks.add([logits])  # the rows of the other processes are zero
+        ranks.all_reduce_sum([logits])  # the rows of the other processes are zero
         return combine_batches([BatchLogits(logits, images.labels)])
 
     def _evaluated(self, done: int, images: DeviceImages) -> StepEvent:

@@ -13,7 +13,7 @@ from resnet_cli.device import DeviceSetup
 from resnet_cli.dist import Ranks
 from resnet_cli.engine.sums import EpochSums
 from resnet_cli.model import CifarNet
-from resnet_cli.norm import SharedBatch, synchronized
+from resnet_cli.norm import DistributedBatch, synchronized
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TrainStep:
 
 
 @dataclass(frozen=True)
-class SharedStep:
+class DistributedStep:
     """The same step on a batch of which every process has a part; all of them end with the same weights.
 
     The gradients add up to those of the mean loss over the whole batch. Running statistics are averaged over the
@@ -84,10 +84,10 @@ class SharedStep:
             The mean loss () over the whole batch, float64, on the device.
         """
         step, num_images = self.step, len(order)
-        mine = self.ranks.share(num_images)
+        mine = self.ranks.shard(num_images)
         step.optimizer.zero_grad(set_to_none=True)
         counts = torch.zeros(2, dtype=torch.float64, device=order.device)  # sum of losses, wrong predictions
-        shared = synchronized(self.model, SharedBatch(self.ranks, num_images))
+        shared = synchronized(self.model, DistributedBatch(self.ranks, num_images))
         # the scaler is set up by what it scales first, and this process may have no loss
         step.scaler.scale(counts)
         with shared if self.sync_bn else contextlib.nullcontext():
@@ -99,7 +99,7 @@ class SharedStep:
                 counts[1] = (logits.detach().argmax(dim=1) != labels).sum()
         self._combine((mine.stop - mine.start) / num_images)
         step.update()
-        self.ranks.add([counts])
+        self.ranks.all_reduce_sum([counts])
         step.sums.add(counts[0], counts[1].long())
         return counts[0] / num_images
 
@@ -114,4 +114,4 @@ class SharedStep:
         for buffer in self.model.buffers():
             if buffer.is_floating_point():
                 state.append(buffer.mul_(share))
-        self.ranks.add(state)
+        self.ranks.all_reduce_sum(state)

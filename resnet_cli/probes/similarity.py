@@ -41,7 +41,7 @@ _MIN_CKA_IMAGES = 4  # n (n − 3) divides the estimate
 
 
 @torch.no_grad()
-def stage_outputs(model: CifarNet, images: Tensor) -> list[Tensor]:
+def block_outputs(model: CifarNet, images: Tensor) -> list[Tensor]:
     """The output of the first convolution after BN and ReLU, then that of every block; each (N, C, H, W)."""
     _, captured = capture_blocks(model, images)
     return [captured[0].input, *(block.output for block in captured)]
@@ -197,7 +197,7 @@ def _grams(network: Network) -> Iterator[NDArray[np.float64]]:
     with _meaningful_statistics(network):
         for chosen in torch.split(shuffled(len(images)).to(images.labels.device), size):
             if len(chosen) >= _MIN_CKA_IMAGES:
-                yield centred_grams(stage_outputs(network.model, network.normalizer(images.pixels[chosen])))
+                yield centred_grams(block_outputs(network.model, network.normalizer(images.pixels[chosen])))
 
 
 def _pooled_features(network: Network, images: DeviceImages) -> list[NDArray[np.float32]]:
@@ -205,7 +205,7 @@ def _pooled_features(network: Network, images: DeviceImages) -> list[NDArray[np.
     batches = [
         [
             output.mean(dim=(2, 3)).float().cpu().numpy()
-            for output in stage_outputs(network.model, network.normalizer(pixels))
+            for output in block_outputs(network.model, network.normalizer(pixels))
         ]
         for pixels in torch.split(images.pixels, network.batch_size)
     ]

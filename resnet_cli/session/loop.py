@@ -36,7 +36,7 @@ from resnet_cli.rundir.page import run_page
 from resnet_cli.rundir.records import FileState
 from resnet_cli.session.initial import InitialFile
 from resnet_cli.session.reporter import Reporter, Result, Start
-from resnet_cli.session.team import Beginning, Team, agreed_signal, stop_flag
+from resnet_cli.session.team import InitialState, Team, agreed_signal, stop_flag
 from resnet_cli.util.files import file_sha256
 from resnet_cli.util.resources import check_disk_space
 from resnet_cli.util.signals import StopFlag
@@ -103,7 +103,7 @@ class Session:
         start = Start(engine.step, engine.total_steps, engine.epochs_done, engine.num_epochs, earlier is not None)
         self.reporter.started(self.record, self.run.path, start)
         if self.team.ranks:
-            self.team.begin(Beginning(self.config, self.record.dataset, setup.decisions, dump_state(engine, {})))
+            self.team.begin(InitialState(self.config, self.record.dataset, setup.decisions, dump_state(engine, {})))
         with stop_flag(self.team.ranks) as stop:
             try:
                 self._train(stop)

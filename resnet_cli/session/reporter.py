@@ -26,7 +26,7 @@ class Reporter:
     """Receives the progress of a run and ignores it; override the methods of interest."""
 
     def progress(self, label: str, done: int, total: int, unit: str = "") -> None:
-        """Report that data are being downloaded or decoded."""
+        """Report that `done` of `total` bytes, or another `unit`, of the data `label` are downloaded or decoded."""
 
     def note(self, text: str) -> None:
         """Report one line that the user should read."""
@@ -35,13 +35,19 @@ class Reporter:
         """Report a problem that does not stop the run."""
 
     def started(self, record: RunRecord, path: Path, start: Start) -> None:
-        """Report that training starts or resumes."""
+        """Report that training starts or resumes.
+
+        Args:
+            record: content of run.json.
+            path: the run directory.
+            start: where the run starts and how long it is.
+        """
 
     def tick(self, tick: "StepEvent") -> None:
-        """Report a training step or an evaluated batch."""
+        """Report a training step or an evaluated batch; called for each of them, so it should be fast."""
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        """Report the end of an epoch."""
+        """Report the end of an epoch with its row of metrics.csv: errors in per cent, losses in nats."""
 
     def gradflow(self, rows: Sequence[GradflowRow]) -> None:
         """Report the gradient flow at every layer, measured before training (epoch 0) or after an epoch."""

@@ -66,6 +66,9 @@ def train(
         recorded_data: dataset of the run that a new run repeats; its folder is used if it still exists.
         argv: the command line, for run.json.
 
+    Returns:
+        The run directory with its record and its result.
+
     Raises:
         ConfigError: `dataset` has another form.
         UsageError: `out` contains a different configuration, other initial weights or foreign files; `init_from`

@@ -14,7 +14,7 @@ from resnet_cli.session.reporter import Result
 from resnet_cli.util.signals import StopFlag
 
 
-class Beginning(NamedTuple):
+class InitialState(NamedTuple):
     """What rank 0 starts from; the others start from the same."""
 
     config: RunConfig
@@ -24,7 +24,7 @@ class Beginning(NamedTuple):
     """A checkpoint."""
 
 
-class Refusal(NamedTuple):
+class RankZeroFailure(NamedTuple):
     """Why rank 0 does not start, resume or finish the run."""
 
     message: str
@@ -50,11 +50,11 @@ class Team:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, ResnetError) and self._are_waiting:
             with contextlib.suppress(ResnetError):  # they may have been stopped too
-                self._tell(Refusal(error.message, error.hint, error.exit_code))
+                self._send(RankZeroFailure(error.message, error.hint, error.exit_code))
 
-    def begin(self, beginning: Beginning) -> None:
+    def begin(self, beginning: InitialState) -> None:
         """Let the others start to train."""
-        self._tell(beginning)
+        self._send(beginning)
         self._are_waiting = False
 
     def wait(self) -> None:
@@ -63,13 +63,13 @@ class Team:
 
     def end(self, result: Result) -> Result:
         """Tell the others the result of the run, and return it."""
-        self._tell(result)
+        self._send(result)
         self._are_waiting = False
         return result
 
-    def _tell(self, message: Beginning | Refusal | Result) -> None:
+    def _send(self, message: InitialState | RankZeroFailure | Result) -> None:
         if self.ranks:
-            self.ranks.tell(message)
+            self.ranks.broadcast(message)
 
 
 def follow(ranks: Ranks, config: RunConfig, read_data: Callable[..., Dataset]) -> Result:
@@ -85,7 +85,7 @@ def follow(ranks: Ranks, config: RunConfig, read_data: Callable[..., Dataset]) -
         ResnetError: this machine cannot take part in the run, or another process has ended.
         DivergedError: a loss was not finite.
     """
-    told = _hear(ranks)
+    told = _receive(ranks)
     if isinstance(told, Result):
         return told
     from resnet_cli.checkpoint import load_state
@@ -106,14 +106,14 @@ def follow(ranks: Ranks, config: RunConfig, read_data: Callable[..., Dataset]) -
             if not isinstance(event, InitialRecord) and agreed_signal(ranks, stop):
                 break
         # torchrun ends all processes when one has ended, so none ends before rank 0 has saved
-        result = _hear(ranks)
+        result = _receive(ranks)
     assert isinstance(result, Result)
     return result
 
 
-def _hear(ranks: Ranks) -> Beginning | Result:
-    told: Beginning | Refusal | Result = ranks.tell()
-    if isinstance(told, Refusal):
+def _receive(ranks: Ranks) -> InitialState | Result:
+    told: InitialState | RankZeroFailure | Result = ranks.broadcast()
+    if isinstance(told, RankZeroFailure):
         refused = RankZeroError(told.message, hint=told.hint)
         refused.exit_code = told.exit_code
         raise refused
@@ -133,5 +133,5 @@ def agreed_signal(ranks: Ranks | None, stop: StopFlag) -> str | None:
     """Name of the stop signal that any process has received, the same in every process; None without a signal."""
     if ranks is None:
         return stop.signal_name
-    number = ranks.agree(signal.Signals[stop.signal_name].value if stop.signal_name else 0)
+    number = ranks.all_reduce_max(signal.Signals[stop.signal_name].value if stop.signal_name else 0)
     return signal.Signals(number).name if number else None

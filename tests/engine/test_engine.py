@@ -233,7 +233,7 @@ def test_test_logits_are_in_dataset_order():
 class Silent(Ranks):
     """A process that receives nothing from the others."""
 
-    def add(self, tensors):
+    def all_reduce_sum(self, tensors):
         """Nothing to add."""
 
 

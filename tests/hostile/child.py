@@ -92,22 +92,22 @@ def _little_memory(_):
 def _connected_before(_):
     """Leave an earlier run, after which rank 0 is the last to start the next one."""
     with dist.joined() as ranks:
-        ranks.agree(0)
+        ranks.all_reduce_max(0)
     if ranks.rank == 0:
         time.sleep(1.5)
 
 
 def _signalled_in_epoch_2(number):
     def prepare(_):
-        agree, seen = dist.Ranks.agree, []
+        reduce, seen = dist.Ranks.all_reduce_max, []
 
-        def agree_then_signal(self, value):
+        def reduce_then_signal(self, value):
             seen.append(value)
             if len(seen) == 7:  # after 3 steps, 2 sets and the end of an epoch; acted on one step later
                 os.kill(os.getpid(), number)
-            return agree(self, value)
+            return reduce(self, value)
 
-        dist.Ranks.agree = agree_then_signal
+        dist.Ranks.all_reduce_max = reduce_then_signal
 
     return prepare
 

@@ -6,7 +6,7 @@ from resnet_cli.device import decide
 from resnet_cli.dist import Ranks
 from resnet_cli.errors import ConfigError, UsageError
 from resnet_cli.recipes import make_config
-from resnet_cli.session.team import Beginning, follow
+from resnet_cli.session.team import InitialState, follow
 
 
 def test_data_that_do_not_fit_on_one_machine_are_an_error_that_its_process_prints():
@@ -15,9 +15,9 @@ def test_data_that_do_not_fit_on_one_machine_are_an_error_that_its_process_print
     class Told(Ranks):
         """Rank 0 has begun."""
 
-        def tell(self, thing=None):
+        def broadcast(self, thing=None):
             """Give what rank 0 told."""
-            return Beginning(config, None, decide(config, ranks=self).decisions, b"")
+            return InitialState(config, None, decide(config, ranks=self).decisions, b"")
 
     def read_data(recorded):
         raise ConfigError("--limit-train 9 is more than there are", hint="use a smaller one")
