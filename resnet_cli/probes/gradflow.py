@@ -135,8 +135,8 @@ def measure_gradflow(
     """
     if num_batches * batch_size > len(images):
         raise ConfigError(
-            f"{num_batches} batches of {batch_size} images need more than the {len(images)} images available",
-            hint="use fewer or smaller batches",
+            f"--batches {num_batches} of {batch_size} images need more than the {len(images)} images available",
+            hint="use a smaller --batches or --batch-size",
         )
     was_training = model.training
     model.train()
