@@ -8,7 +8,7 @@ from resnet_cli.analysis.report.blocks import Block, Paragraph, Verdicts
 
 _MAX_SEEDS = 10
 _INTRODUCTION = (
-    "Each claim has a rule that was fixed before anything was measured. It is supported if the effect lies beyond the "
+    "Each claim has a fixed rule. It is supported if the effect lies beyond the "
     "margin of the rule, refuted if the opposite was shown, and underpowered if these runs cannot decide it: a missing "
     "effect is never inferred from a large p. Sources: the report is V. R. Shinde, Deep Residual Learning for Image "
     "Recognition: Implementation and Analysis (2025), and the analysis is A Mathematical Analysis of the ResNet "
@@ -27,7 +27,9 @@ def verdicts(document: Mapping[str, Any] | None) -> list[Block]:
         headers = [column.header for column in table.columns]
         shown = [{**next(rows), "cells": dict(zip(headers, cells, strict=True))} for cells in table.rows]
         level = f"Level {document['alpha']:g} for each family of claims."
-        blocks.append(Verdicts(table.title, [_judged(row) for row in shown], (table.footnotes[0], level)))
+        blocks.append(
+            Verdicts(table.title, [_judged(row) for row in shown], (table.footnotes[0], level, *shown[0]["provenance"]))
+        )
     return blocks
 
 

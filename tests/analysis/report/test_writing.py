@@ -173,6 +173,14 @@ def test_every_claim_has_its_verdict_in_words_with_n_and_how_it_was_judged(claim
     assert f"plain-56 {', '.join(f'{value:.4g}' for value in gap['seeds']['plain-56'])}" in shown
 
 
+def test_settings_that_could_explain_a_difference_are_named_under_the_verdicts(make_run, without_images, tmp_path):
+    for threads, arch in enumerate(("plain", "resnet"), start=1):
+        make_run(tmp_path / arch, arch=arch, predictions=False, environment={"threads": threads})
+    write_report(load_study([tmp_path], with_metrics=True), tmp_path / "report.html")
+    verdicts = HtmlPage(tmp_path / "report.html").section("verdicts").words
+    assert verdicts.count("number of threads differs between runs: 1 (1 run), 2 (1 run); it could explain") == 1
+
+
 def test_table_1_has_the_published_column_and_the_seeds(study, page):
     results = page.section("results").words
     assert "published %" in results
