@@ -122,9 +122,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         )
         return None if found is None else max(found, MIN_SEEDS)
 
-    def detectable(self, sigma: float, n: int, *, alpha: float = ALPHA) -> float:
+    def detectable(self, sigma: float, n: int, *, alpha: float = ALPHA, num_parts: int = 1) -> float:
         """Smallest effect that n ≥ 2 seeds per network detect with a power of 80 %; other arguments as above."""
-        distance = detectable_effect(sigma, n, alpha=alpha, num_means=self.num_networks, target=self._power())
+        target = self._power(num_parts)
+        distance = detectable_effect(sigma, n, alpha=alpha, num_means=self.num_networks, target=target)
         return self.margin + distance
 
 

@@ -24,6 +24,8 @@ class Spread(msgspec.Struct, frozen=True):
     sigma: float
     source: str
     """Where it comes from."""
+    num_parts: int = 1
+    """Number of parts of a claim that all must be supported, such as classes."""
 
 
 def measured_spreads(study: Study, name: str, *, warn: Callable[[str], None]) -> list[Spread]:
@@ -41,7 +43,8 @@ def measured_spreads(study: Study, name: str, *, warn: Callable[[str], None]) ->
     for group, evidence in load_evidence(study, warn=warn).items():
         finding = claim.test(evidence)
         if finding is not None and finding.sigma is not None:
-            spreads.append(Spread(finding.sigma, f"upper 80 % limit from {finding.n} seeds: {group.label}"))
+            source = f"upper 80 % limit from {finding.n} seeds: {group.label}"
+            spreads.append(Spread(finding.sigma, source, finding.num_parts))
     if not spreads:
         raise InputError(
             f"--runs has no two seeds with different results for {name}",
@@ -80,14 +83,15 @@ def power_document(
 
 
 def _plan(rule: Rule, spread: Spread, seeds: Sequence[int], alpha: float, size: int) -> dict[str, Any]:
+    sigma, num_parts = spread.sigma, spread.num_parts
     return {
-        "sigma": spread.sigma, "source": spread.source,
-        "seeds_needed": rule.seeds_needed(spread.sigma, alpha=alpha),
-        "seeds_needed_in_family": rule.seeds_needed(spread.sigma, alpha=alpha / size),
+        "sigma": sigma, "source": spread.source,
+        "seeds_needed": rule.seeds_needed(sigma, alpha=alpha, num_parts=num_parts),
+        "seeds_needed_in_family": rule.seeds_needed(sigma, alpha=alpha / size, num_parts=num_parts),
         "detectable": [
             {
-                "seeds": n, "effect": rule.detectable(spread.sigma, n, alpha=alpha),
-                "effect_in_family": rule.detectable(spread.sigma, n, alpha=alpha / size),
+                "seeds": n, "effect": rule.detectable(sigma, n, alpha=alpha, num_parts=num_parts),
+                "effect_in_family": rule.detectable(sigma, n, alpha=alpha / size, num_parts=num_parts),
             }
             for n in seeds
         ],

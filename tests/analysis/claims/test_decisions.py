@@ -148,6 +148,24 @@ def test_all_classes_is_supported_only_if_each_is_and_refuted_if_any_is():
     assert judge_family({"all": claim(2, -2, 2)})["all"].reason == "class 1: below 0 pp"
 
 
+def test_the_seeds_needed_for_all_of_ten_classes_detect_the_effect_in_all_of_them_together():
+    needed = ABOVE_ZERO.seeds_needed(0.7, num_parts=10)
+    assert needed > ABOVE_ZERO.seeds_needed(0.7)
+    rng = np.random.default_rng(0)
+
+    def study():
+        classes = {str(i): effect_found(ABOVE_ZERO, drawn(rng, 1.0, needed, (0.7, 0.7))) for i in range(10)}
+        return every(classes)
+
+    found = [study() for _ in range(200)]
+    assert {one.num_parts for one in found} == {10}
+    assert sum(one.p_supported < ALPHA for one in found) / len(found) > 0.72  # 0.8 − 3 standard errors
+
+
+def test_no_plan_has_fewer_seeds_than_a_decision():
+    assert ABOVE_ZERO.seeds_needed(1e-6) == 3
+
+
 def test_a_class_without_spread_neither_supports_nor_hides_the_contradiction_of_another():
     same = effect_found(ABOVE_ZERO, gap([100.0] * 3, [97.0] * 3))
     worse = effect_found(ABOVE_ZERO, gap([90.0, 90.1, 89.9], [95.0, 95.1, 94.9]))

@@ -33,6 +33,14 @@ def test_amplification_needs_more_seeds_than_a_gap():
     assert plan("amplification", 0.5)["seeds_needed"] > plan("gap", 0.5)["seeds_needed"]
 
 
+def test_a_claim_with_several_parts_needs_more_seeds_than_one_of_them():
+    one, ten = (
+        power_document("diagonal", [Spread(1.0, "given", parts)], [5])["plans"][0] for parts in (1, 10)
+    )  # fmt: skip
+    assert ten["seeds_needed"] > one["seeds_needed"]
+    assert ten["detectable"][0]["effect"] > one["detectable"][0]["effect"]
+
+
 def test_a_hopeless_plan_has_no_number_of_seeds():
     assert plan("gap", 1000.0)["seeds_needed"] is None
 
