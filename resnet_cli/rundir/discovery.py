@@ -19,8 +19,7 @@ def find_runs(paths: Iterable[str | os.PathLike[str]]) -> list[RunDir]:
     """Find the run directories in `paths`, each once, sorted within each folder.
 
     A path can be a run directory, or a folder to search for them; folders inside it that contain a file `.unsearched`
-    are left out. Files are skipped if there are folders too, since
-    `runs/*` matches both.
+    are left out. Files are skipped if there are folders too, since `runs/*` matches both.
 
     Raises:
         InputError: a path does not exist or contains no run directory, or all paths are files.
