@@ -55,8 +55,7 @@ def degradation_after_warmup(evidence: Evidence) -> Finding | None:
         for which, runs in ratios.items()
         if runs is not None and (value := largest_growth(runs.gradflow, deep)) is not None
     ]
-    details = [f"a warm-up makes the start smaller, not harmless: the norm of a layer of {deep} grows up to "
-               f"{' and '.join(growth)}"] if growth else []  # fmt: skip
+    details = [f"the norm of a layer of {deep} grows up to {' and '.join(growth)}"] if growth else []
     return msgspec.structs.replace(finding, details=(*finding.details, *details))
 
 

@@ -243,7 +243,7 @@ def certain(holds: bool, *, value: float, unit: str, n: int, details: Sequence[s
 def judge_family(findings: Mapping[str, Finding | None], *, alpha: float = ALPHA) -> dict[str, Verdict]:
     """Judge the claims of one family, with Holm's correction over all of them.
 
-    Those that were not measured count too, so that no verdict depends on what else was measured.
+    Those that were not measured count too, so that measuring another claim never takes a verdict back.
 
     Args:
         findings: by claim; None: not measured.

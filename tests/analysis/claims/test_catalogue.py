@@ -208,7 +208,7 @@ def test_degradation_after_a_warm_up_tells_how_much_the_weights_still_grow():
     assert finding.details[-1].endswith("the norm of a layer of plain-56 grows up to ×4.2 with the warm-up")
 
 
-def test_no_verdict_depends_on_what_else_was_measured():
+def test_measuring_another_claim_never_takes_a_verdict_back():
     evidence = make_evidence(seeds=3)
     frozen = msgspec.structs.replace(evidence, load_probe=functools.cache(evidence.load_probe))
     few = msgspec.structs.replace(
