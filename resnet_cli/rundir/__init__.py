@@ -1,6 +1,6 @@
 """Run directories: the only reader and writer of their files, and the types of what the files contain."""
 
-from resnet_cli.rundir.directory import RunDir, Status, now
+from resnet_cli.rundir.directory import RunDir, Status
 from resnet_cli.rundir.discovery import find_runs
 from resnet_cli.rundir.records import (
     METRICS_COLUMNS,
@@ -16,6 +16,7 @@ from resnet_cli.rundir.records import (
     Predictions,
     RunRecord,
     Summary,
+    now,
 )
 
 __all__ = [

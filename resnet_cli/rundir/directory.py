@@ -1,11 +1,9 @@
-"""The only reader and writer of run-directory files."""
+"""Reading and writing the files of a run; only this package does either."""
 
 import contextlib
-import datetime
 import io
 import math
 import os
-import platform
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import astuple
 
-from resnet_cli.errors import ResnetError, RunFileError, UsageError
+from resnet_cli.errors import RunFileError, UsageError
+from resnet_cli.rundir.lock import RunLock
 from resnet_cli.rundir.reading import (
     read_arrays,
     read_json,
@@ -29,12 +28,11 @@ from resnet_cli.rundir.records import (
     EpochMetrics,
     FileState,
     GradflowRow,
-    LockHolder,
     Predictions,
     RunRecord,
     Summary,
 )
-from resnet_cli.util.files import append_durably, file_sha256, open_regular, sync_folder, temporary_files, write_atomic
+from resnet_cli.util.files import append_durably, file_sha256, sync_folder, temporary_files, write_atomic
 from resnet_cli.util.text import encode_json, json_text, one_line
 
 if TYPE_CHECKING:
@@ -61,14 +59,13 @@ class RunDir:
         self.summary_path = self.path / "summary.json"
         self.diverged_path = self.path / "diverged.json"
         self.readme_path = self.path / "README.md"
-        self.lock_path = self.path / ".lock"
-        self.holder_path = self.path / ".holder.json"
+        self._lock = RunLock(self.path)
+        self.lock_path, self.holder_path = self._lock.path, self._lock.holder_path
         self.attempts_path = self.path / "attempts.jsonl"
         self.init_weights_path = self.path / "weights" / "init.safetensors"
         self.last_weights_path = self.path / "weights" / "last.safetensors"
         self.best_weights_path = self.path / "weights" / "best.safetensors"
         self.checkpoint_path = self.path / "checkpoints" / "resume.safetensors"
-        self._lock_identity: tuple[int, int] | None = None  # device and inode of the file that this process locked
 
     def exists(self) -> bool:
         """Whether this is a run directory, that is, whether it has a run.json."""
@@ -97,7 +94,7 @@ class RunDir:
             return "diverged"
         if not self.exists():
             return "empty"
-        return "running" if self._is_locked() else "incomplete"
+        return "running" if self._lock.is_held_elsewhere() else "incomplete"
 
     def lock(self) -> "filelock.BaseFileLock":
         """Lock the run for this process, until the lock is released or the process ends.
@@ -105,84 +102,23 @@ class RunDir:
         Raises:
             UsageError: another process holds the lock, or a subfolder is a link, which may lead anywhere.
         """
-        import filelock
-
         self.path.mkdir(parents=True, exist_ok=True)
         for folder in (self.last_weights_path.parent, self.checkpoint_path.parent):
             if folder.is_symlink():
                 raise UsageError(f"{folder} is a link", hint="replace it with a folder, or choose another --out")
-        lock = filelock.FileLock(self.lock_path)
-        try:
-            # `status` of another process holds a shared lock for an instant
-            lock.acquire(timeout=1)
-        except filelock.Timeout:
-            raise UsageError(
-                f"{self.path} is being trained by another process{self._holder()}",
-                hint="wait for it or choose another --out",
-            ) from None
-        self._lock_identity = self._identity_of_lock()
-        holder = LockHolder(pid=os.getpid(), host=platform.node(), since=now())
-        self._write(self.holder_path, json_text(holder).encode())
-        return lock
+        return self._lock.acquire()
 
     def has_lock(self) -> bool:
         """Whether the file that `lock` locked is still in its place: if not, another process can lock the run."""
-        return self._lock_identity is not None and self._lock_identity == self._identity_of_lock()
-
-    def _identity_of_lock(self) -> tuple[int, int] | None:
-        try:
-            status = self.lock_path.lstat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+        return self._lock.is_in_place()
 
     def _write(self, path: Path, data: bytes) -> None:
-        self._check_lock()
+        self._lock.check()
         write_atomic(path, data)
 
     def _append(self, path: Path, data: bytes) -> None:
-        self._check_lock()
+        self._lock.check()
         append_durably(path, data)
-
-    def _check_lock(self) -> None:
-        """Raise `ResnetError` if this process lost its lock, before it writes into a run that another may train."""
-        if self._lock_identity is not None and not self.has_lock():
-            raise ResnetError(
-                f"{self.lock_path} was removed or replaced, so another process may be training this run; stopped",
-                hint="make sure that no other process trains it, then run the same command again to resume",
-            )
-
-    def _holder(self) -> str:
-        """The process that holds the lock, in parentheses; empty if .holder.json cannot be read."""
-        try:
-            holder = read_json(self.holder_path, LockHolder)
-        except RunFileError:
-            return ""
-        return f" (pid {holder.pid}, host {holder.host}, since {holder.since})"
-
-    def _is_locked(self) -> bool:
-        """Whether another process, or another `RunDir` of this one, holds the lock.
-
-        The probe asks for a shared lock on the file, which readers get at the same time, so that they never take each
-        other for a training process; `lock` retries while a probe lasts. The file is opened for reading, without
-        following a link or waiting for a pipe: looking needs no write permission and changes nothing. `flock` (2) works
-        like this on Linux and macOS, and is what filelock uses there; on network file systems, see docs/reliability.md.
-        """
-        import fcntl
-
-        try:
-            descriptor = open_regular(self.lock_path, os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # the file system has no locks
-            return False
-        finally:
-            os.close(descriptor)
-        return False
 
     def create(self, record: RunRecord) -> None:
         """Create the folders, run.json and CSV files without rows."""
@@ -197,7 +133,7 @@ class RunDir:
 
     def clear(self) -> None:
         """Remove every file that this tool wrote here, and nothing else."""
-        self._check_lock()
+        self._lock.check()
         # the summary goes first: a half-cleared run must not look complete
         written = [
             self.summary_path, self.diverged_path, self.checkpoint_path, self.init_weights_path,
@@ -286,7 +222,7 @@ class RunDir:
 
     def write_bytes(self, path: Path, data: bytes) -> None:
         """Replace one of this directory's binary files (weights, checkpoint) atomically; its folder may be missing."""
-        self._check_lock()
+        self._lock.check()
         path.parent.mkdir(exist_ok=True)
         self._write(path, data)
 
@@ -417,11 +353,6 @@ class RunDir:
         if num_classes is not None and logits.shape[1] != num_classes:
             raise RunFileError(f"{path} has outputs for {logits.shape[1]} classes, but the run has {num_classes}")
         return Predictions(labels=labels.astype(np.int64), logits=logits.astype(np.float32))
-
-
-def now() -> str:
-    """The current time in ISO 8601, UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _csv_line(cells: Iterable[float | str | None]) -> bytes:

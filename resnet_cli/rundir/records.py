@@ -4,6 +4,7 @@ Bounds are part of the types. They admit every value that a real run writes, and
 flooding the screen, the figures or the memory.
 """
 
+import datetime
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -268,3 +269,8 @@ class Predictions(msgspec.Struct, frozen=True):
 
     labels: "np.ndarray[Any, np.dtype[np.int64]]"  # (N,)
     logits: "np.ndarray[Any, np.dtype[np.float32]]"  # (N, classes)
+
+
+def now() -> str:
+    """The current time in ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
