@@ -10,6 +10,7 @@ from resnet_cli.analysis.figures import SUFFIXES
 from resnet_cli.cli.completion import complete_runs
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
+from resnet_cli.cli.subjects import Which, new_networks, saved_networks
 from resnet_cli.errors import CheckFailedError, UsageError
 from resnet_cli.util.text import csv_text, printable
 
@@ -42,7 +43,6 @@ Examples:
   resnet gradflow --depth 20 --check-identity
 """
 
-Which = Literal["init", "last", "best"]
 Format = Literal["table", "csv", "json"]
 _IDENTITY = ["label", "network", "which", "dataset"]
 _BAR_WIDTH = 10
@@ -99,7 +99,12 @@ def command(
     device = given.pop("device", "auto")
     if plot and plot.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--plot {plot}: unsupported format", hint="use .png, .svg or .pdf")
-    subjects = _subjects(runs or [], which, seeds, given, output)
+    if runs:
+        given = {**given, **({"seeds": seeds} if seeds else {})}
+        subjects = _join_seeds(saved_networks(runs, which, given, output, only_new=("seed", "seeds")))
+    else:
+        first = given.pop("seed", 0)
+        subjects = new_networks(which, given, range(first, first + (seeds or 5)))
     output.loading_torch()
     if identity:
         _check_identity(subjects, data_dir, device, output)
@@ -125,28 +130,6 @@ def command(
 
         flows = flow_of_networks(frame)
         output.result(_document(frame, flows), None if output.json else _page(frame, flows))
-
-
-def _subjects(
-    paths: list[Path], which: Which | None, seeds: int | None, given: dict[str, Any], output: Output
-) -> "list[Subject]":
-    from resnet_cli.measure import fresh_subjects, saved_subjects
-
-    if not paths:
-        if which not in (None, "init"):
-            raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
-        first = given.pop("seed", 0)
-        by_seed = [fresh_subjects(**given, seed=seed) for seed in range(first, first + (seeds or 5))]
-        return [subject for of_seed in by_seed for subject in of_seed]
-    if seeds is not None:
-        given = {"seeds": seeds, **given}
-    for name, value in given.items():
-        if name in ("seed", "seeds") or not any(path.is_file() for path in paths):
-            raise UsageError(
-                f"--{name} {value} cannot be combined with run directories, which record their own network and data",
-                hint=f"omit --{name}",
-            )
-    return _join_seeds(saved_subjects(paths, which or "last", warn=output.warn, **given))
 
 
 def _join_seeds(subjects: "list[Subject]") -> "list[Subject]":

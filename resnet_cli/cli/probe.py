@@ -1,6 +1,5 @@
 """`resnet probe`: one measurement on any networks, or all of them."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,6 +8,7 @@ import typer
 from resnet_cli.analysis.figures import SUFFIXES
 from resnet_cli.cli.options import DataDir, Json, Quiet, config_options
 from resnet_cli.cli.output import Output
+from resnet_cli.cli.subjects import Which, new_networks, saved_networks
 from resnet_cli.cli.views import ReportView
 from resnet_cli.errors import NotApplicableError, UsageError
 from resnet_cli.launch.channel import Warned, channel
@@ -44,7 +44,6 @@ Examples:
   resnet probe responses resnet56.th --dataset cifar10 --format csv
 """
 
-Which = Literal["init", "last", "best"]
 Format = Literal["table", "csv", "json"]
 _MAX_SEED = 2**31 - 1
 _MAX_IMAGES = 10_000_000
@@ -120,7 +119,7 @@ def command(
 
     output = Output(json=json or format_ == "json", quiet=quiet)
     device = given.pop("device", "auto")
-    networks = _subjects(subjects or [], which, seed, given, output)
+    networks = saved_networks(subjects, which, given, output) if subjects else _new(which, given, seed, output)
     options = ProbeOptions(which, images, batch_size, seed, tuple(settings or ()), device, data_dir, again)
     if name not in WITHOUT_TORCH:
         output.loading_torch()
@@ -152,6 +151,13 @@ def command(
         output.result({"probes": documents}, None)
 
 
+def _new(which: Which | None, given: dict[str, Any], seed: int, output: Output) -> "list[Subject]":
+    networks = new_networks(which, given, range(seed, seed + 1))
+    names, dataset = " and ".join(network.label for network in networks), networks[0].config.dataset
+    output.note(f"no SUBJECT given: measuring new, untrained networks ({names}, {dataset}, seed {seed})")
+    return networks
+
+
 def _skip(name: str, error: NotApplicableError, output: Output) -> None:
     """Report that a probe applies to no network, which is an error unless a study or `all` includes the probe."""
     if study := channel():
@@ -167,30 +173,6 @@ def _check_options(name: str, plot: Path | None, format_: Format, settings: list
     for option, value in (("--plot", plot), ("--format csv", format_ == "csv"), ("--set", settings)):
         if value and name == ALL:
             raise UsageError(f"{option} needs one probe, not {ALL}", hint="name the probe")
-
-
-def _subjects(
-    paths: list[Path], which: Which | None, seed: int, given: dict[str, Any], output: Output
-) -> "list[Subject]":
-    from resnet_cli.measure import fresh_subjects, saved_subjects
-
-    files = [path for path in paths if os.path.isfile(path)]
-    if not paths:
-        if which not in (None, "init"):
-            raise UsageError(f"--which {which} needs a run directory", hint="name one, or omit --which")
-        new = fresh_subjects(**given, seed=seed)
-        names, dataset = " and ".join(subject.label for subject in new), new[0].config.dataset
-        output.note(f"no SUBJECT given: measuring new, untrained networks ({names}, {dataset}, seed {seed})")
-        return new
-    if files and which:
-        raise UsageError(f"--which {which} applies to runs, but {files[0]} is a file", hint="omit --which")
-    if given and not files:
-        option, value = next(iter(given.items()))
-        raise UsageError(
-            f"--{option} {value} cannot be combined with run directories, which record their own network and data",
-            hint=f"omit --{option}",
-        )
-    return saved_subjects(paths, which or "last", warn=output.warn, **given)
 
 
 def _view(name: str) -> Any:

@@ -120,6 +120,8 @@ def test_gradflow_plot_writes_a_figure_in_the_format_of_its_suffix(tmp_path, cap
         (["nowhere"], "nowhere does not exist"),
         (["nowhere", "--depth", "20"], "--depth 20 cannot be combined with run directories"),
         (["nowhere", "--seeds", "2"], "--seeds 2 cannot be combined with run directories"),
+        ([__file__, "--seed", "2"], "--seed 2 applies to new networks, but "),
+        ([__file__, "--which", "last"], "--which last applies to runs, but "),
         (["--batches", "1000"], "--batches 1000 of 128 images need more than the 1437 images"),
         ([*FAST, "--plot", "norms.bmp"], "--plot norms.bmp: unsupported format; use .png, .svg or .pdf"),
     ],
