@@ -26,8 +26,8 @@ from types import FrameType
 from typing import Any
 
 from gpu import archive, children, study, summary
-from gpu.results import ROOT, DamagedError, Record, Results, source_checksum
-from gpu.steps import Step, steps_of
+from gpu.results import ROOT, DamagedError, Record, Results, source_checksums
+from gpu.steps import GRAPH_TESTS, Step, steps_of
 
 STAGES = ("tests", "speed", "study")
 _CLOSING_SECONDS = 15.0  # kept for the archive and the summary
@@ -71,7 +71,7 @@ class Slot:
         self.notes: list[str] = []
         self._has_failed = False
         args.out.mkdir(parents=True, exist_ok=True)
-        self.results = Results(args.out / "results.json", source=source_checksum(), device=args.device)
+        self.results = Results(args.out / "results.json", sources=source_checksums(), device=args.device)
         archive.unpack(args.out, self.results.archive, self.work)
         self._setup, *self.steps = steps_of(args.device, tiny=args.tiny)
         self.runs = study.planned_runs(tiny=args.tiny)
@@ -141,8 +141,8 @@ class Slot:
         self._report(f"{step.name}: {ending.state} in {ending.seconds:.0f} s {ending.reason}".rstrip())
         self.results.add(
             Record(
-                step.name, ending.state, ending.reason, round(ending.seconds, 1), self.results.source,
-                self.results.device, _now(), values,
+                step.name, ending.state, ending.reason, round(ending.seconds, 1),
+                self.results.sources[step.stage], self.results.device, _now(), values,
             )
         )  # fmt: skip
         self._write_summary()
@@ -187,9 +187,12 @@ class Slot:
         self.notes.insert(0, note)
 
     def _graph_is_proven(self) -> bool:
-        """Whether every test of a recorded step has passed on this device with this code."""
-        tests = [value for value in self.results.values("test") if "cuda_graph" in value["name"]]
-        return bool(tests) and all(test["outcome"] == "passed" for test in tests)
+        """Whether the tests of CUDA graphs without compilation have all passed on this device with this code."""
+        record = self.results.find(GRAPH_TESTS)
+        if record is None or record.state != "done":  # outcomes of tests before a crash prove nothing
+            return False
+        outcomes = [value["outcome"] for value in record.values if value["kind"] == "test"]
+        return bool(outcomes) and set(outcomes) == {"passed"}
 
     def _on_progress(self, has_ended: bool) -> None:
         if has_ended or time.monotonic() - self._last_save > _SAVE_EVERY_SECONDS:

@@ -1,6 +1,7 @@
 """Training and measuring on a GPU; skipped on machines without CUDA.
 
 Most tests use deterministic kernels, for which two computations of the same steps must agree in every bit.
+`benchmarks/on_gpu.py` selects by name: tests of CUDA graphs contain `cuda_graph`, tests that compile `compiled`.
 """
 
 import importlib
@@ -40,7 +41,10 @@ def config_for(**overrides):
     return make_config("demo", **{**values, **overrides})
 
 
-def engine_for(*, cuda_graph=True, **overrides):
+EAGER_AND_GRAPH = pytest.mark.parametrize("cuda_graph", [False, True], ids=["eager", "cuda_graph"])
+
+
+def engine_for(*, cuda_graph=False, **overrides):
     config = config_for(**overrides)
     return Engine(config, open_data(config), decide(config, cuda_graph=cuda_graph))
 
@@ -63,27 +67,32 @@ def assert_equal_in_every_bit(found, expected):
         assert torch.equal(value, other)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-@pytest.mark.parametrize("compile_mode", ["off", "on"])
-def test_training_with_a_cuda_graph_equals_training_without_it_in_every_bit(monkeypatch, precision, compile_mode):
+def assert_a_cuda_graph_changes_nothing(monkeypatch, **fields):
     monkeypatch.setattr(EVALUATE, "_GPU_EVAL_BATCH_SIZE", 16)  # so that some batches are full
-    fields = {
-        "precision": precision, "compile": compile_mode, "augment": "crop-flip", "milestones": (1, 2),
-        "gradflow_every": 1,
-    }  # fmt: skip
-    expected = run(engine_for(**fields, cuda_graph=False))
-    engine = engine_for(**fields)
+    fields |= {"augment": "crop-flip", "milestones": (1, 2), "gradflow_every": 1}
+    expected = run(engine_for(**fields))
+    engine = engine_for(**fields, cuda_graph=True)
     assert engine.setup.cuda_graph
     assert_equal_in_every_bit(run(engine), expected)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_training_with_a_cuda_graph_equals_training_without_it_in_every_bit(monkeypatch, precision):
+    assert_a_cuda_graph_changes_nothing(monkeypatch, precision=precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_compiled_training_with_a_cuda_graph_equals_training_without_it_in_every_bit(monkeypatch, precision):
+    assert_a_cuda_graph_changes_nothing(monkeypatch, precision=precision, compile="on")
+
+
 def test_a_cuda_graph_with_default_kernels_changes_the_loss_by_rounding_only():
-    losses, *_ = run(engine_for(deterministic=False, epochs=1))
-    expected, *_ = run(engine_for(deterministic=False, epochs=1, cuda_graph=False))
+    losses, *_ = run(engine_for(deterministic=False, epochs=1, cuda_graph=True))
+    expected, *_ = run(engine_for(deterministic=False, epochs=1))
     assert losses == [pytest.approx(row, rel=1e-2) for row in expected]
 
 
-@pytest.mark.parametrize("cuda_graph", [False, True])
+@EAGER_AND_GRAPH
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_every_precision_learns_the_training_images(precision, cuda_graph):
     engine = engine_for(precision=precision, cuda_graph=cuda_graph, deterministic=False)
@@ -92,8 +101,8 @@ def test_every_precision_learns_the_training_images(precision, cuda_graph):
     assert losses[-1][0] < 0.8 * losses[0][0]
 
 
-def test_fp16_learns_the_training_images_without_a_cuda_graph():
-    engine = engine_for(precision="fp16", augment="none")
+def test_fp16_learns_the_training_images_although_a_cuda_graph_is_not_used():
+    engine = engine_for(precision="fp16", augment="none", cuda_graph=True)
     assert not engine.setup.cuda_graph
     losses, *_ = run(engine)
     assert losses[-1][0] < 0.8 * losses[0][0]
@@ -117,8 +126,10 @@ def test_training_on_a_gpu_agrees_with_the_cpu_within_rounding():
     assert losses == [pytest.approx(row, rel=1e-3) for row in expected]
 
 
-def test_the_cpu_never_waits_for_the_gpu_within_an_epoch():
-    engine = engine_for(epochs=2, batch_size=4)  # 125 steps per epoch, so the sums are read several times
+@EAGER_AND_GRAPH
+def test_the_cpu_never_waits_for_the_gpu_within_an_epoch(cuda_graph):
+    # 125 steps per epoch, so the sums are read several times
+    engine = engine_for(epochs=2, batch_size=4, cuda_graph=cuda_graph)
     events = engine.run()
     for event in events:
         if isinstance(event, EpochRecord):
@@ -153,7 +164,7 @@ def resumed(path, stop_step, **fields):
     return run(second)
 
 
-@pytest.mark.parametrize("cuda_graph", [False, True])
+@EAGER_AND_GRAPH
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_with_deterministic_kernels_a_run_resumes_bit_identically(tmp_path, precision, cuda_graph):
     fields = {"precision": precision, "cuda_graph": cuda_graph, "augment": "crop-flip"}
@@ -162,8 +173,9 @@ def test_with_deterministic_kernels_a_run_resumes_bit_identically(tmp_path, prec
     assert_equal_in_every_bit(found, (losses[1:], gradients[len(gradients) - len(found[1]) :], *rest))
 
 
-def test_with_default_kernels_a_run_resumes_within_rounding(tmp_path):
-    fields = {"deterministic": False, "lr": 0.001, "warmup_steps": 0}
+@EAGER_AND_GRAPH
+def test_with_default_kernels_a_run_resumes_within_rounding(tmp_path, cuda_graph):
+    fields = {"deterministic": False, "lr": 0.001, "warmup_steps": 0, "cuda_graph": cuda_graph}
     expected, *_ = run(engine_for(**fields))
     losses, *_ = resumed(tmp_path / "state", 20, **fields)
     assert losses == [pytest.approx(row, rel=1e-2) for row in expected[1:]]
@@ -180,8 +192,9 @@ class StopAt(Reporter):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_run_directory_resumes_bit_identically_after_a_signal(tmp_path):
-    config, options = config_for(gradflow_every=1, precision="tf32"), RunOptions(cuda_graph=True)
+@EAGER_AND_GRAPH
+def test_a_run_directory_resumes_bit_identically_after_a_signal(tmp_path, cuda_graph):
+    config, options = config_for(gradflow_every=1, precision="tf32"), RunOptions(cuda_graph=cuda_graph)
     expected = train(config, tmp_path / "whole", options=options)
     with pytest.raises(StoppedError):
         train(config, tmp_path / "stopped", options=options, reporter=StopAt(21))
@@ -189,16 +202,17 @@ def test_a_run_directory_resumes_bit_identically_after_a_signal(tmp_path):
     for name in ("gradflow.csv", "predictions.npz"):
         assert found.summary.files[name] == expected.summary.files[name]
     assert found.summary.last.test_loss == expected.summary.last.test_loss
-    assert found.record.decisions["cuda_graph"].value == "on"
+    assert found.record.decisions["cuda_graph"].value == ("on" if cuda_graph else "off")
 
 
 def test_running_out_of_gpu_memory_is_one_line_that_names_the_batch_size(tmp_path):
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 50e6) / total)
+    config = config_for(depth=56, batch_size=1000, limit_train=None)
     try:
         with pytest.raises(ResnetError, match=r"^out of memory with a batch size of 1000"):
-            train(config_for(depth=56, batch_size=1000, limit_train=None), tmp_path / "run")
+            train(config, tmp_path / "run", options=RunOptions(cuda_graph=False))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()
@@ -223,20 +237,20 @@ def test_evaluation_on_a_gpu_counts_as_on_the_cpu_with_any_batch_size():
         torch.testing.assert_close(counts.logits, on_cpu.logits, rtol=1e-3, atol=1e-3)
 
 
-def test_recorded_evaluation_counts_as_direct_evaluation(monkeypatch):
+def test_evaluation_recorded_as_a_cuda_graph_counts_as_direct_evaluation(monkeypatch):
     monkeypatch.setattr(EVALUATE, "_GPU_EVAL_BATCH_SIZE", 16)
-    engine = engine_for()
+    engine = engine_for(cuda_graph=True)
     run(engine)
     direct = evaluate(engine.model, engine.test_images, engine.normalizer, engine.setup)
     assert torch.equal(engine.predict_test(), direct.logits)
 
 
-def assert_close(found, expected):
+def assert_close(found, expected, *, rel=1e-3, abs=1e-5):
     """Compare two rows: numbers within the rounding of fp32, all else exactly."""
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         is_number = isinstance(value, float)
-        assert found[name] == (pytest.approx(value, rel=1e-3, abs=1e-5, nan_ok=True) if is_number else value), name
+        assert found[name] == (pytest.approx(value, rel=rel, abs=abs, nan_ok=True) if is_number else value), name
 
 
 @pytest.mark.parametrize("arch", ["plain", "resnet"])
@@ -249,7 +263,8 @@ def test_gradient_flow_on_a_gpu_is_that_of_the_cpu(arch):
         images, normalizer = DeviceImages.on(where, data.train), Normalizer.for_dataset(data, "channel", where)
         rows[device] = measure_gradflow(model, images, normalizer, lr=0.1, num_batches=2, batch_size=128)
     for found, expected in zip(rows[DEVICE], rows["cpu"], strict=True):
-        assert_close(asdict(found), asdict(expected))
+        # a relative error of 5e-7 in every convolution changes some measures of 20 layers by 1e-3
+        assert_close(asdict(found), asdict(expected), rel=1e-2, abs=2e-4)
 
 
 @pytest.mark.parametrize("name", ["gradflow", "bn"])

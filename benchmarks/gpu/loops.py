@@ -130,13 +130,13 @@ def synchronize(device: str) -> None:
     torch.get_device_module(device).synchronize()
 
 
-def time_steps(loop: Loop, device: str, size: Size) -> list[float]:
-    """Seconds per step of each round, after a warm-up that chooses kernels, compiles and records graphs."""
+def time_steps(loop: Loop, device: str, size: Size) -> tuple[float, list[float]]:
+    """Seconds of the warm-up, which chooses kernels, compiles and records graphs; seconds per step of each round."""
     loop.set_up()
-    seconds_of(loop.steps, size.warmup_steps, device)
+    warmup = seconds_of(loop.steps, size.warmup_steps, device)
     estimate = seconds_of(loop.steps, size.warmup_steps, device) / size.warmup_steps
     num_steps = max(int(size.round_seconds / estimate), 1)
-    return [seconds_of(loop.steps, num_steps, device) / num_steps for _ in range(size.num_rounds)]
+    return warmup, [seconds_of(loop.steps, num_steps, device) / num_steps for _ in range(size.num_rounds)]
 
 
 def seconds_of(steps: Iterator[object], count: int, device: str) -> float:
@@ -150,7 +150,10 @@ def seconds_of(steps: Iterator[object], count: int, device: str) -> float:
 
 
 def on_own_streams(loops: list[Loop], device: str) -> Iterator[None]:
-    """One step of every loop per item, each on a stream of its own."""
+    """One step of every loop per item, each on a stream of its own.
+
+    For times only: graphs recorded on one stream share its cuBLAS workspace, so that their results may be wrong.
+    """
     cuda = device == "cuda"
     contexts = [torch.cuda.stream(torch.cuda.Stream()) if cuda else contextlib.nullcontext() for _ in loops]
     while True:

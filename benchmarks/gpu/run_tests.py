@@ -8,6 +8,7 @@ import sys
 from typing import Any, TextIO
 
 _MESSAGE_LENGTH = 160
+_TEST_SECONDS = 150  # a test that takes longer hangs; the process ends, and the outcomes so far are kept
 
 
 class Outcomes:
@@ -42,7 +43,8 @@ def main() -> None:
 
     # a copy, since pytest captures what is written to descriptor 1
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as output, contextlib.redirect_stdout(sys.stderr):
-        code = pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[Outcomes(output)])
+        limits = ["-o", f"faulthandler_timeout={_TEST_SECONDS}", "-o", "faulthandler_exit_on_timeout=true"]
+        code = pytest.main(["-q", "-p", "no:cacheprovider", *limits, *sys.argv[1:]], plugins=[Outcomes(output)])
     # 1: some tests failed, 2 and more: pytest itself did not run them all
     raise SystemExit(0 if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else int(code))
 

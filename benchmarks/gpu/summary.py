@@ -66,12 +66,12 @@ def _by_key(values: list[Values]) -> dict[tuple[str, str], Values]:
 
 
 def _head(results: Results) -> str:
-    found = results.values("environment")
+    found, code = results.values("environment"), results.sources["tests"]
     if not found:
-        return f"{results.device}, code {results.source}; the environment was not examined"
+        return f"{results.device}, code {code}; the environment was not examined"
     one = found[-1]
     speed = f"{one['copy_bytes_per_second'] / 1e12:.2f} TB/s copied"
-    return f"{one['name']}, torch {one['torch']}, python {one['python']}, {speed}, code {results.source}"
+    return f"{one['name']}, torch {one['torch']}, python {one['python']}, {speed}, code {code}"
 
 
 def _older(results: Results) -> list[str]:
@@ -151,7 +151,7 @@ def _profile_lines(values: dict[str, dict[tuple[str, str], Values]], results: Re
         longest = value["longest"][0][0] if value["longest"] else "none"
         yield (
             f"profile {network} ({variant}): {value['kernels_per_step']:.0f} kernels per step, "
-            f"{1e3 * value['kernel_seconds']:.3f} ms in them, longest {longest}"
+            f"{1e3 * value['kernel_seconds']:.3f} of {1e3 * value['step_seconds']:.3f} ms in them, longest {longest}"
         )
     found = results.values("environment")
     for (network, _), value in values["traffic"].items():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resnet_cli.config import RunConfig
 from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
@@ -192,7 +192,8 @@ class Engine:
         """Whether weights, running statistics and momentum are all finite, so that the state is worth saving."""
         state = [*self.model.state_dict().values()]
         state += [values["momentum_buffer"] for values in self.optimizer.state.values()] if self.config.momentum else []
-        return bool(torch.stack([torch.isfinite(value).all() for value in state if value.is_floating_point()]).all())
+        largest = nn.utils.get_total_norm([value for value in state if value.is_floating_point()], math.inf)
+        return bool(torch.isfinite(largest))
 
     def _end_epoch(self) -> Generator[StepEvent, None, EpochRecord]:
         epoch = self.epochs_done + 1

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from resnet_cli.errors import ResnetError
 
+# what PyTorch says: of a GPU, of a CPU, and of convolutions for which cuDNN finds no workspace
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "unable to find an engine to execute this computation")
+
 
 @contextlib.contextmanager
 def translate_errors(
@@ -46,7 +49,7 @@ def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
-    return type(error) is RuntimeError and ("out of memory" in text or "can't allocate memory" in text)
+    return type(error).__name__ in ("RuntimeError", "AcceleratorError") and any(sign in text for sign in _OUT_OF_MEMORY)
 
 
 def check_disk_space(path: Path, needed_bytes: int) -> None:

@@ -61,8 +61,14 @@ class TestTooLittleMemory:
 
     @pytest.mark.parametrize(
         "error",
-        [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: 2 GB")],
-        ids=["Python", "GPU", "CPU"],
+        [
+            MemoryError(),
+            torch.OutOfMemoryError("CUDA out of memory."),
+            RuntimeError("can't allocate memory: 2 GB"),
+            torch.AcceleratorError("CUDA error: out of memory"),
+            RuntimeError("FIND was unable to find an engine to execute this computation"),
+        ],
+        ids=["Python", "GPU", "CPU", "CUDA", "cuDNN"],
     )
     def test_evaluation_out_of_memory_names_the_batch_size(self, tmp_path, monkeypatch, capfd, error):
         def fail(*_, **__):

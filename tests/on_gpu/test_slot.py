@@ -93,8 +93,22 @@ class TestSteps:
     def test_changed_code_is_measured_again(self, bench, monkeypatch):
         bench.use({"speed/a": ""})
         bench.run()
-        monkeypatch.setattr(bench.on_gpu, "source_checksum", lambda: "other")
+        changed = dict.fromkeys(("setup", "tests", "speed"), "other")
+        monkeypatch.setattr(bench.on_gpu, "source_checksums", lambda: changed)
         assert bench.run() == (0, ["speed/a"])
+
+    def test_a_change_of_the_tests_takes_no_measured_time_back(self, tmp_path):
+        checksums = module("gpu.results").source_checksums
+        for name in ("resnet_cli/a.py", "tests/b.py", "benchmarks/gpu/c.py", "benchmarks/textbook.py"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("", encoding="utf-8")
+        before = checksums(tmp_path)
+        (tmp_path / "tests/b.py").write_text("changed", encoding="utf-8")
+        after_tests = checksums(tmp_path)
+        assert {stage for stage in before if before[stage] != after_tests[stage]} == {"tests"}
+        (tmp_path / "benchmarks/textbook.py").write_text("changed", encoding="utf-8")
+        after_textbook = checksums(tmp_path)
+        assert all(after_tests[stage] != after_textbook[stage] for stage in before)
 
     def test_another_gpu_is_measured_again(self, bench):
         bench.use({"speed/a": ""})
@@ -136,6 +150,30 @@ class TestSteps:
         bench.use({"tests/cuda": f"print({json.dumps(test)!r})"})
         assert bench.run(stage="tests")[0] == 1
         assert "test_x: assert 1 == 2" in bench.summary()
+
+    @pytest.mark.parametrize(
+        ("outcomes", "ending", "expected"),
+        [
+            (["passed", "passed"], "", True), (["passed", "failed"], "", False), (["passed", "skipped"], "", False),
+            (["passed"], "sys.exit(3)", False), ([], "", False),
+        ],
+    )  # fmt: skip
+    def test_cuda_graphs_are_proven_by_all_of_their_tests_in_a_process_that_ended_well(
+        self, bench, outcomes, ending, expected
+    ):
+        tests = [{"kind": "test", "name": f"test_{i}", "outcome": one, "message": ""} for i, one in enumerate(outcomes)]
+        name = bench.steps.GRAPH_TESTS
+        other = {"kind": "test", "name": "tests/engine/test_graphs.py::test_cuda_graph", "outcome": "passed"}
+        scripts = {
+            name: "\n".join([*(f"print({json.dumps(test)!r})" for test in tests), ending]),
+            "tests/others": f"print({json.dumps({**other, 'message': ''})!r})",
+        }
+        bench.use(scripts)
+        bench.run(stage="tests")
+        args = bench.on_gpu._arguments(["--out", str(bench.out), "--stage", "tests", "--device", "cpu", "--tiny"])
+        slot = bench.on_gpu.Slot(args, bench.folder / "scratch", 0.0)
+        slot.results.device = NAME
+        assert slot._graph_is_proven() is expected
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -27,7 +27,7 @@ def test_the_outcome_of_each_test_is_printed_as_json(tmp_path):
 
 
 MEASUREMENTS = [
-    "speed/steps-8-graph-eager-textbook", "speed/epochs", "speed/textbook-epoch-8",
+    "speed/steps-8-eager-textbook", "speed/steps-8-graph", "speed/epochs", "speed/textbook-epoch-8",
     "speed/shared-streams", "speed/profile-8", "speed/traffic-8", "setup/environment",
 ]  # fmt: skip
 
@@ -53,6 +53,38 @@ def test_every_measurement_runs_in_a_rehearsal_without_an_error(name, monkeypatc
     assert not [value for value in values if "error" in value]
 
 
+def test_a_measurement_that_fails_is_printed_and_ends_the_step_as_failed(monkeypatch, capsys):
+    loops = module("gpu.loops")
+
+    def fail(*_):
+        raise RuntimeError("no such kernel\nmore")
+
+    monkeypatch.setattr(loops, "textbook", fail)
+    measure = module("gpu.measure")
+    monkeypatch.setattr(measure, "_errors", [])
+    monkeypatch.setattr(sys, "argv", ["measure.py", "steps", "--device", "cpu", "--tiny", "--variants", "textbook"])
+    with pytest.raises(SystemExit, match=r"1 measurements failed: RuntimeError: no such kernel$"):
+        measure.main()
+    assert json.loads(capsys.readouterr().out)["error"] == "RuntimeError: no such kernel"
+
+
+def test_every_test_on_a_gpu_belongs_to_one_of_the_three_steps():
+    names = []
+
+    class Collected:
+        def pytest_collection_finish(self, session):
+            names.append({item.name for item in session.items})
+
+    steps = [step for step in module("gpu.steps").steps_of("cuda", tiny=False) if step.name.startswith("tests/cuda")]
+    for selection in [*(step.command[2:] for step in steps), ()]:
+        options = ["--collect-only", "-qq", "-p", "no:cacheprovider", *selection]
+        pytest.main([str(ROOT / "tests" / "test_cuda.py"), *options], plugins=[Collected()])
+    *parts, whole = names
+    assert all(parts)
+    assert sum(map(len, parts)) == len(whole)
+    assert set().union(*parts) == whole
+
+
 def test_a_gpu_slot_measures_in_full_size_all_that_a_rehearsal_measures():
     steps_of = module("gpu.steps").steps_of
     assert len(steps_of("cuda", tiny=False)) == len(steps_of("cpu", tiny=True))
@@ -76,3 +108,15 @@ def test_traffic_counts_the_bytes_of_operations_but_not_of_views():
     assert y.shape == (5, 2)
     # 40 bytes written by `ones` (and read if it fills), 40 read and 40 written by the sum
     assert counter.total in (120, 160)
+
+
+def test_traffic_of_chosen_images_does_not_depend_on_how_many_there_are_to_choose_from():
+    import torch
+
+    totals = set()
+    for num_images in (10, 1000):
+        images, order = torch.ones(num_images, 3), torch.tensor([1, 2])
+        with module("gpu.traffic").TrafficCounter() as counter:
+            images[order]
+        totals.add(counter.total)
+    assert totals == {24 + 24 + 16}  # read, written, and the order

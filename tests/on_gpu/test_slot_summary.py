@@ -6,7 +6,9 @@ from slot_modules import NAME, module
 
 class TestSummary:
     def summarize(self, tmp_path, values, **options):
-        results = module("gpu.results").Results(tmp_path / "results.json", source="abc", device=NAME)
+        results = module("gpu.results").Results(
+            tmp_path / "results.json", sources={"tests": "abc", "speed": "abc"}, device=NAME
+        )
         record = module("gpu.results").Record("speed/all", "done", "", 1.0, "abc", NAME, "", values)
         results.add(record)
         notes = options.get("notes", [])
