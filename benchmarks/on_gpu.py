@@ -87,10 +87,14 @@ class Slot:
             try:
                 if not self._examine():
                     return self._refuse()
-                for step in self._ordered():
+                retried = self._undone("failed", "slow")
+                for step in self._undone("planned", "stopped"):
                     self._run_step(step)
                 if "study" in self.args.stages:
                     self._train()
+                # what has failed before may fail again, so it must not take the time of anything else
+                for step in retried:
+                    self._run_step(step)
             finally:
                 self._save()
         print("\n".join(self._summary()))
@@ -112,10 +116,9 @@ class Slot:
         print(f"on_gpu.py: {record.reason if record else 'too little time for the first step'}", file=sys.stderr)
         return _FAILED if record and record.state == "failed" else _STOPPED
 
-    def _ordered(self) -> list[Step]:
-        """The steps of the chosen stages that are not done; those that have failed before come last."""
-        chosen = [step for step in self.steps if step.stage in self.args.stages and self._state(step) != "done"]
-        return sorted(chosen, key=lambda step: self._state(step) in ("failed", "slow"))
+    def _undone(self, *states: str) -> list[Step]:
+        """The steps of the chosen stages that are in one of these states, in order."""
+        return [step for step in self.steps if step.stage in self.args.stages and self._state(step) in states]
 
     def _state(self, step: Step) -> str:
         record = self.results.find(step.name)

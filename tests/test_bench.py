@@ -192,6 +192,11 @@ class TestMeasuring:
         [
             (MemoryError(), ResnetError, "plain-8 with a batch size of 64; use a smaller batch_size"),
             (RuntimeError("can't allocate memory: 9 bytes"), ResnetError, "plain-8 with a batch size of 64"),
+            (
+                RuntimeError("GET was unable to find an engine to execute this computation"),
+                ResnetError,
+                "^probably out of memory .cuDNN was unable to find an engine .* for plain-8 with a batch size of 64;",
+            ),
             (RuntimeError("odd"), RuntimeError, "odd"),
         ],
     )

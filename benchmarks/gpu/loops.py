@@ -152,7 +152,7 @@ def seconds_of(steps: Iterator[object], count: int, device: str) -> float:
 def on_own_streams(loops: list[Loop], device: str) -> Iterator[None]:
     """One step of every loop per item, each on a stream of its own.
 
-    For times only: graphs recorded on one stream share its cuBLAS workspace, so that their results may be wrong.
+    For times only: graphs recorded on one stream share its cuBLAS workspace, so their results may be wrong.
     """
     cuda = device == "cuda"
     contexts = [torch.cuda.stream(torch.cuda.Stream()) if cuda else contextlib.nullcontext() for _ in loops]

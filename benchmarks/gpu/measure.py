@@ -33,9 +33,10 @@ _errors: list[str] = []  # of the measurements so far
 def main() -> None:
     """Measure what the command line names."""
     args = _arguments()
+    _errors.clear()
     args.measure(args)
-    if _errors:  # the values are kept, and the step is tried again
-        raise SystemExit(f"{len(_errors)} measurements failed: {_errors[-1]}")
+    if _errors:
+        raise SystemExit(f"failed measurements: {len(_errors)}, the last one: {_errors[-1]}")
 
 
 def emit(kind: str, **values: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 _MEASURED = ("resnet_cli", "benchmarks/gpu", "benchmarks/textbook.py")
-# a change of the tests takes no measured time back
+# a change in the tests does not invalidate measured times
 _SOURCES = {"setup": _MEASURED, "speed": _MEASURED, "tests": (*_MEASURED, "tests")}
 
 
@@ -62,10 +62,15 @@ class Results:
         replace(self.path, json.dumps(document, indent=1).encode())
 
     def add(self, record: Record) -> None:
-        """Add a record, in place of an earlier one of the same step, code and device, and save."""
-        key = (record.step, record.source, record.device)
-        self.records = [one for one in self.records if (one.step, one.source, one.device) != key]
-        self.records.append(record)
+        """Add a record, in place of an earlier one of the same step, code and device, and save.
+
+        What the earlier attempt has measured is kept unless this one has measured it again.
+        """
+        earlier = [one for one in self.records if _attempted(one) == _attempted(record)]
+        measured = {_subject(value) for value in record.values}
+        kept = [value for one in earlier for value in one.values if _subject(value) not in measured]
+        self.records = [one for one in self.records if one not in earlier]
+        self.records.append(record._replace(values=[*kept, *record.values]))
         self.save()
 
     def find(self, step: str) -> Record | None:
@@ -86,6 +91,15 @@ class Results:
         """All values of a kind that were measured with the present code on this device."""
         current = (record for record in self.records if self.is_current(record))
         return [value for record in current for value in record.values if value.get("kind") == kind]
+
+
+def _attempted(record: Record) -> tuple[str, str, str]:
+    return record.step, record.source, record.device
+
+
+def _subject(value: dict[str, Any]) -> str:
+    """What a value describes: a test, or a network in a variant."""
+    return json.dumps([value.get(name) for name in ("kind", "name", "network", "variant", "how", "networks")])
 
 
 def replace(path: Path, data: bytes) -> None:

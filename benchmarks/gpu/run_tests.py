@@ -1,6 +1,12 @@
-"""Runs tests with pytest and prints the outcome of each as one JSON object; pytest's own output goes to stderr."""
+"""Runs tests with pytest and prints the outcome of each as one JSON object; pytest's own output goes to stderr.
+
+python benchmarks/gpu/run_tests.py SECONDS [arguments of pytest]
+
+A test that takes longer than SECONDS is taken to hang: the process ends, and the outcomes so far are known.
+"""
 
 import contextlib
+import faulthandler
 import importlib.util
 import json
 import os
@@ -8,14 +14,22 @@ import sys
 from typing import Any, TextIO
 
 _MESSAGE_LENGTH = 160
-_TEST_SECONDS = 150  # a test that takes longer hangs; the process ends, and the outcomes so far are kept
 
 
 class Outcomes:
-    """Plugin that prints each outcome as soon as it is known."""
+    """Plugin that prints the name of each test when it starts, and its outcome as soon as it is known."""
 
-    def __init__(self, output: TextIO) -> None:
-        self._output = output
+    def __init__(self, output: TextIO, errors: TextIO, limit_seconds: float) -> None:
+        self._output, self._errors, self._limit_seconds = output, errors, limit_seconds
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Print the name, and end the process if the test hangs."""
+        print(json.dumps({"kind": "started", "name": nodeid}), file=self._output, flush=True)
+        faulthandler.dump_traceback_later(self._limit_seconds, file=self._errors, exit=True)
+
+    def pytest_runtest_logfinish(self) -> None:
+        """The test did not hang."""
+        faulthandler.cancel_dump_traceback_later()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Print the outcome of a test, and of a set-up or tear-down that failed or skipped it."""
@@ -41,10 +55,15 @@ def main() -> None:
         raise SystemExit("missing packages: pytest; give its wheels with --wheels")
     import pytest
 
-    # a copy, since pytest captures what is written to descriptor 1
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as output, contextlib.redirect_stdout(sys.stderr):
-        limits = ["-o", f"faulthandler_timeout={_TEST_SECONDS}", "-o", "faulthandler_exit_on_timeout=true"]
-        code = pytest.main(["-q", "-p", "no:cacheprovider", *limits, *sys.argv[1:]], plugins=[Outcomes(output)])
+    limit, *arguments = sys.argv[1:]
+    # copies, since pytest captures what is written to descriptors 1 and 2
+    with (
+        os.fdopen(os.dup(sys.stdout.fileno()), "w") as output,
+        os.fdopen(os.dup(sys.stderr.fileno()), "w") as errors,
+        contextlib.redirect_stdout(sys.stderr),
+    ):
+        plugin = Outcomes(output, errors, float(limit))
+        code = pytest.main(["-q", "-p", "no:cacheprovider", *arguments], plugins=[plugin])
     # 1: some tests failed, 2 and more: pytest itself did not run them all
     raise SystemExit(0 if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else int(code))
 

@@ -44,12 +44,16 @@ def steps_of(device: str, *, tiny: bool) -> list[Step]:
         name = f"steps-{depth}-{'-'.join(variants)}"
         return measure(name, seconds, "steps", "--depth", depth, "--variants", *variants)
 
+    def tests(name: str, seconds: float, limit: int, *arguments: str) -> Step:
+        return Step(name, seconds, (_RUN_TESTS, str(limit), *arguments))
+
     other_tests = ("tests/test_device.py",) if tiny else _OTHER_TESTS
+    cuda_tests = ("tests/test_cuda.py", "-k")
     found = [
         Step("setup/environment", 60, (_MEASURE, "environment", *on)),
         # after an error or a failed capture a process may be unusable: what was never tried gets one of its own
-        Step("tests/cuda-eager", 60, (_RUN_TESTS, "tests/test_cuda.py", "-k", "not cuda_graph and not compiled")),
-        Step(GRAPH_TESTS, 60, (_RUN_TESTS, "tests/test_cuda.py", "-k", "cuda_graph and not compiled")),
+        tests("tests/cuda-eager", 60, 60, *cuda_tests, "not cuda_graph and not compiled"),
+        tests(GRAPH_TESTS, 60, 60, *cuda_tests, "cuda_graph and not compiled"),
         steps(small, 25, "eager", "textbook"),
         steps(small, 25, "graph"),
         steps(large, 35, "eager", "textbook"),
@@ -63,7 +67,7 @@ def steps_of(device: str, *, tiny: bool) -> list[Step]:
         measure(f"profile-{large}", 25, "profile", "--depth", large),
         measure(f"traffic-{small}", 15, "traffic", "--depth", small),
         measure(f"traffic-{large}", 15, "traffic", "--depth", large),
-        Step("tests/cuda-compiled", 150, (_RUN_TESTS, "tests/test_cuda.py", "-k", "compiled")),
+        tests("tests/cuda-compiled", 150, 150, *cuda_tests, "compiled"),
         steps(small, 90, "compiled"),
         measure(f"textbook-epoch-{large}", 45, "textbook-epochs", "--depth", large),
         steps(large, 200, "compiled"),
@@ -71,7 +75,7 @@ def steps_of(device: str, *, tiny: bool) -> list[Step]:
         steps(deepest, 45, "graph"),
         measure(f"traffic-{deepest}", 20, "traffic", "--depth", deepest),
         measure(f"profile-{deepest}", 35, "profile", "--depth", deepest),
-        Step("tests/others", 240, (_RUN_TESTS, *other_tests)),
+        tests("tests/others", 240, 150, *other_tests),
         steps(deepest, 400, "compiled"),
     ]
     return [step._replace(seconds=TINY_SECONDS) for step in found] if tiny else found

@@ -66,7 +66,7 @@ def _by_key(values: list[Values]) -> dict[tuple[str, str], Values]:
 
 
 def _head(results: Results) -> str:
-    found, code = results.values("environment"), results.sources["tests"]
+    found, code = results.values("environment"), f"{results.sources['speed']} (tests {results.sources['tests']})"
     if not found:
         return f"{results.device}, code {code}; the environment was not examined"
     one = found[-1]
@@ -102,6 +102,10 @@ def _failed_tests(results: Results) -> Iterator[str]:
             yield f"    {test['name'].rpartition('::')[2]}: {test['message']}"
         if len(failed) > _MAX_FAILED_TESTS:
             yield f"    and {len(failed) - _MAX_FAILED_TESTS} more"
+        ended = {test["name"] for test in tests}
+        for value in record.values:
+            if value["kind"] == "started" and value["name"] not in ended:
+                yield f"    {value['name'].rpartition('::')[2]}: did not end"
 
 
 def _step_lines(steps: dict[tuple[str, str], Values]) -> list[str]:

@@ -8,8 +8,9 @@ from torch.utils._pytree import tree_leaves
 
 
 class TrafficCounter(TorchDispatchMode):
-    """Counts the bytes of the tensors that every operation takes and returns; views count nothing.
+    """Counts the bytes of the tensors that every operation takes and returns.
 
+    Views count nothing, and indexing reads only what it returns.
     A lower bound only if no operation finds its input in a cache.
     """
 

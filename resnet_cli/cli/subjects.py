@@ -39,7 +39,7 @@ def saved_networks(
     Args:
         paths: the arguments of the command.
         which: value of --which (None: last).
-        given: the options that describe a network and were given; weight files may need them.
+        given: the options that were given; weight files may need those that describe a network.
         output: receives one warning for each run that is skipped.
         only_new: names of options that apply to new networks alone.
 

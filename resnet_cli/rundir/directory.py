@@ -94,7 +94,7 @@ class RunDir:
             return "diverged"
         if not self.exists():
             return "empty"
-        return "running" if self._lock.is_held_elsewhere() else "incomplete"
+        return "running" if self._lock.is_held() else "incomplete"
 
     def lock(self) -> "filelock.BaseFileLock":
         """Lock the run for this process, until the lock is released or the process ends.

@@ -37,7 +37,7 @@ class RunLock:
 
         lock = filelock.FileLock(self.path)
         try:
-            # `is_held_elsewhere` of another process holds a shared lock for an instant
+            # `is_held` of another process holds a shared lock for an instant
             lock.acquire(timeout=1)
         except filelock.Timeout:
             raise UsageError(
@@ -62,8 +62,8 @@ class RunLock:
                 hint="make sure that no other process trains it, then run the same command again to resume",
             )
 
-    def is_held_elsewhere(self) -> bool:
-        """Whether another process, or another `RunLock` of this one, holds the lock.
+    def is_held(self) -> bool:
+        """Whether a process, perhaps this one, holds the lock.
 
         This asks for a shared lock on the file, which readers get at the same time, so that they never take each other
         for a training process; `acquire` retries meanwhile. The file is opened for reading, without following a link or

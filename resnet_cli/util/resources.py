@@ -7,8 +7,7 @@ from pathlib import Path
 
 from resnet_cli.errors import ResnetError
 
-# what PyTorch says: of a GPU, of a CPU, and of convolutions for which cuDNN finds no workspace
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "unable to find an engine to execute this computation")
+_NO_ENGINE = "unable to find an engine to execute this computation"  # of cuDNN, mostly for want of memory
 
 
 @contextlib.contextmanager
@@ -36,20 +35,24 @@ def translate_errors(
             hint="fix the cause and run the same command again",
         ) from error
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        problem = _memory_problem(error)
+        if problem is None:
             raise
         raise ResnetError(
-            f"out of memory{f' for {network}' if network else ''} with a batch size of {batch_size}",
+            f"{problem}{f' for {network}' if network else ''} with a batch size of {batch_size}",
             hint=memory_hint or "use a smaller --batch-size",
         ) from error
 
 
-def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+def _memory_problem(error: MemoryError | RuntimeError) -> str | None:
     # compared by name, since commands that do not use torch must not import it
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    text = str(error).lower()
-    return type(error).__name__ in ("RuntimeError", "AcceleratorError") and any(sign in text for sign in _OUT_OF_MEMORY)
+    name, text = type(error).__name__, str(error).lower()
+    if name not in ("MemoryError", "OutOfMemoryError", "RuntimeError", "AcceleratorError"):
+        return None
+    if name == "RuntimeError" and _NO_ENGINE in text:
+        return f"probably out of memory (cuDNN was {_NO_ENGINE})"
+    is_certain = name in ("MemoryError", "OutOfMemoryError") or "out of memory" in text or "can't allocate" in text
+    return "out of memory" if is_certain else None
 
 
 def check_disk_space(path: Path, needed_bytes: int) -> None:

@@ -66,9 +66,8 @@ class TestTooLittleMemory:
             torch.OutOfMemoryError("CUDA out of memory."),
             RuntimeError("can't allocate memory: 2 GB"),
             torch.AcceleratorError("CUDA error: out of memory"),
-            RuntimeError("FIND was unable to find an engine to execute this computation"),
         ],
-        ids=["Python", "GPU", "CPU", "CUDA", "cuDNN"],
+        ids=["Python", "GPU", "CPU", "CUDA"],
     )
     def test_evaluation_out_of_memory_names_the_batch_size(self, tmp_path, monkeypatch, capfd, error):
         def fail(*_, **__):

@@ -76,6 +76,15 @@ class TestSteps:
         bench.use({"speed/a": "", "speed/new": "", "speed/b": ""})
         assert bench.run() == (0, ["speed/new", "speed/a", "speed/b"])
 
+    def test_values_of_a_failed_attempt_are_kept_unless_they_are_measured_again(self, bench):
+        first, second = ({"kind": "step", "network": "resnet-20", "variant": name} for name in ("tf32", "bf16"))
+        printed = [json.dumps({**first, "seconds": 0.002}), json.dumps({**second, "error": "no such kernel"})]
+        bench.use({"speed/a": "\n".join([*(f"print({text!r})" for text in printed), "sys.exit(1)"])})
+        bench.run()
+        bench.use({"speed/a": f"print({json.dumps({**second, 'seconds': 0.001})!r})"})
+        assert bench.run() == (0, ["speed/a"])
+        assert bench.records()["speed/a"]["values"] == [{**first, "seconds": 0.002}, {**second, "seconds": 0.001}]
+
     def test_a_step_that_does_not_fit_is_not_started_and_the_exit_code_asks_for_another_slot(self, bench, capsys):
         bench.use({"speed/long": "", "speed/short": ""}, seconds={"speed/long": 100})
         assert bench.run() == (75, ["speed/short"])
@@ -97,7 +106,7 @@ class TestSteps:
         monkeypatch.setattr(bench.on_gpu, "source_checksums", lambda: changed)
         assert bench.run() == (0, ["speed/a"])
 
-    def test_a_change_of_the_tests_takes_no_measured_time_back(self, tmp_path):
+    def test_a_change_in_the_tests_does_not_invalidate_measured_times(self, tmp_path):
         checksums = module("gpu.results").source_checksums
         for name in ("resnet_cli/a.py", "tests/b.py", "benchmarks/gpu/c.py", "benchmarks/textbook.py"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -147,9 +156,11 @@ class TestSteps:
 
     def test_a_failed_test_makes_the_exit_code_1_and_is_named(self, bench):
         test = {"kind": "test", "name": "tests/test_cuda.py::test_x", "outcome": "failed", "message": "assert 1 == 2"}
-        bench.use({"tests/cuda": f"print({json.dumps(test)!r})"})
+        hanging = {"kind": "started", "name": "tests/test_cuda.py::test_y"}
+        bench.use({"tests/cuda-eager": f"print({json.dumps(test)!r})\nprint({json.dumps(hanging)!r})"})
         assert bench.run(stage="tests")[0] == 1
         assert "test_x: assert 1 == 2" in bench.summary()
+        assert "test_y: did not end" in bench.summary()
 
     @pytest.mark.parametrize(
         ("outcomes", "ending", "expected"),
@@ -274,6 +285,26 @@ class TestStudy:
         plan("bad1", "bad2", "bad3", "a")
         assert bench.run("--data-dir", str(images), "--share", "1", stage="study")[0] == 1
         assert "study: 4 planned" in bench.summary()
+
+    def test_steps_that_failed_before_take_no_time_from_the_study(self, bench, images, plan):
+        plan("a")
+        bench.use({"speed/bad": "sys.exit(1)"})
+        assert bench.run()[0] == 1
+        complete = bench.out.parent / "was complete"
+        bench.use({"speed/bad": f"open({str(complete)!r}, 'w').write(open({str(bench.out / 'summary.txt')!r}).read())"})
+        arguments = [
+            "--out",
+            str(bench.out),
+            "--data-dir",
+            str(images),
+            "--device",
+            "cpu",
+            "--tiny",
+            "--minutes",
+            "0.5",
+        ]
+        assert bench.on_gpu.main(arguments) == 0
+        assert "study: 1 complete" in complete.read_text(encoding="utf-8")
 
     def test_an_archive_of_images_is_unpacked(self, bench, images, plan, tmp_path):
         import tarfile

@@ -16,10 +16,11 @@ def test_the_outcome_of_each_test_is_printed_as_json(tmp_path):
         "def test_set_up(broken): pass\n",
         encoding="utf-8",
     )
-    command = [sys.executable, str(FOLDER / "gpu" / "run_tests.py"), str(tmp_path / "test_some.py")]
+    command = [sys.executable, str(FOLDER / "gpu" / "run_tests.py"), "60", str(tmp_path / "test_some.py")]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # starts faster
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    outcomes = {value["name"].rpartition("::")[2]: value for value in map(json.loads, done.stdout.splitlines())}
+    values = [value for value in map(json.loads, done.stdout.splitlines()) if value["kind"] == "test"]
+    outcomes = {value["name"].rpartition("::")[2]: value for value in values}
     assert {name: value["outcome"] for name, value in outcomes.items()} == {
         "test_good": "passed", "test_bad": "failed", "test_skipped": "skipped", "test_set_up": "failed",
     }  # fmt: skip
@@ -61,28 +62,23 @@ def test_a_measurement_that_fails_is_printed_and_ends_the_step_as_failed(monkeyp
 
     monkeypatch.setattr(loops, "textbook", fail)
     measure = module("gpu.measure")
-    monkeypatch.setattr(measure, "_errors", [])
     monkeypatch.setattr(sys, "argv", ["measure.py", "steps", "--device", "cpu", "--tiny", "--variants", "textbook"])
-    with pytest.raises(SystemExit, match=r"1 measurements failed: RuntimeError: no such kernel$"):
+    with pytest.raises(SystemExit, match=r"failed measurements: 1, the last one: RuntimeError: no such kernel$"):
         measure.main()
     assert json.loads(capsys.readouterr().out)["error"] == "RuntimeError: no such kernel"
 
 
-def test_every_test_on_a_gpu_belongs_to_one_of_the_three_steps():
-    names = []
-
-    class Collected:
-        def pytest_collection_finish(self, session):
-            names.append({item.name for item in session.items})
-
-    steps = [step for step in module("gpu.steps").steps_of("cuda", tiny=False) if step.name.startswith("tests/cuda")]
-    for selection in [*(step.command[2:] for step in steps), ()]:
-        options = ["--collect-only", "-qq", "-p", "no:cacheprovider", *selection]
-        pytest.main([str(ROOT / "tests" / "test_cuda.py"), *options], plugins=[Collected()])
-    *parts, whole = names
-    assert all(parts)
-    assert sum(map(len, parts)) == len(whole)
-    assert set().union(*parts) == whole
+def test_a_test_that_hangs_ends_the_process_and_is_named_by_its_start(tmp_path):
+    (tmp_path / "test_some.py").write_text(
+        "import time\ndef test_good(): pass\ndef test_hangs(): time.sleep(60)\n", encoding="utf-8"
+    )
+    command = [sys.executable, str(FOLDER / "gpu" / "run_tests.py"), "1", str(tmp_path / "test_some.py")]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    found = [(value["kind"], value["name"].rpartition("::")[2]) for value in map(json.loads, done.stdout.splitlines())]
+    assert found == [("started", "test_good"), ("test", "test_good"), ("started", "test_hangs")]
+    assert "test_hangs" in done.stderr
 
 
 def test_a_gpu_slot_measures_in_full_size_all_that_a_rehearsal_measures():
