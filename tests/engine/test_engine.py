@@ -186,15 +186,16 @@ def test_training_stops_at_the_first_step_whose_loss_is_not_finite_and_names_it(
     assert engine.step == step + 1
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
 @pytest.mark.parametrize("part", ["weight", "momentum"])
-def test_a_network_that_is_not_finite_after_the_last_step_of_an_epoch_has_diverged_at_that_step(part):
+def test_a_network_that_is_not_finite_after_the_last_step_of_an_epoch_has_diverged_at_that_step(part, value):
     engine = engine_for()
     for event in engine.run():
         if isinstance(event, StepEvent) and event.step == 3:
             break
     weight = engine.model.fc.weight
     values = weight.data if part == "weight" else engine.optimizer.state[weight]["momentum_buffer"]
-    values[0, 0] = float("inf")
+    values[0, 0] = value
     with pytest.raises(DivergedError, match="at step 2 "):
         list(engine.run())
 
