@@ -10,6 +10,8 @@ from resnet_cli.analysis.stats import t_quantile
 
 MIN_SEEDS = 4
 """Fewest seeds with an interval: at n = 2 a t-interval extends 9 standard deviations to either side, at n = 3 2.5."""
+MAX_SEEDS_SHOWN = 10
+"""Most seeds that are shown one by one: more cannot be told apart in a figure or read in a table."""
 
 
 def seed_bands(frame: pd.DataFrame, x: str, measure: str, *, log: bool = False) -> pd.DataFrame:

@@ -79,7 +79,8 @@ def _with_warmup(config: RunConfig) -> RunConfig:
             f"--arm warmup: {config.network} of recipe {config.recipe} has {config.warmup_steps} warm-up steps already",
             hint="omit --arm, or add --warmup-steps 0",
         )
-    return change_config(config, warmup_steps=WARMUP_STEPS, warmup_lr=config.lr * WARMUP_FACTOR)
+    # rounded, so that 0.1 × 0.1 is the 0.01 that a user would type, and such runs have the same label
+    return change_config(config, warmup_steps=WARMUP_STEPS, warmup_lr=float(f"{config.lr * WARMUP_FACTOR:.12g}"))
 
 
 def plan(configs: Iterable[RunConfig] | dict[str, RunConfig], folder: Path) -> list[Job]:

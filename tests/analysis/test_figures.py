@@ -306,6 +306,20 @@ def test_degradation_shows_plain_and_residual_networks_on_one_scale(make_study):
     assert not curves(plain, "resnet-20", "-")
 
 
+@pytest.mark.parametrize(("first", "is_cut"), [(55.0, False), (90.0, True)])
+def test_high_first_errors_are_cut_off_only_if_they_would_flatten_the_curves_and_the_caption_says_so(
+    make_study, first, is_cut
+):
+    def falls(_, __, row):
+        error = first if row["epoch"] == 1 else 50.0 if row["epoch"] < 6 else 20.0
+        return {"train_error_pct": error, "test_error_pct": error, "test_accuracy_pct": 100 - error}
+
+    figure = draw_one(make_study(change=falls, rates=[0.1] * 30), "degradation").figure
+    (_, top), *_ = [axes.get_ylim() for axes in figure.axes]
+    assert (top < first) == is_cut
+    assert ("values beyond the axes are cut off" in " ".join(figure.get_supxlabel().split())) == is_cut
+
+
 def test_degradation_marks_the_clean_training_error_after_the_last_epoch_of_the_curves(make_study):
     study = make_study(("plain-20", "plain-56"), seeds=2, train_error=3.25)
     (axes,) = draw_one(study, "degradation").figure.axes

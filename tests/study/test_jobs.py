@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from resnet_cli.errors import ConfigError, UsageError
-from resnet_cli.recipes import make_config
+from resnet_cli.recipes import make_config, recipe_label
 from resnet_cli.rundir import InitialWeights, RunDir
 from resnet_cli.study import grid_configs, plan
 from resnet_cli.study_file import Grid
@@ -41,8 +41,15 @@ def test_the_warm_up_arm_adds_plain_networks_that_warm_up_at_a_tenth_of_the_rate
         "plain-20-warmup-seed0", "plain-56-warmup-seed0",
     ]  # fmt: skip
     warm, main = configs["plain-56-warmup-seed1"], configs["plain-56-seed1"]
-    assert main.diff(warm) == ["warmup_steps: 0 → 400", "warmup_lr: 0.01 → 0.005000000000000001"]
+    assert main.diff(warm) == ["warmup_steps: 0 → 400", "warmup_lr: 0.01 → 0.005"]
     assert len(configs) == 12
+
+
+def test_a_run_of_the_warm_up_arm_has_the_label_of_one_that_was_started_by_hand():
+    configs = grid_configs(change(recipe="overnight", arms=("warmup",), depths=(20, 56)))
+    by_hand = make_config("overnight", arch="plain", depth=56, warmup_steps=400, warmup_lr=0.01)
+    assert configs["plain-56-warmup-seed0"] == by_hand
+    assert recipe_label(configs["plain-56-warmup-seed0"]) == "overnight warmup_steps=400"
 
 
 def test_a_recipe_that_warms_up_anyway_has_no_warm_up_arm():

@@ -48,7 +48,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"{_REPORT}, 3.3", "confirmatory",
         "clean training error with re-estimated batch-norm statistics, deep plain − shallow plain network",
         confirmatory.DEGRADATION, "resnet probe bn RUNS", confirmatory.degradation,
-        caveat="Part of it is the exploding first steps of the deep plain network: see degradation-warmup.",
+        caveat="Part of it may be the exploding first steps of the deep plain network; degradation-warmup measures this.",
     ),
     Claim(
         "degradation-warmup", "Plain-56 performs worse than Plain-20, when both are warmed up.",
@@ -104,7 +104,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"{_REPORT}, 4.1; {_ANALYSIS}, 4", "mechanistic",
         "mean over stages of |log growth of ‖∂L/∂x‖ per block| at initialisation, deep plain − deep residual network",
         mechanistic.HIGHWAY, "resnet train --gradflow-every N", mechanistic.highway,
-        caveat="That the gradient splits into a skip part and a branch part is an identity, and no evidence.",
+        caveat="That the gradient splits into a skip part and a branch part is an identity, not evidence.",
     ),
     Claim(
         "vanishing-gradient", "In plain networks, gradients vanish on the way to the earlier layers.",

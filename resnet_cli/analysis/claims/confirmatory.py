@@ -1,6 +1,5 @@
 """Tests of the claims about results: degradation, the gaps, scaling, amplification, and capacity."""
 
-import msgspec
 import pandas as pd
 
 from resnet_cli.analysis.claims.decisions import ALPHA, Finding, Rule, Term, certain, effect_found
@@ -39,24 +38,17 @@ def degradation(evidence: Evidence) -> Finding | None:
         details.append(f"the test error differs by {test.mean:+.2f} pp")
         if test.p_above(0) < ALPHA and training.p_below(DEGRADATION.margin) < ALPHA:
             details.append("the test error rises and the training error does not: overfitting instead")
+    growth = {network: largest_growth(evidence.gradflow, network) for network in (deep, shallow)}
+    known = [f"×{value:.3g} in {network}" for network, value in growth.items() if value is not None]
+    if known:
+        details.append(f"in training, the weight norm of a layer grows up to {' and '.join(known)}")
     return effect_found(DEGRADATION, terms, [*details, *evidence.cautions(frame, deep, shallow)])
 
 
 def degradation_after_warmup(evidence: Evidence) -> Finding | None:
     """The same in the plain networks that were trained with a warm-up."""
     arm = evidence if evidence.is_warmed_up else evidence.warmup
-    finding = None if arm is None else degradation(arm)
-    if finding is None:
-        return None
-    deep = evidence.networks.plain_deep
-    ratios = {"with": arm, "without": None if evidence.is_warmed_up else evidence}
-    growth = [
-        f"×{value:.3g} {which} the warm-up"
-        for which, runs in ratios.items()
-        if runs is not None and (value := largest_growth(runs.gradflow, deep)) is not None
-    ]
-    details = [f"the norm of a layer of {deep} grows up to {' and '.join(growth)}"] if growth else []
-    return msgspec.structs.replace(finding, details=(*finding.details, *details))
+    return None if arm is None else degradation(arm)
 
 
 def _reestimated_errors(evidence: Evidence) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from resnet_cli.analysis.claims.measures import (
     log_shrinkage,
     log_smallest_ratio,
 )
-from resnet_cli.analysis.gradients import HEALTHY_WITHIN, VANISHING_BELOW
+from resnet_cli.analysis.gradients import HEALTHY_WITHIN, VANISHING_BELOW, stage_growth
 from resnet_cli.analysis.stats import Sample, contrast, two_way_bootstrap
 
 _LOG_RATIO = math.log(1.5)
@@ -105,7 +105,8 @@ def _convergence(evidence: Evidence, rule: Rule) -> Finding | None:
         f"to training errors of {', '.join(f'{tau:g}' for tau in kept)} %, before the first drop of the learning rate",
     ]
     details += [
-        f"{count} times of {name} are lower bounds: the error was not reached before the drop"
+        f"{count} of the times of {name} {'is a lower bound' if count == 1 else 'are lower bounds'}: "
+        "the error was not reached before the drop"
         for name, count in censored.items()
         if count
     ]
@@ -189,9 +190,20 @@ def vanishing(evidence: Evidence) -> Finding | None:
     sample = evidence.sample(frame, deep, "value")
     if not sample.values:
         return None
-    factor = f"{math.exp(sample.mean):.3g}"
-    detail = f"towards the input, ‖∂L/∂x‖ changes by a factor of {factor} in the stage where it grows least"
-    return effect_found(VANISHING, [Term(-1.0, deep, sample)], [detail, *evidence.cautions(frame, deep)])
+    details = [
+        f"towards the input, ‖∂L/∂x‖ of {network} changes by factors of {factors} over the stages"
+        for network in (deep, evidence.networks.resnet_deep)
+        if (factors := _stage_factors(rows[rows["network"] == network]))
+    ]
+    return effect_found(VANISHING, [Term(-1.0, deep, sample)], [*details, *evidence.cautions(frame, deep)])
+
+
+def _stage_factors(rows: pd.DataFrame) -> str:
+    """Growth of ‖∂L/∂x‖ over each stage, as text; geometric means over runs."""
+    ratios = [[stage.ratio for stage in stage_growth(of_run)] for _, of_run in rows.groupby("path")]
+    with np.errstate(divide="ignore"):
+        means = np.exp(np.log(ratios).mean(axis=0)) if ratios else []
+    return ", ".join(f"{mean:.3g}" for mean in means)
 
 
 def _probe(evidence: Evidence, name: str, which: str, measure: Callable[[pd.DataFrame], float]) -> pd.DataFrame | None:

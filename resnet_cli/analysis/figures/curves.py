@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from resnet_cli.analysis.bands import MIN_SEEDS
+from resnet_cli.analysis.bands import MAX_SEEDS_SHOWN, MIN_SEEDS
 from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, PlotResult, networks_of, seeds_text
 from resnet_cli.analysis.figures.lines import UNFINISHED, draw_runs, from_zero, mark, set_epoch_axis
 from resnet_cli.analysis.figures.style import DASHES, INK, OPEN_MARKER, caption, legend, network_style, new_figure
@@ -162,16 +162,25 @@ def finish(
     unfinished = [UNFINISHED[status] for status in UNFINISHED if status in set(states)]
     ends = [(name, {"linestyle": "none", "markersize": 4.0, **style}) for name, style in unfinished]
     legend(figure, networks_of(runs), [*keys, *ends], with_markers=with_markers)
-    caption(figure, f"{data.title}; {seeds_text(runs)}{text}{_lines_text(frame)}")
+    cut = "; values beyond the axes are cut off" if any(map(_is_cut, panels)) else ""
+    caption(figure, f"{data.title}; {seeds_text(runs)}{text}{_lines_text(frame)}{cut}")
     return PlotResult(figure, runs, [])
+
+
+def _is_cut(axes: Axes) -> bool:
+    """Whether a curve leaves the axes at the top or at the bottom."""
+    low, high = axes.get_ylim()
+    curves = [np.asarray(line.get_ydata()) for line in axes.lines if line.get_transform() == axes.transData]
+    return any(((values < low) | (values > high)).any() for values in curves)
 
 
 def _lines_text(frame: pd.DataFrame) -> str:
     """What a line shows, for the caption; empty if every network has one run."""
     num_runs = frame[frame["status"] == "complete"].groupby("network")["path"].nunique()
-    mean = "mean over seeds, shaded: 95 % Student-t interval"
+    thin = ", thin lines: single seeds" if (num_runs <= MAX_SEEDS_SHOWN).any() else ""
+    mean = f"thick lines: means over seeds{thin}, shaded: 95 % Student-t intervals"
     if (num_runs >= MIN_SEEDS).all() and len(num_runs):
-        return f"; line: {mean}"
+        return f"; {mean}"
     if (num_runs >= MIN_SEEDS).any():
-        return f"; line: {mean}, or single seeds if fewer than {MIN_SEEDS}"
+        return f"; {mean}; single seeds only if fewer than {MIN_SEEDS}"
     return "; one line per seed" if (num_runs > 1).any() else ""

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from resnet_cli.analysis.bands import MIN_SEEDS, seed_bands
-from resnet_cli.analysis.figures.curves import TEST, TRAIN, Key, finish
+from resnet_cli.analysis.figures.curves import TEST, TRAIN, finish
 from resnet_cli.analysis.figures.figure_data import FigureData, PlotResult
 from resnet_cli.analysis.figures.lines import draw_runs, from_zero, write_above
 from resnet_cli.analysis.figures.style import DASHES, OPEN_MARKER, network_style, new_figure
@@ -16,7 +16,6 @@ _SHOWN = 0.9
 _PANEL_TITLES = {"plain": "plain networks", "resnet": "residual networks"}
 # Room for one marker after the last epoch, as a share of the x axis.
 _MARKER_SHARE = 0.04
-_KEY: Key = ("clean training", {"linestyle": "none", "marker": "o", **OPEN_MARKER})
 
 
 def degradation(data: FigureData, runs: list[Run]) -> PlotResult:
@@ -43,8 +42,9 @@ def degradation(data: FigureData, runs: list[Run]) -> PlotResult:
     if not num_markers:
         return finish(figure, data, runs, panels, [TEST, TRAIN])
     margin = _MARKER_SHARE * (num_markers + 0.5)
-    text = "; markers: clean training error after the last epoch"
-    return finish(figure, data, runs, panels, [TEST, TRAIN, _KEY], text=text, margin=margin, with_markers=True)
+    is_averaged = max(rows.groupby("network").size().max() for rows in finals if len(rows)) >= MIN_SEEDS
+    text = f"; markers: clean training error after the last epoch{', with 95 % intervals' if is_averaged else ''}"
+    return finish(figure, data, runs, panels, [TEST, TRAIN], text=text, margin=margin, with_markers=True)
 
 
 def _final_clean_errors(frame: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from resnet_cli.analysis.bands import MIN_SEEDS, seed_bands
+from resnet_cli.analysis.bands import MAX_SEEDS_SHOWN, MIN_SEEDS, seed_bands
 from resnet_cli.analysis.figures.style import RULE, SMALL_POINTS, network_style
 
 UNFINISHED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -18,8 +18,8 @@ UNFINISHED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 """Name and end marker of the curve of a run that is not complete, by status."""
 
-# With more, single seeds cannot be told apart; with fewer, a mean alone could hide two groups.
-_MAX_SEEDS = 10
+# An axis that becomes longer by less than this factor flattens the curves too little to cut anything off.
+_LITTLE_ROOM = 1.2
 _MARKER: Mapping[str, Any] = {"markersize": 4.0, "markeredgewidth": 0.8, "linestyle": "none"}
 
 
@@ -52,7 +52,7 @@ def draw_runs(axes: Axes, frame: pd.DataFrame, measure: str, linestyle: Any, **l
         color, label = network_style(network).color, f"{network} {measure}"
         axes.fill_between(band["x"], band["low"], band["high"], color=color, alpha=alpha, linewidth=0, label=label)
         drawn.append(band.rename(columns={"mean": "value"})[["network", "x", "value"]])
-        if num_runs[network] <= _MAX_SEEDS:
+        if num_runs[network] <= MAX_SEEDS_SHOWN:
             for _, rows in values[is_averaged & (values["network"] == network)].groupby("path"):
                 axes.plot(rows["x"], rows["value"], color=color, linewidth=0.35, alpha=0.5, zorder=1.5, label="_seed")
     for _, rows in values[~is_averaged].groupby("path", sort=False):
@@ -74,15 +74,24 @@ def _draw_line(axes: Axes, network: str, x: pd.Series, y: pd.Series, linestyle: 
     crowded = {"markevery": max(1, len(x) // 20)} if "marker" in line else {}
     axes.plot(
         x.to_numpy(), y.to_numpy(), color=style.color, linestyle=linestyle, label=network,
-        **{"linewidth": style.line_width, **few, **crowded, **line},
+        # thin lines over thick ones, which would hide them
+        **{"linewidth": style.line_width, "zorder": 2 - 0.1 * style.line_width, **few, **crowded, **line},
     )  # fmt: skip
 
 
 def from_zero(axes: Axes, drawn: Sequence[pd.DataFrame], share: float) -> None:
-    """Start the y axis at 0 and show at least `share` of the lines of every network in `drawn`."""
+    """Start the y axis at 0 and show at least `share` of the lines of every network, or all if they need little room.
+
+    Args:
+        axes: target.
+        drawn: as returned by `draw_runs`.
+        share: of the points of each line, up to 1.
+    """
     # "higher" cuts nothing off a short run, whose first epoch is one of ten.
-    quantiles = [lines.groupby("network")["value"].quantile(share, interpolation="higher") for lines in drawn]
-    top = max((float(quantile.max()) for quantile in quantiles if len(quantile)), default=0) or 1
+    by_network = [lines.groupby("network")["value"] for lines in drawn if len(lines)]
+    top = max((float(values.quantile(share, interpolation="higher").max()) for values in by_network), default=0) or 1
+    highest = max((float(values.max().max()) for values in by_network), default=0)
+    top = highest if highest <= _LITTLE_ROOM * top else top
     axes.set_ylim(-0.015 * top, 1.05 * top)  # keeps a line at 0 above the axis
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from resnet_cli.analysis.bands import MAX_SEEDS_SHOWN
 from resnet_cli.analysis.frames import CONFIG_COLUMNS, Group
 from resnet_cli.analysis.paper import BEST_ON_TEST_PCT, BEST_ON_TEST_SOURCE
 from resnet_cli.analysis.tables.document import by_recipe, group_names, settings_order
@@ -16,7 +17,6 @@ Row = Mapping[str, Any]
 MISSING = "—"
 CHOSEN_ON_TEST = "*"
 RECIPE_CHANGED = "†"
-MAX_SEEDS_SHOWN = 10
 NO_INTERVAL = "No interval with one seed."
 _DIVERGED = "Diverged runs count as guessing at random here, but not in the means of the results."
 

@@ -200,12 +200,24 @@ def test_the_capacity_of_a_network_that_is_not_the_deep_one_of_the_study_decides
     assert claim_named("capacity").test(msgspec.structs.replace(evidence, load_probe=lambda name: rows)) is None
 
 
-def test_degradation_after_a_warm_up_tells_how_much_the_weights_still_grow():
+def test_the_growth_of_the_weights_is_told_with_and_without_a_warm_up():
     evidence = make_evidence()
     grown = evidence.gradflow.assign(epoch=1, weight_norm=4.2)
     arm = msgspec.structs.replace(evidence, gradflow=pd.concat([evidence.gradflow, grown]))
-    finding = claim_named("degradation-warmup").test(msgspec.structs.replace(evidence, warmup=arm))
-    assert finding.details[-1].endswith("the norm of a layer of plain-56 grows up to ×4.2 with the warm-up")
+    sentence = "in training, the weight norm of a layer grows up to ×4.2 in plain-56 and ×4.2 in plain-20"
+    both = msgspec.structs.replace(evidence, warmup=arm)
+    assert sentence in claim_named("degradation-warmup").test(both).details
+    assert not any("grows" in detail for detail in claim_named("degradation").test(both).details)  # one epoch only
+    assert sentence in claim_named("degradation").test(arm).details
+
+
+def test_the_change_of_the_gradient_over_each_stage_is_told_for_both_deep_networks():
+    evidence = make_evidence()
+    rows = evidence.gradflow
+    changed = rows.assign(growth=((rows["network"] == "plain-56") & (rows["stage"] == 2)) + 1.0)
+    details = claim_named("vanishing-gradient").test(msgspec.structs.replace(evidence, gradflow=changed)).details
+    assert "towards the input, ‖∂L/∂x‖ of plain-56 changes by factors of 1, 128, 1 over the stages" in details
+    assert "towards the input, ‖∂L/∂x‖ of resnet-56 changes by factors of 1, 1, 1 over the stages" in details
 
 
 def test_measuring_another_claim_never_takes_a_verdict_back():
@@ -230,7 +242,7 @@ def test_times_that_are_lower_bounds_are_labelled_and_cannot_show_that_two_times
         ~is_plain, slow["train_clean_error_pct"]))  # fmt: skip
     evidence = msgspec.structs.replace(evidence, epochs=only_plain)
     censored = claim_named("convergence").test(evidence)
-    assert "15 times of plain-20 are lower bounds: the error was not reached before the drop" in censored.details
+    assert "15 of the times of plain-20 are lower bounds: the error was not reached before the drop" in censored.details
     assert censored.rule.no_effect_within is None
     assert "to training errors of 60, 50, 40 %" in claim_named("convergence-2x").test(evidence).details[1]
 
