@@ -10,18 +10,16 @@ from resnet_cli.analysis.stats import t_quantile
 
 MIN_SEEDS = 4
 """Fewest seeds with an interval: at n = 2 a t-interval extends 9 standard deviations to either side, at n = 3 2.5."""
-MAX_SEEDS_SHOWN = 10
-"""Most seeds that are shown one by one: more cannot be told apart in a figure or read in a table."""
 
 
 def seed_bands(frame: pd.DataFrame, x: str, measure: str, *, log: bool = False) -> pd.DataFrame:
-    """Compute the mean and Student-t interval over the runs of each network.
+    """Compute the mean and Student-t interval over the seeds of each network; repetitions of a seed are averaged first.
 
-    A point is kept only if all runs of its network have a value, not counting runs that never recorded
+    A point is kept only if all seeds of its network have a value, not counting seeds that never recorded
     the measure, so that no jump in a curve is due to a change of seeds.
 
     Args:
-        frame: one row per run and `x`, with columns `network`, `path` (of the run), `x` and `measure`.
+        frame: one row per run and `x`, with columns `network`, `seed`, `x` and `measure`.
         x: column on the horizontal axis.
         measure: column to summarise; missing and infinite values count as not measured.
         log: average logarithms, that is, compute the geometric mean (for norms that span decades).
@@ -29,12 +27,13 @@ def seed_bands(frame: pd.DataFrame, x: str, measure: str, *, log: bool = False) 
     Returns:
         Columns network, x, mean, low, high, n, sorted by network and x; low and high are NaN if n < `MIN_SEEDS`.
     """
-    values = frame[["network", "path", x, measure]].replace([np.inf, -np.inf], np.nan).dropna()
+    values = frame[["network", "seed", x, measure]].replace([np.inf, -np.inf], np.nan).dropna()
     if log:
         values = values[values[measure] > 0].assign(**{measure: lambda v: np.log(v[measure])})
-    num_runs = values.groupby("network")["path"].nunique()
+    num_seeds = values.groupby("network")["seed"].nunique()
+    values = values.groupby(["network", "seed", x])[measure].mean().reset_index()
     bands = values.groupby(["network", x])[measure].agg(mean="mean", std="std", n="count").reset_index()
-    bands = bands[bands["n"] == bands["network"].map(num_runs)].reset_index(drop=True)
+    bands = bands[bands["n"] == bands["network"].map(num_seeds)].reset_index(drop=True)
     quantiles = bands["n"].map({n: t_quantile(n - 1) if n >= MIN_SEEDS else np.nan for n in set(bands["n"])})
     half_width = quantiles * bands["std"] / np.sqrt(bands["n"])
     bands = bands.assign(low=bands["mean"] - half_width, high=bands["mean"] + half_width)

@@ -35,7 +35,7 @@ def recorded_profiles(rows: pd.DataFrame) -> pd.DataFrame:
     """Profiles of recorded gradients; of many recorded epochs, some are chosen evenly, with the first and the last.
 
     Args:
-        rows: rows of gradflow.csv with the columns network and path (of the run).
+        rows: rows of gradflow.csv with the columns network, seed and path (of the run).
 
     Returns:
         As `seed_profiles`, with the columns network and epoch. Only the last epoch has an interval.
@@ -47,10 +47,10 @@ def recorded_profiles(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def seed_profiles(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Profiles of every run, or from `MIN_SEEDS` runs on their geometric mean with its Student-t interval.
+    """Profiles of every run, or from `MIN_SEEDS` seeds on their geometric mean with its Student-t interval.
 
     Args:
-        rows: as for `scale_free_norms`, with stage, layer_index, run (which run or seed a row belongs to) and `keys`.
+        rows: as for `scale_free_norms`, with stage, layer_index, seed, run (which line a row belongs to) and `keys`.
         keys: columns that identify what is averaged, such as the network.
 
     Returns:
@@ -62,7 +62,7 @@ def seed_profiles(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     profiles = []
     for _, part in scale_free_norms(rows).groupby(groups, sort=False):
         lines = part.assign(line=part["run"].astype(str), low=np.nan, high=np.nan)
-        bands = seed_bands(part.assign(network="", path=part["run"]), "layer_index", "norm", log=True)
+        bands = seed_bands(part.assign(network=""), "layer_index", "norm", log=True)
         if len(bands) and bands["n"].max() >= MIN_SEEDS:
             first = part.drop_duplicates("layer_index").drop(columns="norm")
             bands = bands[["layer_index", "mean", "low", "high"]].rename(columns={"mean": "norm"})

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 POWER = 0.8
 _SIGMA_CONFIDENCE = 0.8  # of the upper limit of a standard deviation, for planning
+_FIELLER_ANGLES = 721  # in each direction; a gap of less than a quarter of a degree in Fieller's set could be missed
 MAX_SEEDS = 10_000
 """Largest number of seeds that a plan considers."""
+MAX_SEEDS_SHOWN = 10
+"""Most seeds that are shown one by one: more cannot be told apart in a figure or read in a table."""
 
 Interval = tuple[float, float]
 
@@ -176,30 +179,46 @@ class RatioSet(msgspec.Struct, frozen=True, kw_only=True):
 def fieller(numerator: Contrast, denominator: Contrast) -> RatioSet:
     """Compute Fieller's 95 % set of a ratio of two independent contrasts.
 
-    It contains every ρ for which numerator − ρ · denominator does not differ from zero. The degrees of freedom are
-    those of that difference at the estimated ratio.
+    It contains every ρ for which numerator − ρ · denominator does not differ from zero by Welch's test, whose degrees
+    of freedom depend on ρ. The ratio is written as the tangent of an angle, so that the set is an arc around the
+    estimate; its ends are found on ever finer grids.
 
     Source: Fieller 1954.
     """
+    import numpy as np
+    from scipy.special import stdtrit
+
     a, b = numerator, denominator
     value = a.mean / b.mean if b.mean else None
     if a.standard_error is None or b.standard_error is None:
         return RatioSet(value=value, kind="none")
-    parts = (a.standard_error**2, a.freedom), ((value or 0.0) ** 2 * b.standard_error**2, b.freedom)
-    total = sum(part for part, _ in parts)
-    freedom = min(a.freedom, b.freedom)
-    if total > 0:
-        freedom = 1 / sum((part / total) ** 2 / freedom for part, freedom in parts)
-    t_squared = t_quantile(freedom) ** 2
-    # A² − t² var(A) − 2 ρ A B + ρ² (B² − t² var(B)) ≤ 0
-    quadratic = b.mean**2 - t_squared * b.standard_error**2
-    linear = -2 * a.mean * b.mean
-    constant = a.mean**2 - t_squared * a.standard_error**2
-    root = linear**2 - 4 * quadratic * constant
-    if quadratic == 0 or root < 0:
-        return RatioSet(value=value, kind="everything")
-    low, high = sorted((-linear + sign * math.sqrt(root)) / (2 * quadratic) for sign in (-1, 1))
-    return RatioSet(value=value, kind="interval" if quadratic > 0 else "two rays", low=low, high=high)
+    variances = np.square([a.standard_error, b.standard_error])
+    freedoms = np.array([a.freedom, b.freedom])
+
+    def is_rejected(angles: Any) -> Any:
+        weights = np.stack([np.cos(angles), np.sin(angles)])  # of numerator and, with the other sign, denominator
+        parts = np.square(weights).T * variances
+        total = parts.sum(axis=-1)
+        with np.errstate(invalid="ignore"):
+            freedom = np.square(total) / (np.square(parts) / freedoms).sum(axis=-1)
+        limit = stdtrit(np.nan_to_num(freedom, nan=1.0), (1 + CONFIDENCE) / 2) * np.sqrt(total)
+        return np.abs(a.mean * weights[0] - b.mean * weights[1]) > limit
+
+    estimate = math.atan2(a.mean, b.mean)
+    ends = []
+    for side in (-1, 1):
+        angles = estimate + side * np.linspace(0, math.pi, _FIELLER_ANGLES)
+        for _ in range(8):  # of which the last is as fine as floating-point numbers
+            rejected = np.flatnonzero(is_rejected(angles))
+            if not len(rejected):
+                return RatioSet(value=value, kind="everything")
+            first = max(int(rejected[0]), 1)
+            angles = np.linspace(angles[first - 1], angles[first], 65)
+        ends.append(float(angles[0]))
+    # the tangent is infinite at odd multiples of π/2
+    has_infinity = math.floor(ends[0] / math.pi + 0.5) != math.floor(ends[1] / math.pi + 0.5)
+    low, high = sorted(map(math.tan, ends))
+    return RatioSet(value=value, kind="two rays" if has_infinity else "interval", low=low, high=high)
 
 
 def image_sampling_error_pp(first: "Matrix", second: "Matrix") -> float:
@@ -214,6 +233,23 @@ def image_sampling_error_pp(first: "Matrix", second: "Matrix") -> float:
     """
     per_image = first.mean(axis=0) - second.mean(axis=0)
     return 100 * float(per_image.std()) / math.sqrt(len(per_image))
+
+
+def mcnemar(first: "np.ndarray[Any, np.dtype[np.bool_]]", second: "np.ndarray[Any, np.dtype[np.bool_]]") -> float:
+    """Exact two-sided p-value of McNemar's test that two runs are right equally often on such images.
+
+    It compares two runs, not two architectures: with another seed, each would answer differently.
+
+    Args:
+        first: whether each image was classified correctly, (N,).
+        second: the same images for another run, (N,).
+
+    Source: McNemar 1947; the exact form is a sign test of the images on which only one run is right.
+    """
+    from scipy.special import bdtr
+
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
 
 
 def two_way_bootstrap(

@@ -8,13 +8,14 @@ layer and ‖∂L/∂x‖ per block. The gradient at a block's input x splits ex
 
 with g the gradient at the output relu(S x + F(x)) and m = 1 where the output is positive.
 
-The columns of the probe are those of gradflow.csv, after its epoch (`resnet_cli.rundir.records.GradflowRow`); the
-effective step is that of the first or the last step of the run, and empty for other weights.
+The columns of the probe are those of gradflow.csv, after its epoch (`resnet_cli.rundir.records.GradflowRow`), and
+`skip_path_survival`; the effective step is that of the first or the last step of the run, and empty for other weights.
 """
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -133,17 +134,11 @@ def measure_gradflow(
     Raises:
         ConfigError: there are fewer images than `num_batches * batch_size`.
     """
-    if num_batches * batch_size > len(images):
-        raise ConfigError(
-            f"--batches {num_batches} of {batch_size} images need more than the {len(images)} images available",
-            hint="use a smaller --batches or --batch-size",
-        )
     was_training = model.training
     model.train()
-    order = draw_epoch(len(images), "none", seed=0, epoch=0, device=images.labels.device).order
     of_layers, of_blocks = [], []
-    for chosen in order[: num_batches * batch_size].view(num_batches, batch_size):
-        gradients = batch_gradients(model, normalizer(images.pixels[chosen]), images.labels[chosen])
+    for pixels, labels in _batches(images, normalizer, num_batches, batch_size):
+        gradients = batch_gradients(model, pixels, labels)
         of_layers.append(torch.stack([gradient.norm() for gradient in gradients.weights]))
         of_blocks.append(torch.stack([_block_values(block) for block in gradients.blocks]))
     model.train(was_training)
@@ -163,6 +158,47 @@ def measure_gradflow(
             )
         )  # fmt: skip
     return rows
+
+
+def _batches(
+    images: DeviceImages, normalizer: Normalizer, num_batches: int, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised images and labels of batches that depend only on the number of images."""
+    if num_batches * batch_size > len(images):
+        raise ConfigError(
+            f"--batches {num_batches} of {batch_size} images need more than the {len(images)} images available",
+            hint="use a smaller --batches or --batch-size",
+        )
+    order = draw_epoch(len(images), "none", seed=0, epoch=0, device=images.labels.device).order
+    for chosen in order[: num_batches * batch_size].view(num_batches, batch_size):
+        yield normalizer(images.pixels[chosen]), images.labels[chosen]
+
+
+def skip_path_survival(model: CifarNet, images: Tensor, labels: Tensor) -> list[float]:
+    """How much of the gradient at the end of the last block reaches the input of each block by the shortcuts alone.
+
+    Along this path a block does nothing but Sᵀ(m ⊙ g). The result is the norm of what arrives, divided by the norm at
+    the output of the last block.
+
+    Args:
+        model: in training mode, batch normalisation uses the batch; the running statistics stay unchanged.
+        images: normalised, (N, 3, H, W).
+        labels: (N,) int64.
+
+    Returns:
+        One ratio per block, in forward order; none for a plain network.
+    """
+    logits, blocks = capture_blocks(model, images)
+    (start,) = torch.autograd.grad(F.cross_entropy(logits, labels), blocks[-1].output)
+    path, norms = start, []
+    for block in reversed(blocks):
+        if block.skip is None:
+            return []
+        path = (block.output > 0) * path
+        if block.skip is not block.input:
+            path = backpropagate(block.block, block.block.skip, block.input, path)
+        norms.append(path.norm())
+    return [(norm / start.norm()).item() for norm in reversed(norms)]
 
 
 def _block_columns(input_norm: float, output_norm: float, skip_share: float, cosine: float) -> dict[str, float | None]:
@@ -244,7 +280,15 @@ def _measure(network: Network, unit: str) -> list[Row]:
         lr=None if step is None else lr_at(step, config, len(network.train)),
         num_batches=num_batches, batch_size=batch_size,
     )  # fmt: skip
-    return [{name: value for name, value in asdict(row).items() if name not in _NOT_MEASURED} for row in rows]
+    model = network.model.train()
+    batches = _batches(network.train, network.normalizer, num_batches, batch_size)
+    of_batches = [skip_path_survival(model, *batch) for batch in batches]
+    survival = iter([statistics.fmean(values) for values in zip(*of_batches, strict=True)])
+    return [
+        {name: value for name, value in asdict(row).items() if name not in _NOT_MEASURED}
+        | {"skip_path_survival": None if row.input_grad_norm is None else next(survival, None)}
+        for row in rows
+    ]
 
 
 _NOT_MEASURED = ("epoch", "update_to_weight_ratio")

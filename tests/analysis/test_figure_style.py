@@ -122,7 +122,9 @@ def test_the_caption_of_four_seeds_explains_line_and_band(tmp_path, make_run):
     for arch, seed in itertools.product(("plain", "resnet"), range(4)):
         make_run(tmp_path / f"{arch}{seed}", arch=arch, seed=seed, predictions=False)
     text = " ".join(draw_one(load_study([tmp_path]), "fig1").figure.get_supxlabel().split())
-    assert text.endswith("4 seeds each; thick lines: means over seeds, thin lines: single seeds, shaded: 95 % Student-t intervals")
+    assert text.endswith(
+        "4 seeds each; thick lines: means over seeds, thin lines: single seeds, shaded: 95 % Student-t intervals"
+    )
     (tmp_path / "plain0" / "summary.json").unlink()
     text = " ".join(draw_one(load_study([tmp_path]), "fig1").figure.get_supxlabel().split())
     assert text.endswith("shaded: 95 % Student-t intervals; single seeds only if fewer than 4")

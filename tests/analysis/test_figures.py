@@ -77,7 +77,7 @@ def test_only_an_exploding_loss_is_drawn_on_a_log_axis(tmp_path, make_run):
 
 
 def test_a_single_run_has_a_mean_of_its_finite_values_but_no_interval():
-    frame = pd.DataFrame({"network": "plain-20", "path": "a", "x": [1.0, 2.0, 3.0], "loss": [np.inf, 3.0, 2.0]})
+    frame = pd.DataFrame({"network": "plain-20", "seed": "a", "x": [1.0, 2.0, 3.0], "loss": [np.inf, 3.0, 2.0]})
     bands = seed_bands(frame, "x", "loss")
     assert bands[["x", "mean"]].to_numpy().tolist() == [[2.0, 3.0], [3.0, 2.0]]
     assert bands[["low", "high"]].isna().all(axis=None)
@@ -85,7 +85,7 @@ def test_a_single_run_has_a_mean_of_its_finite_values_but_no_interval():
 
 def test_a_point_missing_for_one_seed_is_excluded_from_the_mean():
     frame = pd.DataFrame({
-        "network": "plain-20", "path": ["a", "a", "b", "b", "c", "c"], "x": [1.0, 2.0] * 3,
+        "network": "plain-20", "seed": ["a", "a", "b", "b", "c", "c"], "x": [1.0, 2.0] * 3,
         "error": [4.0, 2.0, np.nan, 4.0, np.nan, np.nan],
     })  # fmt: skip
     bands = seed_bands(frame, "x", "error")
@@ -95,14 +95,24 @@ def test_a_point_missing_for_one_seed_is_excluded_from_the_mean():
 
 @pytest.mark.parametrize(("num_seeds", "has_interval"), [(1, False), (2, False), (3, False), (4, True)])
 def test_intervals_need_four_seeds(num_seeds, has_interval):
-    frame = pd.DataFrame({"network": "plain-20", "path": list("abcd")[:num_seeds], "x": 1.0, "loss": range(num_seeds)})
+    frame = pd.DataFrame({"network": "plain-20", "seed": list("abcd")[:num_seeds], "x": 1.0, "loss": range(num_seeds)})
     bands = seed_bands(frame, "x", "loss")
     assert bands[["low", "high"]].notna().all(axis=None) == has_interval
 
 
+def test_repetitions_of_a_seed_are_averaged_and_count_once():
+    frame = pd.DataFrame({
+        "network": "plain-20", "seed": [0, 0, 1, 1, 2, 3], "x": 1.0, "loss": [1.0, 3.0, 2.0, 4.0, 5.0, 6.0],
+    })  # fmt: skip
+    assert seed_bands(frame, "x", "loss")[["mean", "n"]].to_numpy().tolist() == [[(2 + 3 + 5 + 6) / 4, 4]]
+    two_seeds = seed_bands(frame[frame["seed"] < 2], "x", "loss")
+    assert two_seeds["n"].tolist() == [2]
+    assert two_seeds[["low", "high"]].isna().all(axis=None)
+
+
 def test_the_geometric_mean_ignores_values_of_zero():
     frame = pd.DataFrame({
-        "network": "plain-20", "path": list("abcd") * 2, "x": [1.0] * 4 + [2.0] * 4,
+        "network": "plain-20", "seed": list("abcd") * 2, "x": [1.0] * 4 + [2.0] * 4,
         "norm": [1e-3, 10.0, 1e-3, 10.0, 0.0, 0.0, 0.0, 0.0],
     })  # fmt: skip
     bands = seed_bands(frame, "x", "norm", log=True)

@@ -61,14 +61,14 @@ def test_zero_infinite_and_missing_norms_are_not_drawn():
 def test_epochs_are_thinned_evenly_with_the_first_and_the_last_one():
     assert spread(list(range(0, 101, 10)), 6) == [0, 20, 40, 60, 80, 100]
     assert spread([0, 1], 5) == [0, 1]
-    profiles = recorded_profiles(gradient_rows(8, range(31)).assign(network="plain-8", path="a"))
+    profiles = recorded_profiles(gradient_rows(8, range(31)).assign(network="plain-8", seed=0, path="a"))
     assert sorted(profiles["epoch"].unique()) == [0, 6, 12, 18, 24, 30]
 
 
 def test_four_seeds_have_a_geometric_mean_and_an_interval_in_the_last_epoch_only():
     scales = [1.0, 2.0, 4.0, 8.0]
     rows = pd.concat(
-        gradient_rows(8, [0, 5], scale=scale).assign(network="plain-8", path=str(scale)) for scale in scales
+        gradient_rows(8, [0, 5], scale=scale).assign(network="plain-8", seed=scale, path=str(scale)) for scale in scales
     )
     profiles = recorded_profiles(rows)
     last = profiles[(profiles["epoch"] == 5) & (profiles["measure"] == "layer")].sort_values("layer_index")
@@ -80,7 +80,9 @@ def test_four_seeds_have_a_geometric_mean_and_an_interval_in_the_last_epoch_only
 
 
 def test_three_seeds_are_drawn_as_one_profile_each():
-    rows = pd.concat(gradient_rows(8, [3], scale=s).assign(network="plain-8", path=str(s)) for s in (1.0, 2.0, 3.0))
+    rows = pd.concat(
+        gradient_rows(8, [3], scale=s).assign(network="plain-8", seed=s, path=str(s)) for s in (1.0, 2.0, 3.0)
+    )
     layers = recorded_profiles(rows).query("measure == 'layer' and layer_index == 2")
     assert sorted(layers["norm"]) == [2.0, 4.0, 6.0]
 

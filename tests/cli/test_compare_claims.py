@@ -96,7 +96,7 @@ def test_papers_get_a_table_with_sentence_measure_margin_and_source(runs, format
     assert run(["compare", runs, "--claims", "--format", format]) == ExitCode.DONE
     out = capsys.readouterr().out
     assert mark in out
-    assert "The performance gap increased to 6.54 percentage points at 56 layers." in out
+    assert "The performance gap increased to 6.54 percentage points" in out
     assert "report, 3.2" in out
     assert "margin" in out
 

@@ -11,7 +11,13 @@ from resnet_cli.data.batches import DeviceImages, Normalizer, draw_epoch
 from resnet_cli.errors import ConfigError
 from resnet_cli.model import build_model, weighted_layers
 from resnet_cli.optim import build_optimizer
-from resnet_cli.probes.gradflow import batch_gradients, identity_residuals, measure_gradflow, update_norms
+from resnet_cli.probes.gradflow import (
+    batch_gradients,
+    identity_residuals,
+    measure_gradflow,
+    skip_path_survival,
+    update_norms,
+)
 from resnet_cli.recipes import make_config
 
 CPU = torch.device("cpu")
@@ -126,6 +132,20 @@ def test_shares_of_a_residual_block_worked_out_by_hand(batch):
         assert block.branch.abs().max() == 0
         # x is not negative, so the ReLU after the addition passes all of x > 0
         assert torch.equal(block.total != 0, (block.output != 0) & (block.skip != 0))
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_what_survives_along_the_shortcuts_is_the_gradient_of_a_network_with_detached_branches(batch, shortcut):
+    model = build_model("resnet", 14, shortcut).double().train()
+    images, labels = batch[0].double(), batch[1]
+    inputs, x = [], F.relu(model.bn1(model.conv1(images)))
+    for block in model.blocks():
+        inputs.append(x)
+        x = F.relu(block.branch(x).detach() + block.skip(x))
+    *of_inputs, at_end = torch.autograd.grad(F.cross_entropy(model.fc(x.mean(dim=(2, 3))), labels), [*inputs, x])
+    expected = [gradient.norm().item() / at_end.norm().item() for gradient in of_inputs]
+    assert skip_path_survival(model, images, labels) == pytest.approx(expected)
+    assert skip_path_survival(build_model("plain", 14).train(), *batch) == []
 
 
 def test_only_first_convolutions_of_blocks_have_block_measures_and_only_residual_blocks_have_shares(data):

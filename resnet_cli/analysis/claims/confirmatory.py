@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from resnet_cli.analysis.claims.decisions import ALPHA, Finding, Rule, Term, certain, effect_found
+from resnet_cli.analysis.claims.decisions import ALPHA, MIN_SEEDS, Finding, Rule, Term, certain, effect_found
 from resnet_cli.analysis.claims.evidence import Evidence
 from resnet_cli.analysis.claims.measures import largest_growth
 from resnet_cli.analysis.stats import Contrast, contrast, fieller
@@ -14,6 +14,8 @@ ACCURACY_GAP = Rule(unit="pp", margin=0.2, planned=1.0, no_effect_within=0.2)
 """Of test accuracy. Each gap of the report exceeds 1 pp; 0.2 pp is half the sampling error of its test set, and neither
 supports nor contradicts a claim."""
 AMPLIFICATION = Rule(unit="pp", margin=0.2, planned=1.0, no_effect_within=0.2, num_networks=4)
+"""The margins of one gap: a change of gaps below them would not be seen in the gaps either."""
+_REESTIMATED = "with re-estimated batch-norm statistics, it is {:+.2f} pp"
 SAME_LOGITS = 1e-5
 """Far above the rounding of float64, in which both networks are compared; an inserted block that is not the identity
 changes logits by far more."""
@@ -22,7 +24,7 @@ changes logits by far more."""
 def degradation(evidence: Evidence) -> Finding | None:
     """Clean training error with re-estimated statistics: deep plain − shallow plain network."""
     deep, shallow = evidence.networks.plain_deep, evidence.networks.plain_shallow
-    frame = _reestimated_errors(evidence)
+    frame = _reestimated_errors(evidence, "train")
     if frame.empty:
         return None
     terms = evidence.gap(frame, deep, shallow, "error_pct", resolution=50 / frame["num_images"].min())
@@ -36,7 +38,8 @@ def degradation(evidence: Evidence) -> Finding | None:
     if accuracies := _accuracies(evidence, shallow, deep):
         test = _contrast(accuracies)
         details.append(f"the test error differs by {test.mean:+.2f} pp")
-        if test.p_above(0) < ALPHA and training.p_below(DEGRADATION.margin) < ALPHA:
+        is_known = min(test.n, training.n) >= MIN_SEEDS
+        if is_known and test.p_above(0) < ALPHA and training.p_below(DEGRADATION.margin) < ALPHA:
             details.append("the test error rises and the training error does not: overfitting instead")
     growth = {network: largest_growth(evidence.gradflow, network) for network in (deep, shallow)}
     known = [f"×{value:.3g} in {network}" for network, value in growth.items() if value is not None]
@@ -51,15 +54,16 @@ def degradation_after_warmup(evidence: Evidence) -> Finding | None:
     return None if arm is None else degradation(arm)
 
 
-def _reestimated_errors(evidence: Evidence) -> pd.DataFrame:
+def _reestimated_errors(evidence: Evidence, split: str) -> pd.DataFrame:
     """One row per run; a diverged run has the error of guessing. Empty if nothing was measured."""
+    columns = ["network", "seed", "error_pct", "num_images"]
     rows = evidence.load_probe("bn")
     if rows.empty:
-        return rows
-    kept = rows[(rows["statistics"] == "re-estimated") & (rows["split"] == "train") & (rows["which"] == "last")]
+        return pd.DataFrame(columns=columns)
+    kept = rows[(rows["statistics"] == "re-estimated") & (rows["split"] == split) & (rows["which"] == "last")]
     lost = evidence.runs[evidence.runs["status"] == "diverged"]
-    lost = lost.assign(error_pct=evidence.chance_error_pct, num_images=evidence.num_train)
-    columns = ["network", "seed", "error_pct", "num_images"]
+    num_images = evidence.num_train if split == "train" else evidence.num_test
+    lost = lost.assign(error_pct=evidence.chance_error_pct, num_images=num_images)
     return pd.concat([frame[columns] for frame in (kept, lost) if len(frame)] or [kept[columns]], ignore_index=True)
 
 
@@ -75,7 +79,11 @@ def scaling(evidence: Evidence) -> Finding | None:
 
 def _accuracy_gap(evidence: Evidence, plus: str, minus: str) -> Finding | None:
     terms = _accuracies(evidence, plus, minus)
-    return effect_found(ACCURACY_GAP, terms, evidence.cautions(evidence.runs, plus, minus)) if terms else None
+    if terms is None:
+        return None
+    errors = evidence.gap(_reestimated_errors(evidence, "test"), minus, plus, "error_pct")
+    details = [_REESTIMATED.format(_contrast(errors).mean)] if errors else []
+    return effect_found(ACCURACY_GAP, terms, [*details, *evidence.cautions(evidence.runs, plus, minus)])
 
 
 def amplification(evidence: Evidence) -> Finding | None:
@@ -86,8 +94,13 @@ def amplification(evidence: Evidence) -> Finding | None:
     if deep is None or shallow is None or networks.plain_deep == networks.plain_shallow:
         return None
     terms = [*deep, *(term._replace(weight=-term.weight) for term in shallow)]
+    details = [_ratio_sentence(_contrast(deep), _contrast(shallow))]
+    errors = _reestimated_errors(evidence, "test")
+    gaps = [evidence.gap(errors, pair[1].network, pair[0].network, "error_pct") for pair in (deep, shallow)]
+    if gaps[0] and gaps[1]:
+        details.append(_REESTIMATED.format(_contrast(gaps[0]).mean - _contrast(gaps[1]).mean))
     cautions = evidence.cautions(evidence.runs, *(term.network for term in terms))
-    return effect_found(AMPLIFICATION, terms, [_ratio_sentence(_contrast(deep), _contrast(shallow)), *cautions])
+    return effect_found(AMPLIFICATION, terms, [*details, *cautions])
 
 
 def _accuracies(evidence: Evidence, plus: str, minus: str) -> list[Term] | None:

@@ -199,7 +199,7 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
     """Explain one row of `claims`: definition, rule, data and how the verdict came about, as lines of text."""
     lines = [
         f"{row['claim']}: {row['status']}; {row['reason']}",
-        f"  sentence   “{row['sentence']}” ({row['source']})",
+        f"  sentence   {row['sentence']} ({row['source']})",
         f"  measure    {row['measure']}",
         f"  rule       {row['rule']}",
         f"  family     {row['family'] or 'none: the same test as ' + row['same_test_as']}",
@@ -213,7 +213,8 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
             for name, values in row["seeds"].items()
         ]
         if row["p"] is not None:
-            lines.append(f"  p          {row['p']:.3g}, adjusted by Holm's method within the family")
+            single = f"{row['p_supported']:.3g} for the claim and {row['p_refuted']:.3g} against it"
+            lines.append(f"  p          {row['p']:.3g} by Holm's method within the family; before it, {single}")
         if row["seeds_needed"]:
             plan = f"{row['seeds_needed']:,} seeds per network detect the planned effect with a power of 80 %"
             lines.append(f"  plan       {plan}")

@@ -27,6 +27,7 @@ MAX_WARMUP_SHARE = 0.1 * (1 + 1e-9)  # a tenth, whatever the rounding
 # Columns of probes that claims use; files may have any.
 _COLUMNS: dict[str, dict[str, type]] = {
     "bn": {"statistics": str, "split": str, "error_pct": float, "num_images": float},
+    "gradflow": {"skip_path_survival": float, "stage": float, "block": float},
     "capacity": {
         "statistics": str, "mode": str, "dtype": str, "split": str, "built_depth": float, "epoch": float,
         "error_pct": float, "max_logit_difference": float, "num_changed": float,
@@ -35,12 +36,12 @@ _COLUMNS: dict[str, dict[str, type]] = {
     "responses": {"downsampling": str, "branch_to_skip_growth": float, "deviation": float},
     "lesion": {
         "lesion": str, "statistics": str, "downsampling": str, "repeat": float, "deleted_share": float,
-        "error_pct": float, "error_change_pp": float,
+        "error_pct": float, "error_change_pp": float, "num_images": float, "blocks": str,
     },
     "landscape": {
         "part": str, "matrix": str, "end": str, "eigenvalue": float, "residual": float, "alpha": float, "loss": float,
     },
-    "similarity": {"quantity": str, "block_index": float, "accuracy_pct": float},
+    "similarity": {"quantity": str, "block_index": float, "accuracy_pct": float, "num_images": float},
     "calibration": {
         "scaling": str, "bin": float, "confidence_pct": float, "gap_pct": float, "entropy": float, "nll": float,
         "brier": float, "ece_pct": float,
@@ -96,7 +97,7 @@ class Evidence(msgspec.Struct, frozen=True, dict=True, kw_only=True):
     load_correct: "Callable[[str], CorrectImages | None]"
     """For a network; None without predictions."""
     provenance: tuple[str, ...] = ()
-    """Sentences about machines, versions and numerical settings that differ between the runs."""
+    """Sentences about runs that diverged, and about machines, versions and numerical settings that differ."""
     is_warmed_up: bool = False
     """Whether the plain networks of these runs were trained with a warm-up."""
     warmup: "Evidence | None" = None
@@ -289,9 +290,19 @@ def _gather(study: Study, runs: Sequence[AnyRun], networks: Networks, warn: Call
         networks=networks, num_classes=len(dataset.classes), num_train=dataset.num_train, num_test=dataset.num_test,
         runs=pd.DataFrame(rows), epochs=epochs_of(complete, study.metrics),
         gradflow=pd.concat([pd.DataFrame(), *gradflow()], ignore_index=True),
-        provenance=tuple(provenance_notes(compared)),
+        provenance=(*_divergences(runs), *provenance_notes(compared)),
         load_probe=functools.cache(lambda name: _load_probe(compared, name, warn)), load_correct=correct,
     )  # fmt: skip
+
+
+def _divergences(runs: Sequence[AnyRun]) -> Iterator[str]:
+    """How many runs of each network diverged, one sentence for each network with such runs."""
+    of_networks: dict[str, list[bool]] = {}
+    for run in runs:
+        of_networks.setdefault(run.network, []).append(not isinstance(run, Run))
+    for network, diverged in sorted(of_networks.items()):
+        if any(diverged):
+            yield f"{network}: {sum(diverged)} of {len(diverged)} runs diverged and count as guessing at random"
 
 
 def _load_probe(runs: Sequence[Run], name: str, warn: Callable[[str], None]) -> pd.DataFrame:

@@ -13,14 +13,13 @@ from resnet_cli.analysis.lesions import deletion_areas
 CONVERGENCE_THRESHOLDS_PCT = (60.0, 50.0, 40.0, 30.0, 20.0, 10.0)
 """Clean training errors at which convergence is timed, fixed beforehand."""
 STAYS_FOR_EPOCHS = 3
-_MIN_PHASE_EPOCHS = 4
-"""Epochs of a phase of the learning rate, without its first third."""
+_MIN_PHASE_EPOCHS = 6
 _CONVERGED = 0.1
 """Largest residual of an eigenvalue, as a share of it."""
 
 
 def epochs_to_reach(epochs: Sequence[float], errors: Sequence[float], threshold: float, start: float) -> float:
-    """First interpolated epoch at which the error is at most `threshold` and stays so for three epochs.
+    """First interpolated epoch at which the error is at most `threshold`, and stays so for three epochs with it.
 
     Args:
         epochs: increasing; one at least.
@@ -29,10 +28,10 @@ def epochs_to_reach(epochs: Sequence[float], errors: Sequence[float], threshold:
         start: error at epoch 0, that of guessing.
 
     Returns:
-        NaN if the threshold is not reached. Fewer than three epochs suffice at the end.
+        NaN if the threshold is not reached. The last two epochs cannot show that the error stays.
     """
     below = np.asarray(errors) <= threshold
-    for index in np.flatnonzero(below).tolist():
+    for index in np.flatnonzero(below[: len(below) - STAYS_FOR_EPOCHS + 1]).tolist():
         if below[index : index + STAYS_FOR_EPOCHS].all():
             before_epoch, before = (0.0, start) if index == 0 else (float(epochs[index - 1]), float(errors[index - 1]))
             share = (before - threshold) / (before - float(errors[index]))
@@ -44,7 +43,7 @@ class ConvergenceTimes(NamedTuple):
     """Time to each threshold of `CONVERGENCE_THRESHOLDS_PCT` that is below the error of guessing, for one run."""
 
     logs: dict[float, float]
-    """Logarithm of the time in epochs, by threshold; for a threshold not reached, of the last epoch that was seen."""
+    """Logarithm of the time in epochs, by threshold; if not reached, of the last epoch that could have shown it."""
     not_reached: frozenset[float]
     """Thresholds whose time is only a lower bound."""
 
@@ -72,7 +71,8 @@ def convergence_times(rows: pd.DataFrame, *, chance_error: float) -> Convergence
     }
     not_reached = frozenset(tau for tau, time in times.items() if math.isnan(time))
     return ConvergenceTimes(
-        {tau: math.log(epochs[-1] if tau in not_reached else time) for tau, time in times.items()}, not_reached
+        {tau: math.log(epochs[-STAYS_FOR_EPOCHS] if tau in not_reached else time) for tau, time in times.items()},
+        not_reached,
     )
 
 
@@ -82,28 +82,44 @@ def before_first_drop(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.iloc[: fallen[0] + 1] if len(fallen) else rows
 
 
-def log_fluctuation(rows: pd.DataFrame, *, resolution: float) -> float:
-    """How much the test accuracy of one run fluctuates from epoch to epoch; the mean over phases of the learning rate.
+def fluctuations(rows: pd.DataFrame, *, with_learning: bool = False) -> list[float]:
+    """How much the test accuracy of one run fluctuates from epoch to epoch in each phase of constant learning rate.
 
-    For each phase of constant learning rate, without its first third: the logarithm of the root mean square of second
-    differences of the test accuracy, divided by √6. It is the deviation of independent noise. Both the beginning, in
-    which the accuracy of a fast learner bends most, and the first differences would count learning as fluctuation.
+    The measure is the root mean square of second differences, divided by √6, without the first third of the phase.
+    `with_learning` computes the deviation of first differences, divided by √2, over the whole phase and without a
+    linear trend. Both are the deviation of independent noise. The second also contains learning, since the accuracy of
+    a fast learner bends most at the beginning.
+
+    Args:
+        rows: rows of metrics.csv of one run.
+        with_learning: which of the two.
+
+    Returns:
+        In percentage points; phases of fewer than six epochs are left out.
+    """
+    found = []
+    phase = (rows["lr"].diff().fillna(0) != 0).cumsum()
+    for _, part in rows.groupby(phase):
+        accuracy = part["test_accuracy_pct"].to_numpy(float)
+        if len(accuracy) < _MIN_PHASE_EPOCHS:
+            continue
+        if with_learning:
+            found.append(float(np.diff(accuracy).std(ddof=1)) / math.sqrt(2))  # a trend is the mean of the differences
+        else:
+            bends = np.diff(accuracy[len(accuracy) // 3 :], 2)
+            found.append(math.sqrt(float(np.square(bends).mean()) / 6))
+    return found
+
+
+def log_fluctuation(rows: pd.DataFrame, *, resolution: float, with_learning: bool = False) -> float:
+    """Logarithm of the fluctuation of one run, mean over phases of the learning rate; NaN without one of six epochs.
 
     Args:
         rows: rows of metrics.csv of one run.
         resolution: smallest deviation that counts, in percentage points, so that a constant accuracy has a logarithm.
-
-    Returns:
-        NaN without a phase of six epochs.
+        with_learning: as in `fluctuations`.
     """
-    logs = []
-    phase = (rows["lr"].diff().fillna(0) != 0).cumsum()
-    for _, part in rows.groupby(phase):
-        accuracy = part["test_accuracy_pct"].to_numpy(float)[len(part) // 3 :]
-        if len(accuracy) < _MIN_PHASE_EPOCHS:
-            continue
-        deviation = math.sqrt(float(np.square(np.diff(accuracy, 2)).mean()) / 6)
-        logs.append(math.log(max(deviation, resolution)))
+    logs = [math.log(max(one, resolution)) for one in fluctuations(rows, with_learning=with_learning)]
     return float(np.mean(logs)) if logs else math.nan
 
 

@@ -1,7 +1,7 @@
 """Tests of the claims about why residual networks train better."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import msgspec
@@ -17,6 +17,7 @@ from resnet_cli.analysis.claims.measures import (
     brownness,
     convergence_times,
     distance_from_constant,
+    fluctuations,
     harm_of_deletion,
     information_loss,
     log_curvature,
@@ -26,22 +27,26 @@ from resnet_cli.analysis.claims.measures import (
     log_smallest_ratio,
 )
 from resnet_cli.analysis.gradients import HEALTHY_WITHIN, VANISHING_BELOW, stage_growth
-from resnet_cli.analysis.stats import Sample, contrast, two_way_bootstrap
+from resnet_cli.analysis.stats import Sample, contrast, mcnemar, two_way_bootstrap
 
 _LOG_RATIO = math.log(1.5)
 """Half as much again: an effect that a figure shows at a glance."""
 _SAME_RATIO = math.log(1.05)
+"""5 %, which no figure shows: half an epoch of ten."""
 
 CONVERGENCE = Rule(unit="log ratio of epochs", margin=_SAME_RATIO, planned=_LOG_RATIO, no_effect_within=_SAME_RATIO)
 TWICE_AS_FAST = Rule(unit="log ratio of epochs", margin=math.log(1.6), upper=math.log(2.5), planned=math.log(2))
 """The report says 2×; 1.6 to 2.5 is what rounds to it, symmetric on the logarithmic scale."""
 STABILITY = Rule(unit="log ratio of deviations", margin=_SAME_RATIO, planned=_LOG_RATIO, no_effect_within=_SAME_RATIO)
+"""The margins of every ratio; "dramatically" names no size."""
 HIGHWAY = Rule(unit="log ratio of growth per block", planned=0.05)
-"""5 % per block is a factor of 1.5 over the eight blocks of a stage of 56 layers."""
+"""5 % per block is a factor of 1.5 over the eight blocks of a stage of 56 layers. The claim names no size, so any
+difference that is known to be above 0 supports it."""
 VANISHING = Rule(
     unit="log ratio of last to first block", margin=-math.log(VANISHING_BELOW),
     absent_below=-math.log(HEALTHY_WITHIN[0]), planned=1.5 * math.log(10), num_networks=1,
 )  # fmt: skip
+"""The limits of `resnet_cli.analysis.gradients`: a factor of 10 is vanishing, one of 3 is healthy."""
 SHATTERING = Rule(unit="", margin=0.1, planned=0.3)
 """A tenth of the way is within the scatter of lines of one network."""
 IDENTITY_MAPPING = Rule(
@@ -51,15 +56,19 @@ IDENTITY_MAPPING = Rule(
     no_effect_within=_SAME_RATIO,
     num_networks=1,
 )
+"""The margins of every ratio; the claim names no size."""
 ENSEMBLE = Rule(unit="pp", margin=1.0, planned=5.0)
 """Below 1 pp, both kinds of networks survive deletions alike."""
 LANDSCAPE = Rule(unit="log ratio of curvatures", planned=math.log(2))
+"""Twice the curvature halves the largest stable learning rate. The claim names no size."""
 COMPARABLE_LOSSES = math.log(2)
 """Curvature falls with the loss, about in proportion, so a larger difference of losses could be all of the effect."""
 INFORMATION_FLOW = Rule(unit="pp", margin=0.5, planned=2.0, no_effect_within=0.5)
 """0.5 pp is half the sampling error of an accuracy on 1,000 images, as many as the probe uses."""
 RECALL = Rule(unit="pp", planned=1.0)
+"""One point is ten of the thousand test images that CIFAR-10 has of a class. The claim names no size."""
 CONFIDENCE = Rule(unit="pp", planned=1.0)
+"""One point, as for accuracies. The claim names no size."""
 NOT_WORSE_CALIBRATED = Rule(unit="pp", margin=-1.0, absent_below=-1.0, planned=0.0)
 """Non-inferiority: up to 1 pp worse does not contradict "more confident"."""
 
@@ -141,24 +150,51 @@ def twice_as_fast(evidence: Evidence) -> Finding | None:
 
 
 def stability(evidence: Evidence) -> Finding | None:
-    """Logarithm of the fluctuation of the test accuracy: deep plain − deep residual network."""
-    networks = evidence.networks.plain_deep, evidence.networks.resnet_deep
+    """Logarithm of the fluctuation of the test accuracy: deep plain − deep residual network.
+
+    Without a verdict if a measure that also contains learning has the opposite sign.
+    """
+    networks, resolution = (evidence.networks.plain_deep, evidence.networks.resnet_deep), evidence.test_resolution
     of_networks = evidence.epochs[evidence.epochs["network"].isin(networks)]
-    frame = per_run(of_networks, partial(log_fluctuation, resolution=evidence.test_resolution))
+    frame = per_run(of_networks, partial(log_fluctuation, resolution=resolution))
     levels = [evidence.sample(evidence.runs, network, "test_accuracy_pct") for network in networks]
     level = " and ".join(
         f"{sample.mean:.1f} % ({network})" for sample, network in zip(levels, networks, strict=True) if sample.values
     )
     details = [f"deviations depend on the accuracy itself, which ends at {level}"]
-    return _compare(evidence, STABILITY, frame, *networks, details=details)
+    smallest = per_run(of_networks, lambda rows: min(fluctuations(rows), default=math.nan))
+    for network, values in smallest.groupby("network")["value"]:
+        if floored := int((values < resolution).sum()):
+            details.append(f"{network}: {floored} of {len(values)} runs have a phase below half a test image, which "
+                           "counts as half an image")  # fmt: skip
+    finding = _compare(evidence, STABILITY, frame, *networks, details=details)
+    with_learning = per_run(of_networks, partial(log_fluctuation, resolution=resolution, with_learning=True))
+    other = evidence.gap(with_learning, *networks)
+    if finding is None or other is None:
+        return finding
+    effect = contrast((term.weight, term.sample) for term in other).mean
+    factor = f"×{math.exp(effect):.3g}"
+    detail = f"first differences of whole phases, which contain learning too, give {factor}"
+    if effect * finding.value < 0:
+        found = f"×{math.exp(finding.value):.3g}"
+        text = f"the measures disagree: fluctuation differs by {found}, with learning included by {factor}"
+        return _no_verdict(finding, text, ())
+    return msgspec.structs.replace(finding, details=(detail, *finding.details))
 
 
 def _compare(
-    evidence: Evidence, rule: Rule, frame: pd.DataFrame, plus: str, minus: str, *, details: list[str] | None = None
+    evidence: Evidence,
+    rule: Rule,
+    frame: pd.DataFrame,
+    plus: str,
+    minus: str,
+    *,
+    details: Sequence[str] = (),
+    resolution: float = 0.0,
 ) -> Finding | None:
     """Compare the column `value` of two networks."""
-    terms = evidence.gap(frame, plus, minus)
-    return effect_found(rule, terms, [*(details or []), *evidence.cautions(frame, plus, minus)]) if terms else None
+    terms = evidence.gap(frame, plus, minus, resolution=resolution)
+    return effect_found(rule, terms, [*details, *evidence.cautions(frame, plus, minus)]) if terms else None
 
 
 def _at_initialisation(evidence: Evidence) -> pd.DataFrame:
@@ -177,8 +213,24 @@ def highway(evidence: Evidence) -> Finding | None:
             f"share of the gradient at a block's input that comes through the shortcut: mean {shares.mean():.2f}, "
             f"{shares.min():.2f} to {shares.max():.2f}"
         )
+    details += _survival(evidence)
     frame = per_run(rows, distance_from_constant)
     return _compare(evidence, HIGHWAY, frame, networks.plain_deep, networks.resnet_deep, details=details)
+
+
+def _survival(evidence: Evidence) -> Iterator[str]:
+    """How much of the gradient reaches the first block of the deep residual network by the shortcuts alone."""
+    rows = evidence.load_probe("gradflow")
+    if rows.empty:
+        return
+    first = rows[(rows["stage"] == 1) & (rows["block"] == 1) & (rows["network"] == evidence.networks.resnet_deep)]
+    for which, name in (("init", "at initialisation"), ("last", "after training")):
+        values = first.loc[first["which"] == which, "skip_path_survival"].dropna()
+        if len(values):
+            yield (
+                f"{name}, {100 * values.mean():.2g} % of the norm of the gradient at the last block reaches the first "
+                "block by the shortcuts alone"
+            )
 
 
 def vanishing(evidence: Evidence) -> Finding | None:
@@ -248,7 +300,9 @@ def ensemble(evidence: Evidence) -> Finding | None:
         *_means(evidence, running, networks, "with running statistics, a deletion costs", "pp"),
         *_means(evidence, areas, networks, "mean error while more and more random blocks are deleted:", "%"),
     ]
-    return _compare(evidence, ENSEMBLE, frame, *networks, details=details)
+    single = _last(evidence, "lesion").query("lesion == 'delete'")
+    resolution = 50 / single["num_images"].min() / single["blocks"].nunique()
+    return _compare(evidence, ENSEMBLE, frame, *networks, details=details, resolution=resolution)
 
 
 def _last(evidence: Evidence, probe: str) -> pd.DataFrame:
@@ -271,19 +325,19 @@ def landscape(evidence: Evidence) -> Finding | None:
         return None
     losses = evidence.gap(per_run(_last(evidence, "landscape"), log_loss), networks.plain_deep, networks.resnet_deep)
     if losses is None:
-        return _not_comparable(finding, "the training losses of the networks are not known", ())
+        return _no_verdict(finding, "the training losses of the networks are not known", ())
     plain, residual = (term.sample.mean for term in losses)
     detail = f"training loss {math.exp(plain):.3g} ({networks.plain_deep}) and {math.exp(residual):.3g} " \
              f"({networks.resnet_deep}), geometric means"  # fmt: skip
     if abs(plain - residual) <= COMPARABLE_LOSSES:
         return msgspec.structs.replace(finding, details=(detail, *finding.details))
     factor = f"×{math.exp(abs(plain - residual)):.3g}"
-    return _not_comparable(
+    return _no_verdict(
         finding, f"not comparable: the training losses differ by {factor}, and curvature falls with the loss", (detail,)
     )
 
 
-def _not_comparable(finding: Finding, obstacle: str, details: tuple[str, ...]) -> Finding:
+def _no_verdict(finding: Finding, obstacle: str, details: tuple[str, ...]) -> Finding:
     return msgspec.structs.replace(
         finding, p_supported=1.0, p_refuted=1.0, p_negligible=1.0, obstacle=obstacle,
         details=(*details, *finding.details),
@@ -295,7 +349,8 @@ def information_flow(evidence: Evidence) -> Finding | None:
     frame, networks = _probe(evidence, "similarity", "last", information_loss), evidence.networks
     if frame is None:
         return None
-    return _compare(evidence, INFORMATION_FLOW, frame, networks.plain_deep, networks.resnet_deep)
+    resolution = 50 / _last(evidence, "similarity")["num_images"].min()
+    return _compare(evidence, INFORMATION_FLOW, frame, networks.plain_deep, networks.resnet_deep, resolution=resolution)
 
 
 def diagonal(evidence: Evidence) -> Finding | None:
@@ -317,7 +372,22 @@ def diagonal(evidence: Evidence) -> Finding | None:
         )
     found = every(by_class)
     seen = pd.concat([residual.runs, plain.runs])
-    return msgspec.structs.replace(found, details=(*found.details, *evidence.cautions(seen, *networks)))
+    details = (*found.details, *_mcnemar_of_two_runs(residual, plain), *evidence.cautions(seen, *networks))
+    return msgspec.structs.replace(found, details=details)
+
+
+def _mcnemar_of_two_runs(residual: CorrectImages, plain: CorrectImages) -> Iterator[str]:
+    seeds = [set(images.runs["seed"]) for images in (residual, plain)]
+    for seed in sorted(seeds[0] & seeds[1])[:1]:
+        first, second = (
+            images.correct[int(np.flatnonzero(images.runs["seed"] == seed)[0])] for images in (residual, plain)
+        )
+        p = mcnemar(first, second)
+        yield (
+            f"McNemar's test, a statement about the two runs with seed {seed} only: {int((first & ~second).sum())} "
+            f"images are correct in the residual network alone, {int((second & ~first).sum())} in the plain one alone, "
+            f"p = {p:.3g}"
+        )
 
 
 def _correct_by_seed(images: CorrectImages, label: int) -> pd.DataFrame:

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from resnet_cli.analysis.bands import MAX_SEEDS_SHOWN, MIN_SEEDS
+from resnet_cli.analysis.bands import MIN_SEEDS
 from resnet_cli.analysis.figures.figure_data import FigureData, NotDrawableError, PlotResult, networks_of, seeds_text
 from resnet_cli.analysis.figures.lines import UNFINISHED, draw_runs, from_zero, mark, set_epoch_axis
 from resnet_cli.analysis.figures.style import DASHES, INK, OPEN_MARKER, caption, legend, network_style, new_figure
 from resnet_cli.analysis.frames import AnyRun, Run
+from resnet_cli.analysis.stats import MAX_SEEDS_SHOWN
 
 Key = tuple[str, Mapping[str, Any]]
 
@@ -176,11 +177,11 @@ def _is_cut(axes: Axes) -> bool:
 
 def _lines_text(frame: pd.DataFrame) -> str:
     """What a line shows, for the caption; empty if every network has one run."""
-    num_runs = frame[frame["status"] == "complete"].groupby("network")["path"].nunique()
-    thin = ", thin lines: single seeds" if (num_runs <= MAX_SEEDS_SHOWN).any() else ""
+    num_seeds = frame[frame["status"] == "complete"].groupby("network")["seed"].nunique()
+    thin = ", thin lines: single seeds" if (num_seeds <= MAX_SEEDS_SHOWN).any() else ""
     mean = f"thick lines: means over seeds{thin}, shaded: 95 % Student-t intervals"
-    if (num_runs >= MIN_SEEDS).all() and len(num_runs):
+    if (num_seeds >= MIN_SEEDS).all() and len(num_seeds):
         return f"; {mean}"
-    if (num_runs >= MIN_SEEDS).any():
+    if (num_seeds >= MIN_SEEDS).any():
         return f"; {mean}; single seeds only if fewer than {MIN_SEEDS}"
-    return "; one line per seed" if (num_runs > 1).any() else ""
+    return "; one line per seed" if (num_seeds > 1).any() else ""

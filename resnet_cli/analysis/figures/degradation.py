@@ -42,7 +42,7 @@ def degradation(data: FigureData, runs: list[Run]) -> PlotResult:
     if not num_markers:
         return finish(figure, data, runs, panels, [TEST, TRAIN])
     margin = _MARKER_SHARE * (num_markers + 0.5)
-    is_averaged = max(rows.groupby("network").size().max() for rows in finals if len(rows)) >= MIN_SEEDS
+    is_averaged = max(rows.groupby("network")["seed"].nunique().max() for rows in finals if len(rows)) >= MIN_SEEDS
     text = f"; markers: clean training error after the last epoch{', with 95 % intervals' if is_averaged else ''}"
     return finish(figure, data, runs, panels, [TEST, TRAIN], text=text, margin=margin, with_markers=True)
 
@@ -58,13 +58,12 @@ def _draw_markers(axes: Axes, rows: pd.DataFrame, x: pd.Series) -> None:
     step = _MARKER_SHARE * ((x.max() - x.min()) or 1.0)
     networks = sorted(rows["network"].unique(), key=lambda network: int(network.split("-")[1]))
     for position, network in enumerate(networks, start=1):
-        errors = rows.loc[rows["network"] == network, "train_clean_error_pct"]
+        of_network = rows[rows["network"] == network]
+        errors = of_network["train_clean_error_pct"]
         style = network_style(network)
         heights, interval = errors.to_numpy(), None
-        if len(errors) >= MIN_SEEDS:
-            ((mean, low, high),) = seed_bands(rows[rows["network"] == network], "x", errors.name)[
-                ["mean", "low", "high"]
-            ].to_numpy()  # fmt: skip
+        if of_network["seed"].nunique() >= MIN_SEEDS:
+            ((mean, low, high),) = seed_bands(of_network, "x", errors.name)[["mean", "low", "high"]].to_numpy()
             heights, interval = np.array([mean]), [[mean - low], [high - mean]]
         axes.errorbar(
             np.full(len(heights), x.max() + position * step), heights, yerr=interval, linestyle="none",

@@ -150,7 +150,7 @@ def seeds_text(runs: Sequence[AnyRun]) -> str:
     """Seeds for a caption: `plain-56, seed 3` of a single run, `3 seeds each`, or `1 to 3 seeds each`."""
     if len(runs) == 1:
         return f"{runs[0].network}, seed {runs[0].seed}"
-    counts = sorted(sum(run.network == network for run in runs) for network in networks_of(runs))
+    counts = sorted(len({run.seed for run in runs if run.network == network}) for network in networks_of(runs))
     if counts[-1] == 1:
         return "1 seed each"
     return f"{counts[0]} seeds each" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} seeds each"

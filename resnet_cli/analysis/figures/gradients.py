@@ -38,7 +38,8 @@ def gradient_flow(data: FigureData, runs: list[Run]) -> PlotResult:
     if not runs:
         raise NotDrawableError(left_out[0] if left_out else _NOT_RECORDED)
     frame = pd.concat(
-        [rows.assign(path=str(run.dir.path), network=run.network) for run, rows in found], ignore_index=True
+        [rows.assign(path=str(run.dir.path), network=run.network, seed=run.seed) for run, rows in found],
+        ignore_index=True,
     )
     profiles = recorded_profiles(frame)
     if not len(profiles):
@@ -53,7 +54,7 @@ def gradient_flow(data: FigureData, runs: list[Run]) -> PlotResult:
     bar = figure.colorbar(ScalarMappable(norm, colors), ax=list(grid.values()), aspect=40, pad=0.015, label="epoch")
     bar.set_ticks(_spaced(sorted(profiles["epoch"].unique()), 0.06))
     bar.outline.set_visible(False)
-    several = _several_text(frame.groupby("network")["path"].nunique(), " of the last epoch")
+    several = _several_text(frame.groupby("network")["seed"].nunique(), " of the last epoch")
     caption(figure, "; ".join(filter(None, [data.title, figure_data.seeds_text(runs), _meaning(profiles), several])))
     return PlotResult(figure, runs, left_out)
 

@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from resnet_cli.analysis.bands import MAX_SEEDS_SHOWN, MIN_SEEDS, seed_bands
+from resnet_cli.analysis.bands import MIN_SEEDS, seed_bands
 from resnet_cli.analysis.figures.style import RULE, SMALL_POINTS, network_style
+from resnet_cli.analysis.stats import MAX_SEEDS_SHOWN
 
 UNFINISHED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "running": ("still training", {"marker": ">", "markerfacecolor": "white"}),
@@ -31,7 +32,7 @@ def draw_runs(axes: Axes, frame: pd.DataFrame, measure: str, linestyle: Any, **l
 
     Args:
         axes: target; lines are labelled with the network, intervals with network and measure.
-        frame: one row per run and `x`, with columns network, path, status, x and `measure`.
+        frame: one row per run and `x`, with columns network, seed, path, status, x and `measure`.
         measure: column to draw.
         linestyle: matplotlib line style; it identifies the measure, as colour identifies the network.
         line: further line properties.
@@ -39,11 +40,11 @@ def draw_runs(axes: Axes, frame: pd.DataFrame, measure: str, linestyle: Any, **l
     Returns:
         The lines drawn: columns network, x and value.
     """
-    values = frame[["network", "path", "status", "x", measure]].rename(columns={measure: "value"})
+    values = frame[["network", "seed", "path", "status", "x", measure]].rename(columns={measure: "value"})
     values = values.replace([np.inf, -np.inf], np.nan).dropna()
     drawn = []
-    num_runs = values[values["status"] == "complete"].groupby("network")["path"].nunique()
-    is_averaged = (values["status"] == "complete") & (values["network"].map(num_runs) >= MIN_SEEDS)
+    num_seeds = values[values["status"] == "complete"].groupby("network")["seed"].nunique()
+    is_averaged = (values["status"] == "complete") & (values["network"].map(num_seeds) >= MIN_SEEDS)
     bands = seed_bands(values[is_averaged], "x", "value")
     # Many overlapping intervals would hide the lines.
     alpha = 0.18 if bands["network"].nunique() <= 2 else 0.09
@@ -52,14 +53,14 @@ def draw_runs(axes: Axes, frame: pd.DataFrame, measure: str, linestyle: Any, **l
         color, label = network_style(network).color, f"{network} {measure}"
         axes.fill_between(band["x"], band["low"], band["high"], color=color, alpha=alpha, linewidth=0, label=label)
         drawn.append(band.rename(columns={"mean": "value"})[["network", "x", "value"]])
-        if num_runs[network] <= MAX_SEEDS_SHOWN:
+        if num_seeds[network] <= MAX_SEEDS_SHOWN:
             for _, rows in values[is_averaged & (values["network"] == network)].groupby("path"):
                 axes.plot(rows["x"], rows["value"], color=color, linewidth=0.35, alpha=0.5, zorder=1.5, label="_seed")
     for _, rows in values[~is_averaged].groupby("path", sort=False):
         end = rows.iloc[-1]
         network, status = str(end["network"]), str(end["status"])
         # several thick lines of one colour would hide each other
-        width = network_style(network).line_width * (0.6 if num_runs.get(network, 1) > 1 else 1.0)
+        width = network_style(network).line_width * (0.6 if num_seeds.get(network, 1) > 1 else 1.0)
         _draw_line(axes, network, rows["x"], rows["value"], linestyle, {"linewidth": width, **line})
         if status in UNFINISHED:
             style = {**_MARKER, **UNFINISHED[status][1], "color": network_style(network).color}

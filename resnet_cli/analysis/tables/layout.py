@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from resnet_cli.analysis.bands import MAX_SEEDS_SHOWN
 from resnet_cli.analysis.frames import CONFIG_COLUMNS, Group
 from resnet_cli.analysis.paper import BEST_ON_TEST_PCT, BEST_ON_TEST_SOURCE
+from resnet_cli.analysis.stats import MAX_SEEDS_SHOWN
 from resnet_cli.analysis.tables.document import by_recipe, group_names, settings_order
 from resnet_cli.recipes import RECIPE_FIELDS
 from resnet_cli.util.text import duration
@@ -18,7 +18,9 @@ MISSING = "—"
 CHOSEN_ON_TEST = "*"
 RECIPE_CHANGED = "†"
 NO_INTERVAL = "No interval with one seed."
-_DIVERGED = "Diverged runs count as guessing at random here, but not in the means of the results."
+_DIVERGED = (
+    "Diverged runs count as guessing at random here, but not in the means of the results and the SE of test images."
+)
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -222,7 +224,7 @@ def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
             accuracy, error = measures["test_accuracy_pct"], measures.get("train_clean_error_pct", {})
             cells.append((
                 f"{first} − {second}", *sweep.cells(accuracy), signed(accuracy["difference_pp"]),
-                _gap_interval(accuracy), str(accuracy["n"]),
+                _gap_interval(accuracy), _seeds(accuracy),
                 _number(accuracy["sampling_standard_error_pp"]), signed(accuracy["published_difference_pp"]),
                 signed(error.get("difference_pp")), _gap_interval(error),
             ))  # fmt: skip
@@ -247,7 +249,7 @@ def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
         of = "" if row["shortcut"] == "A" else f", shortcut {row['shortcut']}"
         cells.append((
             f"{row['shallow_depth']} → {row['deep_depth']} layers{of}", *sweep.cells(row),
-            signed(row["difference_pp"]), _gap_interval(row), str(row["n"]), _number(row["ratio"]), _ratio_set(row),
+            signed(row["difference_pp"]), _gap_interval(row), _seeds(row), _number(row["ratio"]), _ratio_set(row),
             _number(row["published_ratio"]),
         ))  # fmt: skip
     notes = _applicable({
@@ -259,6 +261,10 @@ def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
         _DIVERGED: any(row["num_diverged"] for row in rows),
     })  # fmt: skip
     return Table(f"Amplification of the residual gap{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
+
+
+def _seeds(row: Row) -> str:
+    return f"{row['n']} ({row['num_diverged']} diverged)" if row["num_diverged"] else str(row["n"])
 
 
 def _ratio_set(row: Row) -> str:

@@ -106,8 +106,8 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
 
     def lesion(network):
         harm = level(network, 0.5, 40.0)
-        return [{"which": "last", "lesion": "delete", "statistics": kind, "downsampling": False,
-                 "error_change_pp": harm} for kind in ("running", "re-estimated")]  # fmt: skip
+        return [{"which": "last", "lesion": "delete", "blocks": "layer1.0", "statistics": kind, "downsampling": False,
+                 "error_change_pp": harm, "num_images": 1000} for kind in ("running", "re-estimated")]  # fmt: skip
 
     def landscape(network):
         return [{"which": "last", "part": "slice", "direction": 1, "alpha": 0.0, "loss": 0.5},
@@ -116,7 +116,8 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
 
     def similarity(network):
         loss = level(network, 0.5, 10.0)
-        return [{"which": "last", "quantity": "linear probe", "block_index": index, "accuracy_pct": value}
+        return [{"which": "last", "quantity": "linear probe", "block_index": index, "accuracy_pct": value,
+                 "num_images": 1000}
                 for index, value in enumerate((60.0, 90.0, 90.0 - loss))]  # fmt: skip
 
     def calibration(network):

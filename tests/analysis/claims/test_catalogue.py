@@ -211,6 +211,57 @@ def test_the_growth_of_the_weights_is_told_with_and_without_a_warm_up():
     assert sentence in claim_named("degradation").test(arm).details
 
 
+def test_stability_has_no_verdict_if_learning_would_turn_it_around():
+    evidence = make_evidence()
+    assert rows_by_claim(evidence)["stability"]["status"] == "supported"
+    # the residual network learns almost everything in the first epochs, then hardly moves
+    rows = evidence.epochs
+    leap = (rows["network"] == "resnet-56") & (rows["epoch"] <= 2)
+    leaping = rows.assign(test_accuracy_pct=rows["test_accuracy_pct"].mask(leap, 5.0 * rows["epoch"]))
+    row = rows_by_claim(msgspec.structs.replace(evidence, epochs=leaping))["stability"]
+    assert (row["status"], row["p"]) == ("underpowered", None)
+    assert row["value"] > 0
+    assert "the measures disagree: fluctuation differs by" in row["reason"]
+
+
+def test_fluctuations_below_half_a_test_image_are_counted():
+    evidence = make_evidence()
+    rows = evidence.epochs
+    constant = rows.assign(test_accuracy_pct=rows["test_accuracy_pct"].mask(rows["network"] == "resnet-56", 97.0))
+    details = claim_named("stability").test(msgspec.structs.replace(evidence, epochs=constant)).details
+    assert any("resnet-56: 5 of 5 runs have a phase below half a test image" in detail for detail in details)
+
+
+def test_the_gaps_are_told_with_re_estimated_statistics_too():
+    evidence = make_evidence()
+    errors = {"plain-20": 9.0, "plain-56": 30.0, "resnet-20": 8.0, "resnet-56": 6.0}
+    rows = evidence.load_probe("bn").assign(split="test")
+    rows = rows.assign(error_pct=rows["network"].map(errors))
+    other = msgspec.structs.replace(evidence, load_probe=lambda name: rows if name == "bn" else NO_ROWS)
+    for name, gap in (("gap", 24), ("scaling", 2), ("amplification", 23)):
+        sentence = f"with re-estimated batch-norm statistics, it is {gap:+.2f} pp"
+        assert sentence in claim_named(name).test(other).details
+
+
+def test_a_difference_of_a_single_image_does_not_show_that_two_networks_are_equal():
+    evidence = make_evidence(seeds=5)
+    rows = evidence.load_probe("similarity").assign(num_images=360)
+    last = rows["block_index"] == 2
+    rows = rows.assign(accuracy_pct=rows["accuracy_pct"].mask(last, 89.0))
+    one = last & (rows["network"] == "plain-56") & (rows["seed"] == 0)
+    rows = rows.assign(accuracy_pct=rows["accuracy_pct"].mask(one, 89.0 + 100 / 360))
+    finding = claim_named("information-flow").test(msgspec.structs.replace(evidence, load_probe=lambda _: rows))
+    low, high = finding.interval
+    assert high - low > 100 / 360
+
+
+def test_mcnemars_test_is_told_as_a_statement_about_two_runs():
+    details = claim_named("diagonal").test(make_evidence()).details
+    assert any(
+        detail.startswith("McNemar's test, a statement about the two runs with seed 0 only") for detail in details
+    )
+
+
 def test_the_change_of_the_gradient_over_each_stage_is_told_for_both_deep_networks():
     evidence = make_evidence()
     rows = evidence.gradflow

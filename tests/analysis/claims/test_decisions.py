@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from resnet_cli.analysis.claims import mechanistic
+from resnet_cli.analysis.claims.catalogue import CLAIMS
 from resnet_cli.analysis.claims.decisions import (
     ALPHA,
     Rule,
@@ -23,6 +25,7 @@ from resnet_cli.analysis.stats import Sample, holm
 SIMULATIONS = 1500
 # Welch's test with three seeds and unequal deviations has a level of up to 0.053 (benchmarks/claim_error_rates.py).
 LEVEL = 0.053
+RULES = {claim.name: claim.rule for claim in CLAIMS if claim.rule} | {"calibration": mechanistic.NOT_WORSE_CALIBRATED}
 MARGIN = Rule(unit="pp", margin=0.5, planned=1.5, no_effect_within=0.5)
 ABOVE_ZERO = Rule(unit="pp", planned=1.0)
 ABOUT_TWICE = Rule(unit="log ratio", margin=math.log(1.6), upper=math.log(2.5), planned=math.log(2))
@@ -58,6 +61,29 @@ def status(finding, **options):
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_a_gap_at_the_margin_is_supported_or_refuted_at_the_nominal_level_only(n):
     assert all(at_most(rate) for rate in rates(MARGIN, 0.5, n))
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_every_rule_of_a_claim_holds_its_level_at_both_of_its_edges(rule, n):
+    rng = np.random.default_rng(n)
+    weights = [1.0, -1.0, -1.0, 1.0][: rule.num_networks]
+    sigma = (rule.planned - rule.margin) / 2
+    rates = []
+    for edge, p_value in ((rule.margin, "p_supported"), (_smallest_claimed(rule), "p_refuted")):
+        wrong = 0
+        for _ in range(SIMULATIONS):
+            samples = rng.normal(0, sigma, (len(weights), n))
+            samples[0] += edge
+            terms = [Term(w, str(i), Sample.of(enumerate(samples[i]))) for i, w in enumerate(weights)]
+            wrong += getattr(effect_found(rule, terms), p_value) < ALPHA
+        rates.append(wrong / SIMULATIONS)
+    assert all(map(at_most, rates)), rates
+
+
+def _smallest_claimed(rule):
+    """The smallest effect that may not be refuted."""
+    return rule.margin if rule.upper is not None else max(rule.absent_below, rule.no_effect_within or -math.inf)
 
 
 @pytest.mark.parametrize(("n", "power"), [(3, 0.6), (5, 0.9), (10, 0.99)])

@@ -13,6 +13,7 @@ from resnet_cli.analysis.claims.measures import (
     convergence_times,
     distance_from_constant,
     epochs_to_reach,
+    fluctuations,
     harm_of_deletion,
     information_loss,
     log_curvature,
@@ -45,12 +46,20 @@ def test_a_threshold_counts_as_reached_only_if_the_error_stays_below_it_for_thre
     assert epochs_to_reach(range(1, 8), errors, 50, 90) == pytest.approx(4 + 10 / 16)
 
 
+def test_a_threshold_first_reached_in_the_last_two_epochs_has_no_time_and_the_epoch_before_them_is_a_lower_bound():
+    errors = [80, 70, 60, 45, 44]
+    assert math.isnan(epochs_to_reach(range(1, 6), errors, 50, 90))
+    times = convergence_times(epochs(errors), chance_error=90)
+    assert (50 in times.not_reached, times.logs[50]) == (True, math.log(3))
+    assert epochs_to_reach(range(1, 7), [*errors, 43], 50, 90) == pytest.approx(3 + 10 / 15)
+
+
 def test_a_threshold_that_is_never_reached_has_no_time():
     assert math.isnan(epochs_to_reach([1, 2, 3], [80, 70, 60], 50, 90))
 
 
 def test_convergence_times_are_logarithms_and_name_what_was_not_reached():
-    times = convergence_times(epochs([65, 55, 45, 35]), chance_error=90)
+    times = convergence_times(epochs([65, 55, 45, 35, 34, 33]), chance_error=90)
     assert times.logs[60] == pytest.approx(math.log(1.5))
     assert times.logs[40] == pytest.approx(math.log(3.5))
     assert times.logs[10] == math.log(4)  # a lower bound
@@ -58,8 +67,8 @@ def test_convergence_times_are_logarithms_and_name_what_was_not_reached():
 
 
 def test_convergence_ends_at_the_first_drop_of_the_learning_rate_and_not_at_the_end_of_the_warm_up():
-    rows = epochs([80, 70, 55, 5, 5], lr=[0.01, 0.1, 0.1, 0.01, 0.001])
-    assert before_first_drop(rows)["epoch"].tolist() == [1, 2, 3]
+    rows = epochs([80, 55, 54, 53, 5, 5], lr=[0.01, 0.1, 0.1, 0.1, 0.01, 0.001])
+    assert before_first_drop(rows)["epoch"].tolist() == [1, 2, 3, 4]
     assert convergence_times(rows, chance_error=90).not_reached == {50, 40, 30, 20, 10}
 
 
@@ -107,8 +116,16 @@ def test_the_fluctuation_is_averaged_over_phases_of_the_learning_rate():
     assert log_fluctuation(whole, resolution=1e-6) == pytest.approx(np.mean(parts))
 
 
-def test_phases_shorter_than_five_epochs_have_no_fluctuation():
-    assert math.isnan(log_fluctuation(accuracies([50, 51, 50, 51]), resolution=0.01))
+def test_phases_shorter_than_six_epochs_have_no_fluctuation():
+    assert math.isnan(log_fluctuation(accuracies([50, 51, 50, 51, 50]), resolution=0.01))
+
+
+def test_the_fluctuation_with_learning_is_the_deviation_of_first_differences_of_the_whole_phase():
+    rows = accuracies([10, 30, 40, 40, 41, 40])  # differences 20, 10, 0, 1, −1
+    expected = np.std([20, 10, 0, 1, -1], ddof=1) / math.sqrt(2)
+    assert fluctuations(rows, with_learning=True) == pytest.approx([expected])
+    noise = np.random.default_rng(0).normal(0, 2.5, 3000)
+    assert fluctuations(accuracies(0.1 * np.arange(3000) + noise), with_learning=True) == pytest.approx([2.5], abs=0.1)
 
 
 def gradients(growth_by_stage):
