@@ -3,8 +3,9 @@
     python benchmarks/collect_reference.py STUDY runs/reference/NAME
 
 Copies study.toml and, for every complete run in STUDY/runs (or in STUDY itself), all text files, the predictions and
-the stored probes. summary.json contains the SHA-256 of the weights. A run that is there already must be the same run.
-The folder of the images, which exists on one machine only, is replaced by its name.
+the stored probes, and writes a README.md for a folder without weights; summary.json contains their SHA-256. A run that
+is there already must be the same run. The folder of the images, which exists on one machine only, is replaced by its
+name.
 """
 
 import shutil
@@ -16,9 +17,11 @@ from where import parser
 
 sys.path.insert(0, str(ROOT))
 
+from resnet_cli.recipes import recipe_label, train_arguments
 from resnet_cli.rundir import RunDir, find_runs
+from resnet_cli.rundir.page import run_page
 
-FILES = ("run.json", "metrics.csv", "gradflow.csv", "summary.json", "attempts.jsonl", "README.md", "predictions.npz")
+FILES = ("run.json", "metrics.csv", "gradflow.csv", "summary.json", "attempts.jsonl", "predictions.npz")
 
 
 def main() -> int:
@@ -54,6 +57,13 @@ def copy(run: RunDir, out: Path) -> None:
         elif source.exists():
             text = source.read_text(encoding="utf-8")
             (out / name).write_text(text.replace(location, Path(location).name) if location else text, encoding="utf-8")
+    record = RunDir(out).read_record()
+    folder = record.dataset.location if record.config.dataset == "imagefolder" else None
+    arguments = train_arguments(record.config, data_dir=folder)
+    page = run_page(
+        record, run.read_summary(), recipe=recipe_label(record.config), arguments=arguments, has_weights=False
+    )
+    (out / "README.md").write_text(page, encoding="utf-8")
     for path in sorted((run.path / "probes").glob("[!.]*")):
         shutil.copy(path, out / "probes")
     if not any((out / "probes").iterdir()):

@@ -69,8 +69,9 @@ def _parameters(function: Callable[..., Any]) -> Iterator[Parameter]:
         names = [name for decl in declared if isinstance(decl, str) and decl[:1] == "-" for name in decl.split("/")]
         names = names or [f"--{name.replace('_', '-')}"]
         kind = info.metavar or (name.upper() if is_argument else _kind(annotation))
-        if is_argument and "list[" in str(annotation):
-            kind = f"{kind}..." if parameter.default is inspect.Parameter.empty else f"[{kind}...]"
+        if is_argument:
+            kind += "..." * ("list[" in str(annotation))
+            kind = kind if parameter.default is inspect.Parameter.empty else f"[{kind}]"
         if parameter.default is inspect.Parameter.empty:
             default = "required"
         elif parameter.default in (None, False):

@@ -26,6 +26,7 @@ HELP = """Measure how the gradient changes from the last layer to the first, net
 
 Without arguments: plain-56 and resnet-56 at initialisation, five seeds each, on the embedded digits.
 With run directories: the networks of those runs, with initial, last or best weights; seeds of one network are averaged.
+Rows of a run are stored in its folder probes/, as by resnet probe gradflow.
 
 All measures are independent of the scale of the weights (docs/probes.md defines them). A verdict for each network
 says whether its gradient vanishes or explodes towards the input within a stage.

@@ -50,7 +50,14 @@ def test_the_page_of_a_run_shows_the_last_and_the_best_result_and_the_set_that_s
     assert results["test accuracy, last epoch (3)"] == "86.71 %"
     assert results["test accuracy, best epoch (2), chosen on the test set"] == "86.81 %"
     assert results["training error, eval mode without augmentation"] == "5.00 %"
-    assert results["training time, without evaluation"] == "90 s"
+    assert results["training time, without evaluation"] == "1 min 30 s"
+
+
+def test_the_page_of_a_run_without_weights_says_where_their_checksums_are(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    text = run_page(run.read_record(), run.read_summary(), recipe="demo", arguments=[], has_weights=False)
+    assert "safetensors" not in text
+    assert rows(text)["weights, checkpoints"] == "not included; summary.json has the SHA-256 of the weights"
 
 
 def test_the_page_of_a_run_on_images_from_python_shows_the_call_that_repeats_it(page, tmp_path, monkeypatch):
@@ -151,8 +158,8 @@ def test_every_file_named_on_the_page_is_a_path_of_the_run_directory(page, make_
     named = [
         name
         for cell in rows(page())
-        if cell.endswith(("json", "csv", "npz", "safetensors"))
+        if cell.endswith(("json", "jsonl", "csv", "npz", "safetensors"))
         for name in cell.split(", ")
     ]
-    assert len(named) == 7
+    assert len(named) == 8
     assert set(named) <= ours

@@ -224,7 +224,7 @@ def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
             accuracy, error = measures["test_accuracy_pct"], measures.get("train_clean_error_pct", {})
             cells.append((
                 f"{first} − {second}", *sweep.cells(accuracy), signed(accuracy["difference_pp"]),
-                _gap_interval(accuracy), _seeds(accuracy),
+                _gap_interval(accuracy), _num_seeds(accuracy),
                 _number(accuracy["sampling_standard_error_pp"]), signed(accuracy["published_difference_pp"]),
                 signed(error.get("difference_pp")), _gap_interval(error),
             ))  # fmt: skip
@@ -249,7 +249,7 @@ def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
         of = "" if row["shortcut"] == "A" else f", shortcut {row['shortcut']}"
         cells.append((
             f"{row['shallow_depth']} → {row['deep_depth']} layers{of}", *sweep.cells(row),
-            signed(row["difference_pp"]), _gap_interval(row), _seeds(row), _number(row["ratio"]), _ratio_set(row),
+            signed(row["difference_pp"]), _gap_interval(row), _num_seeds(row), _number(row["ratio"]), _ratio_set(row),
             _number(row["published_ratio"]),
         ))  # fmt: skip
     notes = _applicable({
@@ -263,7 +263,7 @@ def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
     return Table(f"Amplification of the residual gap{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
 
 
-def _seeds(row: Row) -> str:
+def _num_seeds(row: Row) -> str:
     return f"{row['n']} ({row['num_diverged']} diverged)" if row["num_diverged"] else str(row["n"])
 
 
