@@ -67,6 +67,13 @@ class TestPublishedValues:
         config = make("demo")
         assert (config.dataset, config.clean_train_every) == ("digits", 1)
 
+    def test_overnight_is_the_recipe_of_the_report_shortened_to_24_epochs_with_more_measurements(self):
+        config = make("overnight")
+        assert make().diff(config) == [
+            "recipe: report2025 → overnight", "epochs: 200 → 24", "milestones: (80, 120) → (12, 18)",
+            "clean_train_every: 10 → 1", "clean_train_images: 0 → 5000", "gradflow_every: 0 → 2",
+        ]  # fmt: skip
+
     @pytest.mark.parametrize(
         ("depth", "warmup"), [(56, (0, 0.01)), (104, (0, 0.01)), (110, (400, 0.01)), (1202, (400, 0.01))]
     )

@@ -1,6 +1,7 @@
 """The published runs: every file is read without a complaint, and README shows the numbers that they give."""
 
 import functools
+import math
 import re
 from pathlib import Path
 
@@ -17,12 +18,16 @@ from resnet_cli.rundir import RunDir
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path.parent for path in (ROOT / "runs" / "reference").glob("*/runs"))
 RUNS = [run for study in STUDIES for run in sorted((study / "runs").iterdir())]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, CLAIMS_PAGE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/claims.md"))
 
 
 @functools.cache
 def loaded(study):
     return load_study([study / "runs"], with_metrics=True)
+
+
+def study_named(name):
+    return ROOT / "runs" / "reference" / name
 
 
 def rows_of(markdown):
@@ -65,11 +70,49 @@ def test_published_files_name_no_folder_of_the_machine_and_are_small():
 
 
 def test_the_results_in_the_readme_are_those_of_the_published_runs():
-    printed = [row for study in STUDIES for row in rows_of(render(study_document(loaded(study)), "markdown"))]
-    shown = [row for row in rows_of(README) if re.match(r"(plain|resnet)-\d+$", row[0])]
-    assert shown
-    for row in shown:
-        assert any(line[: len(row)] == row for line in printed), row
+    sections = README.partition("### Digits")
+    for text, name in ((sections[0], "overnight"), (sections[2], "demo")):
+        printed = rows_of(render(study_document(loaded(study_named(name))), "markdown"))
+        shown = [row for row in rows_of(text) if re.match(r"(plain|resnet)-\d+$", row[0])]
+        assert len(shown) == 4
+        for row in shown:
+            assert any(line[: len(row)] == row for line in printed), row
+
+
+def test_the_published_runs_follow_their_recipes_without_overrides():
+    for study in STUDIES:
+        assert {run.group.recipe for run in loaded(study).runs} == {study.name}
+
+
+def test_the_numbers_in_the_text_are_those_of_the_published_runs():
+    pages = [" ".join(text.split()) for text in (README, CLAIMS_PAGE)]
+    readme = pages[0]
+    overnight, demo = (
+        {row["claim"]: row for row in claims_document(loaded(study_named(name)))["claims"]}
+        for name in ("overnight", "demo")
+    )
+    last = {run.network: run.summary.last for run in loaded(study_named("overnight")).runs}
+    error = {network: f"{epoch.train_clean_error_pct:.1f} %" for network, epoch in last.items()}
+    growth = re.search(
+        r"×([\d.]+) in plain-56 and ×([\d.]+) in plain-20", " ".join(overnight["degradation"]["details"])
+    )
+    deep, shallow = map(float, growth.groups())
+    for page in pages:
+        assert re.search(
+            rf"misclassifies {error['plain-56']} of its [a-z ]*, Plain-20 [a-z ]*{error['plain-20']}", page
+        )
+        assert f"grow {deep:.0f}-fold, those of Plain-20 at most {shallow:.1f}-fold" in page
+        assert f"{-overnight['scaling']['value']:.1f} points below" in page
+        assert f"{math.exp(-overnight['stability']['value']):.1f} times as much" in page
+    assert f"ResNet-56 misclassifies {error['resnet-56']} of the training images" in readme
+    assert f"more than ResNet-20 ({error['resnet-20']})" in readme
+    for rows, where in ((demo, "on the digits"), (overnight, "on CIFAR-10 (JPEG)")):
+        text = rows["vanishing-gradient"]["details"][0].partition("factors of ")[2].removesuffix(" over the stages")
+        factors = [f"{float(factor):.0f}" for factor in text.split(", ")]
+        assert re.search("{}-, {}- and {}-fold [^.]*{}".format(*factors, re.escape(where)), readme)
+    lagging = float(re.search(r"differs by \+([\d.]+) pp", demo["degradation"]["details"][0])[1])
+    text = f"misclassifies {lagging:.1f} % of its training images, or {demo['degradation']['value']:.1f} %"
+    assert text in readme
 
 
 def test_the_verdicts_in_the_readme_are_those_of_the_published_runs():
