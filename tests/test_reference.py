@@ -104,6 +104,13 @@ def test_the_numbers_in_the_text_are_those_of_the_published_runs():
         assert f"grow {deep:.0f}-fold, those of Plain-20 at most {shallow:.1f}-fold" in page
         assert f"{-overnight['scaling']['value']:.1f} points below" in page
         assert f"{math.exp(-overnight['stability']['value']):.1f} times as much" in page
+    survival = re.findall(r"[a-z ]+, (\d+ %) of the norm", " ".join(overnight["highway"]["details"]))
+    assert (
+        "carry {} of the norm of the gradient at the last block to the first one at initialisation, and {}".format(
+            *survival
+        )
+        in pages[1]
+    )
     assert f"ResNet-56 misclassifies {error['resnet-56']} of the training images" in readme
     assert f"more than ResNet-20 ({error['resnet-20']})" in readme
     for rows, where in ((demo, "on the digits"), (overnight, "on CIFAR-10 (JPEG)")):

@@ -44,20 +44,6 @@ class Recorder(Observer):
         self.order.append(f"stopping after {signal_name}")
 
 
-@pytest.fixture
-def python(tmp_path, monkeypatch):
-    """Replace Python by a shell script, which receives `-m resnet_cli` and the arguments of its task."""
-
-    def replace(*lines):
-        script = tmp_path / "python"
-        script.write_text("\n".join(["#!/bin/sh", *lines]))
-        script.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(script))
-        return tmp_path
-
-    return replace
-
-
 def run(*arguments, slots=({},)):
     """Run one task with these arguments; return its ending and what was observed."""
     recorder = Recorder()

@@ -1,7 +1,6 @@
 """The actor on a node: it runs a task in a temporary folder, and a repeated call changes nothing."""
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,6 @@ from resnet_cli.launch.ray_worker import RayWorker
 from resnet_cli.rundir import RunDir
 from resnet_cli.rundir.transfer import ChangedFiles, write_files
 from resnet_cli.version import __version__
-
-
-@pytest.fixture
-def python(tmp_path, monkeypatch):
-    """Replace Python by a shell script."""
-
-    def replace(*lines):
-        script = tmp_path / "python"
-        script.write_text("\n".join(["#!/bin/sh", *lines]))
-        script.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(script))
-
-    return replace
 
 
 @pytest.fixture
