@@ -81,8 +81,8 @@ RECIPES = {
             source="this project, for demonstrations; not a published setting",
             expected="test accuracy over 5 seeds in runs/reference/demo (mean ± standard deviation): plain-20 96.67 ± "
             "0.65 %, resnet-20 97.94 ± 0.61 %, plain-56 58.61 ± 11.98 %, resnet-56 97.39 ± 0.54 %",
-            cost="on one thread of an AMD EPYC that was shared with other work, less than 1 min (20 layers) to 2 min "
-            "(56 layers) per run; `resnet bench --recipe demo` estimates it",
+            cost="on one thread of an AMD EPYC that was shared with other work, 26 to 75 s (20 layers) and "
+            "70 to 165 s (56 layers) per run; `resnet bench --recipe demo` estimates it",
             values={
                 "dataset": "digits", "augment": "none", **_SGD, "lr": 0.01, "warmup_steps": 24, "warmup_lr": 0.001,
                 "epochs": 20, "steps": None, "milestones": (), "clean_train_every": 1, "clean_train_images": 360,

@@ -13,7 +13,9 @@ from resnet_cli.analysis.frames import load_study
 from resnet_cli.analysis.probe_frames import load_probes
 from resnet_cli.analysis.tables import render, render_report, study_document
 from resnet_cli.probes.registry import TITLES
+from resnet_cli.recipes import recipe_label, train_arguments
 from resnet_cli.rundir import RunDir
+from resnet_cli.rundir.page import run_page
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path.parent for path in (ROOT / "runs" / "reference").glob("*/runs"))
@@ -47,12 +49,18 @@ def test_every_published_run_is_complete_and_all_its_files_agree(path):
     assert run.read_attempts()
     assert "weights/last.safetensors" in summary.files
     assert not list(path.rglob("*.safetensors"))
+    folder = record.dataset.location if record.config.dataset == "imagefolder" else None
+    assert run.readme_path.read_text(encoding="utf-8") == run_page(
+        record, summary, recipe=recipe_label(record.config), arguments=train_arguments(record.config, data_dir=folder),
+        has_weights=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
 def test_a_published_study_is_loaded_without_a_complaint_and_explains_itself(study, recwarn):
     assert loaded(study).skipped == []
     problems = []
+    claims_document(loaded(study), warn=problems.append)
     for name in TITLES:
         load_probes(loaded(study).runs, name, warn=problems.append)
     assert problems == []

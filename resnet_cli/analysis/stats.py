@@ -179,9 +179,10 @@ class RatioSet(msgspec.Struct, frozen=True, kw_only=True):
 def fieller(numerator: Contrast, denominator: Contrast) -> RatioSet:
     """Compute Fieller's 95 % set of a ratio of two independent contrasts.
 
-    It contains every ρ for which numerator − ρ · denominator does not differ from zero by Welch's test, whose degrees
-    of freedom depend on ρ. The ratio is written as the tangent of an angle, so that the set is an arc around the
-    estimate; its ends are found on ever finer grids.
+    It contains the ratios ρ around the estimate up to the first ones, on either side, for which numerator − ρ ·
+    denominator differs from zero by Welch's test. As its degrees of freedom depend on ρ, with two or three seeds there
+    can be further such ratios beyond; they are left out. The ratio is written as the tangent of an angle, so that the
+    set is an arc; its ends are found on ever finer grids.
 
     Source: Fieller 1954.
     """

@@ -178,7 +178,7 @@ def skip_path_survival(model: CifarNet, images: Tensor, labels: Tensor) -> list[
     """How much of the gradient at the end of the last block reaches the input of each block by the shortcuts alone.
 
     Along this path a block does nothing but Sᵀ(m ⊙ g). The result is the norm of what arrives, divided by the norm at
-    the output of the last block.
+    the output of the last block. Shortcuts of option A can only make it smaller; projections can make it larger.
 
     Args:
         model: in training mode, batch normalisation uses the batch; the running statistics stay unchanged.
@@ -280,15 +280,23 @@ def _measure(network: Network, unit: str) -> list[Row]:
         lr=None if step is None else lr_at(step, config, len(network.train)),
         num_batches=num_batches, batch_size=batch_size,
     )  # fmt: skip
-    model = network.model.train()
-    batches = _batches(network.train, network.normalizer, num_batches, batch_size)
-    of_batches = [skip_path_survival(model, *batch) for batch in batches]
-    survival = iter([statistics.fmean(values) for values in zip(*of_batches, strict=True)])
+    survival = iter(_mean_survival(network, num_batches, batch_size) if network.config.arch == "resnet" else [])
     return [
         {name: value for name, value in asdict(row).items() if name not in _NOT_MEASURED}
         | {"skip_path_survival": None if row.input_grad_norm is None else next(survival, None)}
         for row in rows
     ]
+
+
+def _mean_survival(network: Network, num_batches: int, batch_size: int) -> list[float | None]:
+    """`skip_path_survival`, means over the batches; None where it is undefined."""
+    was_training = network.model.training
+    network.model.train()
+    batches = _batches(network.train, network.normalizer, num_batches, batch_size)
+    of_batches = [skip_path_survival(network.model, *batch) for batch in batches]
+    network.model.train(was_training)
+    means = (statistics.fmean(values) for values in zip(*of_batches, strict=True))
+    return [mean if math.isfinite(mean) else None for mean in means]
 
 
 _NOT_MEASURED = ("epoch", "update_to_weight_ratio")

@@ -65,10 +65,10 @@ Best test accuracy of another implementation with another schedule (akamaster/py
 
 | difference | test accuracy pp | n | published pp | clean training error pp |
 |:---|---:|---:|---:|---:|
-| resnet-20 − plain-20 | −39.87 | 1 (1 diverged) | +1.11 | +40.00 |
+| resnet-20 − plain-20 | −39.87 | 1 (1 run diverged) | +1.11 | +40.00 |
 | resnet-56 − plain-56 | +6.54 | 1 | +6.54 | −4.00 |
 | plain-56 − plain-20 | −4.13 | 1 | −4.13 | +1.80 |
-| resnet-56 − resnet-20 | +42.27 | 1 (1 diverged) | +1.30 | −42.20 |
+| resnet-56 − resnet-20 | +42.27 | 1 (1 run diverged) | +1.30 | −42.20 |
 
 No interval with one seed.\\
 Diverged runs count as guessing at random here, but not in the means of the results and the SE of test images.
@@ -77,7 +77,7 @@ Diverged runs count as guessing at random here, but not in the means of the resu
 
 | change of the residual gap | pp | n | ratio | published ratio |
 |:---|---:|---:|---:|---:|
-| 20 → 56 layers | +46.41 | 1 (1 diverged) | −0.16 | 5.89 |
+| 20 → 56 layers | +46.41 | 1 (1 run diverged) | −0.16 | 5.89 |
 
 No interval with one seed.\\
 Diverged runs count as guessing at random here, but not in the means of the results and the SE of test images.

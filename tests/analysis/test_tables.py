@@ -38,7 +38,7 @@ def test_diverged_runs_count_in_differences_but_not_in_means(make_run, tmp_path)
     notes = [note for table in layout(document).tables for note in table.footnotes]
     assert any("Diverged runs count as guessing at random" in note for note in notes)
     cells = [cell for table in layout(document).tables for row in table.rows for cell in row]
-    assert "3 (1 diverged)" in cells
+    assert "3 (1 run diverged)" in cells
 
 
 def test_equal_results_of_all_seeds_have_an_interval_of_the_resolution(make_run, tmp_path):

@@ -15,7 +15,6 @@ ACCURACY_GAP = Rule(unit="pp", margin=0.2, planned=1.0, no_effect_within=0.2)
 supports nor contradicts a claim."""
 AMPLIFICATION = Rule(unit="pp", margin=0.2, planned=1.0, no_effect_within=0.2, num_networks=4)
 """The margins of one gap: a change of gaps below them would not be seen in the gaps either."""
-_REESTIMATED = "with re-estimated batch-norm statistics, it is {:+.2f} pp"
 SAME_LOGITS = 1e-5
 """Far above the rounding of float64, in which both networks are compared; an inserted block that is not the identity
 changes logits by far more."""
@@ -24,7 +23,7 @@ changes logits by far more."""
 def degradation(evidence: Evidence) -> Finding | None:
     """Clean training error with re-estimated statistics: deep plain − shallow plain network."""
     deep, shallow = evidence.networks.plain_deep, evidence.networks.plain_shallow
-    frame = _reestimated_errors(evidence, "train")
+    frame = _errors(evidence, "re-estimated", "train")
     if frame.empty:
         return None
     terms = evidence.gap(frame, deep, shallow, "error_pct", resolution=50 / frame["num_images"].min())
@@ -32,12 +31,12 @@ def degradation(evidence: Evidence) -> Finding | None:
         return None
     training = _contrast(terms)
     details = []
-    if ordinary := evidence.gap(evidence.runs, deep, shallow, "train_clean_error_pct"):
-        gap = _contrast(ordinary)
-        details.append(f"with the running statistics of training, the training error differs by {gap.mean:+.2f} pp")
+    if ordinary := evidence.gap(_errors(evidence, "running", "train"), deep, shallow, "error_pct"):
+        gap = _contrast(ordinary).mean
+        details.append(f"with the running statistics of training, the training error differs by {_pp(gap)}")
     if accuracies := _accuracies(evidence, shallow, deep):
         test = _contrast(accuracies)
-        details.append(f"the test error differs by {test.mean:+.2f} pp")
+        details.append(f"the test error differs by {_pp(test.mean)}")
         is_known = min(test.n, training.n) >= MIN_SEEDS
         if is_known and test.p_above(0) < ALPHA and training.p_below(DEGRADATION.margin) < ALPHA:
             details.append("the test error rises and the training error does not: overfitting instead")
@@ -54,13 +53,23 @@ def degradation_after_warmup(evidence: Evidence) -> Finding | None:
     return None if arm is None else degradation(arm)
 
 
-def _reestimated_errors(evidence: Evidence, split: str) -> pd.DataFrame:
-    """One row per run; a diverged run has the error of guessing. Empty if nothing was measured."""
+def _pp(difference: float) -> str:
+    return f"{difference:+.2f} pp".replace("-", "−")
+
+
+def _errors(evidence: Evidence, statistics: str, split: str) -> pd.DataFrame:
+    """One row per run, from the probe `bn`; a diverged run has the error of guessing. Empty if nothing was measured.
+
+    Args:
+        evidence: of the runs.
+        statistics: of batch normalisation, `running` or `re-estimated`.
+        split: `train` or `test`.
+    """
     columns = ["network", "seed", "error_pct", "num_images"]
     rows = evidence.load_probe("bn")
     if rows.empty:
         return pd.DataFrame(columns=columns)
-    kept = rows[(rows["statistics"] == "re-estimated") & (rows["split"] == split) & (rows["which"] == "last")]
+    kept = rows[(rows["statistics"] == statistics) & (rows["split"] == split) & (rows["which"] == "last")]
     lost = evidence.runs[evidence.runs["status"] == "diverged"]
     num_images = evidence.num_train if split == "train" else evidence.num_test
     lost = lost.assign(error_pct=evidence.chance_error_pct, num_images=num_images)
@@ -81,9 +90,18 @@ def _accuracy_gap(evidence: Evidence, plus: str, minus: str) -> Finding | None:
     terms = _accuracies(evidence, plus, minus)
     if terms is None:
         return None
-    errors = evidence.gap(_reestimated_errors(evidence, "test"), minus, plus, "error_pct")
-    details = [_REESTIMATED.format(_contrast(errors).mean)] if errors else []
-    return effect_found(ACCURACY_GAP, terms, [*details, *evidence.cautions(evidence.runs, plus, minus)])
+    details = [*_with_reestimated_statistics(evidence, terms), *evidence.cautions(evidence.runs, plus, minus)]
+    return effect_found(ACCURACY_GAP, terms, details)
+
+
+def _with_reestimated_statistics(evidence: Evidence, terms: list[Term]) -> list[str]:
+    """The same effect on test accuracy without the lag of the running statistics, if it was measured for every seed."""
+    errors = _errors(evidence, "re-estimated", "test")
+    samples = [evidence.sample(errors, term.network, "error_pct") for term in terms]
+    if any(sample.seeds != term.sample.seeds for sample, term in zip(samples, terms, strict=True)):
+        return []
+    effect = sum(-term.weight * sample.mean for sample, term in zip(samples, terms, strict=True))
+    return [f"with re-estimated batch-norm statistics, it is {_pp(effect)}"]
 
 
 def amplification(evidence: Evidence) -> Finding | None:
@@ -94,11 +112,7 @@ def amplification(evidence: Evidence) -> Finding | None:
     if deep is None or shallow is None or networks.plain_deep == networks.plain_shallow:
         return None
     terms = [*deep, *(term._replace(weight=-term.weight) for term in shallow)]
-    details = [_ratio_sentence(_contrast(deep), _contrast(shallow))]
-    errors = _reestimated_errors(evidence, "test")
-    gaps = [evidence.gap(errors, pair[1].network, pair[0].network, "error_pct") for pair in (deep, shallow)]
-    if gaps[0] and gaps[1]:
-        details.append(_REESTIMATED.format(_contrast(gaps[0]).mean - _contrast(gaps[1]).mean))
+    details = [_ratio_sentence(_contrast(deep), _contrast(shallow)), *_with_reestimated_statistics(evidence, terms)]
     cautions = evidence.cautions(evidence.runs, *(term.network for term in terms))
     return effect_found(AMPLIFICATION, terms, [*details, *cautions])
 

@@ -59,7 +59,7 @@ def quantity(effect: float, unit: str, *, sign: str = "") -> str:
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """What an effect must be for a claim to be supported or refuted; fixed before anything is measured."""
+    """What an effect must be for a claim to be supported or refuted; docs/claims.md says when rules were changed."""
 
     unit: str
     """Unit of the effect."""

@@ -27,7 +27,7 @@ MAX_WARMUP_SHARE = 0.1 * (1 + 1e-9)  # a tenth, whatever the rounding
 # Columns of probes that claims use; files may have any.
 _COLUMNS: dict[str, dict[str, type]] = {
     "bn": {"statistics": str, "split": str, "error_pct": float, "num_images": float},
-    "gradflow": {"skip_path_survival": float, "stage": float, "block": float},
+    "gradflow": {"stage": float, "block": float},
     "capacity": {
         "statistics": str, "mode": str, "dtype": str, "split": str, "built_depth": float, "epoch": float,
         "error_pct": float, "max_logit_difference": float, "num_changed": float,
@@ -290,19 +290,20 @@ def _gather(study: Study, runs: Sequence[AnyRun], networks: Networks, warn: Call
         networks=networks, num_classes=len(dataset.classes), num_train=dataset.num_train, num_test=dataset.num_test,
         runs=pd.DataFrame(rows), epochs=epochs_of(complete, study.metrics),
         gradflow=pd.concat([pd.DataFrame(), *gradflow()], ignore_index=True),
-        provenance=(*_divergences(runs), *provenance_notes(compared)),
+        provenance=(*_divergences(runs, networks), *provenance_notes(compared)),
         load_probe=functools.cache(lambda name: _load_probe(compared, name, warn)), load_correct=correct,
     )  # fmt: skip
 
 
-def _divergences(runs: Sequence[AnyRun]) -> Iterator[str]:
-    """How many runs of each network diverged, one sentence for each network with such runs."""
-    of_networks: dict[str, list[bool]] = {}
-    for run in runs:
-        of_networks.setdefault(run.network, []).append(not isinstance(run, Run))
-    for network, diverged in sorted(of_networks.items()):
+def _divergences(runs: Sequence[AnyRun], networks: Networks) -> Iterator[str]:
+    """How many runs of each compared network diverged, one sentence for each network with such runs."""
+    for network in sorted(set(msgspec.structs.astuple(networks))):
+        diverged = [not isinstance(run, Run) for run in runs if run.network == network]
         if any(diverged):
-            yield f"{network}: {sum(diverged)} of {len(diverged)} runs diverged and count as guessing at random"
+            yield (
+                f"{sum(diverged)} of {len(diverged)} runs of {network} diverged; claims about results count them as "
+                "guessing, other claims leave them out or use what was recorded"
+            )
 
 
 def _load_probe(runs: Sequence[Run], name: str, warn: Callable[[str], None]) -> pd.DataFrame:

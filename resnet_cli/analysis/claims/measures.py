@@ -11,7 +11,7 @@ from resnet_cli.analysis.gradients import stage_growth
 from resnet_cli.analysis.lesions import deletion_areas
 
 CONVERGENCE_THRESHOLDS_PCT = (60.0, 50.0, 40.0, 30.0, 20.0, 10.0)
-"""Clean training errors at which convergence is timed, fixed beforehand."""
+"""Clean training errors at which convergence is timed."""
 STAYS_FOR_EPOCHS = 3
 _MIN_PHASE_EPOCHS = 6
 _CONVERGED = 0.1
@@ -179,9 +179,14 @@ def harm_of_deletion(rows: pd.DataFrame, statistics: str = "re-estimated") -> fl
         rows: rows of the probe `lesion` of one run.
         statistics: of batch normalisation, `re-estimated` or `running`.
     """
-    single = rows[(rows["lesion"] == "delete") & (rows["statistics"] == statistics)]
-    kept = single[~_is_true(single["downsampling"])]
+    kept = single_deletions(rows)
+    kept = kept[kept["statistics"] == statistics]
     return float(kept["error_change_pp"].mean()) if len(kept) else math.nan
+
+
+def single_deletions(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the probe `lesion` in which one block that keeps the shape is deleted."""
+    return rows[(rows["lesion"] == "delete") & ~_is_true(rows["downsampling"])]
 
 
 def area_of_deletions(rows: pd.DataFrame) -> float:

@@ -25,6 +25,7 @@ from resnet_cli.analysis.claims.measures import (
     log_loss,
     log_shrinkage,
     log_smallest_ratio,
+    single_deletions,
 )
 from resnet_cli.analysis.gradients import HEALTHY_WITHIN, VANISHING_BELOW, stage_growth
 from resnet_cli.analysis.stats import Sample, contrast, mcnemar, two_way_bootstrap
@@ -73,6 +74,7 @@ NOT_WORSE_CALIBRATED = Rule(unit="pp", margin=-1.0, absent_below=-1.0, planned=0
 """Non-inferiority: up to 1 pp worse does not contradict "more confident"."""
 
 
+_SMALLEST_P = 1e-300
 _BOUND = "the ratio is {} this, since some errors were not reached before the first drop of the learning rate"
 
 
@@ -157,7 +159,8 @@ def stability(evidence: Evidence) -> Finding | None:
     networks, resolution = (evidence.networks.plain_deep, evidence.networks.resnet_deep), evidence.test_resolution
     of_networks = evidence.epochs[evidence.epochs["network"].isin(networks)]
     frame = per_run(of_networks, partial(log_fluctuation, resolution=resolution))
-    levels = [evidence.sample(evidence.runs, network, "test_accuracy_pct") for network in networks]
+    ends = per_run(of_networks, lambda rows: float(rows["test_accuracy_pct"].iloc[-1]))
+    levels = [evidence.sample(ends, network, "value") for network in networks]
     level = " and ".join(
         f"{sample.mean:.1f} % ({network})" for sample, network in zip(levels, networks, strict=True) if sample.values
     )
@@ -177,7 +180,7 @@ def stability(evidence: Evidence) -> Finding | None:
     detail = f"first differences of whole phases, which contain learning too, give {factor}"
     if effect * finding.value < 0:
         found = f"×{math.exp(finding.value):.3g}"
-        text = f"the measures disagree: fluctuation differs by {found}, with learning included by {factor}"
+        text = f"at these seeds two measures disagree: {found} without the learning of the network, {factor} with it"
         return _no_verdict(finding, text, ())
     return msgspec.structs.replace(finding, details=(detail, *finding.details))
 
@@ -221,7 +224,7 @@ def highway(evidence: Evidence) -> Finding | None:
 def _survival(evidence: Evidence) -> Iterator[str]:
     """How much of the gradient reaches the first block of the deep residual network by the shortcuts alone."""
     rows = evidence.load_probe("gradflow")
-    if rows.empty:
+    if rows.empty or "skip_path_survival" not in rows:  # older results have no such column
         return
     first = rows[(rows["stage"] == 1) & (rows["block"] == 1) & (rows["network"] == evidence.networks.resnet_deep)]
     for which, name in (("init", "at initialisation"), ("last", "after training")):
@@ -253,9 +256,8 @@ def vanishing(evidence: Evidence) -> Finding | None:
 def _stage_factors(rows: pd.DataFrame) -> str:
     """Growth of ‖∂L/∂x‖ over each stage, as text; geometric means over runs."""
     ratios = [[stage.ratio for stage in stage_growth(of_run)] for _, of_run in rows.groupby("path")]
-    with np.errstate(divide="ignore"):
-        means = np.exp(np.log(ratios).mean(axis=0)) if ratios else []
-    return ", ".join(f"{mean:.3g}" for mean in means)
+    known = [of_run for of_run in ratios if all(0 < ratio < math.inf for ratio in of_run)]
+    return ", ".join(f"{mean:.3g}" for mean in np.exp(np.log(known).mean(axis=0))) if known else ""
 
 
 def _probe(evidence: Evidence, name: str, which: str, measure: Callable[[pd.DataFrame], float]) -> pd.DataFrame | None:
@@ -300,7 +302,9 @@ def ensemble(evidence: Evidence) -> Finding | None:
         *_means(evidence, running, networks, "with running statistics, a deletion costs", "pp"),
         *_means(evidence, areas, networks, "mean error while more and more random blocks are deleted:", "%"),
     ]
-    single = _last(evidence, "lesion").query("lesion == 'delete'")
+    single = single_deletions(_last(evidence, "lesion"))
+    if single.empty:
+        return None
     resolution = 50 / single["num_images"].min() / single["blocks"].nunique()
     return _compare(evidence, ENSEMBLE, frame, *networks, details=details, resolution=resolution)
 
@@ -347,7 +351,7 @@ def _no_verdict(finding: Finding, obstacle: str, details: tuple[str, ...]) -> Fi
 def information_flow(evidence: Evidence) -> Finding | None:
     """Accuracy lost between the best and the last block: deep plain − deep residual network."""
     frame, networks = _probe(evidence, "similarity", "last", information_loss), evidence.networks
-    if frame is None:
+    if frame is None or frame.empty:
         return None
     resolution = 50 / _last(evidence, "similarity")["num_images"].min()
     return _compare(evidence, INFORMATION_FLOW, frame, networks.plain_deep, networks.resnet_deep, resolution=resolution)
@@ -386,7 +390,7 @@ def _mcnemar_of_two_runs(residual: CorrectImages, plain: CorrectImages) -> Itera
         yield (
             f"McNemar's test, a statement about the two runs with seed {seed} only: {int((first & ~second).sum())} "
             f"images are correct in the residual network alone, {int((second & ~first).sum())} in the plain one alone, "
-            f"p = {p:.3g}"
+            f"p {f'= {p:.3g}' if p > _SMALLEST_P else f'< {_SMALLEST_P:g}'}"
         )
 
 

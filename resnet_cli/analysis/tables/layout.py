@@ -264,7 +264,8 @@ def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
 
 
 def _num_seeds(row: Row) -> str:
-    return f"{row['n']} ({row['num_diverged']} diverged)" if row["num_diverged"] else str(row["n"])
+    lost = row["num_diverged"]
+    return f"{row['n']} ({lost} run{'s' * (lost > 1)} diverged)" if lost else str(row["n"])
 
 
 def _ratio_set(row: Row) -> str:

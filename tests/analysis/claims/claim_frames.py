@@ -77,6 +77,10 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
             for stage in (1, 2, 3) for block in range(1, 9)
         ]  # fmt: skip
 
+    def gradflow(network):
+        survival = 0.2 if network.startswith("resnet") else None
+        return [{"which": "init", "stage": 1, "block": 1, "skip_path_survival": survival}]
+
     def bn(network):
         error = training_error[network] + rng.normal(0, 0.05)
         return [{"which": "last", "statistics": kind, "split": "train", "error_pct": error, "num_images": 1000}
@@ -132,7 +136,7 @@ def make_evidence(*, holds=True, seeds=5, without=(), diverged=0, **fields):
         return CorrectImages(pd.DataFrame(runs), np.arange(TEST_IMAGES) % 2, right)
 
     probes = {probe.__name__: probe for probe in (
-        bn, capacity, shattering, responses, lesion, landscape, similarity, calibration,
+        bn, gradflow, capacity, shattering, responses, lesion, landscape, similarity, calibration,
     )}  # fmt: skip
     evidence = Evidence(**{
         "networks": NETWORKS, "num_classes": 10, "num_train": 1000, "num_test": TEST_IMAGES,

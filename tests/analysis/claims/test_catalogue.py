@@ -221,7 +221,7 @@ def test_stability_has_no_verdict_if_learning_would_turn_it_around():
     row = rows_by_claim(msgspec.structs.replace(evidence, epochs=leaping))["stability"]
     assert (row["status"], row["p"]) == ("underpowered", None)
     assert row["value"] > 0
-    assert "the measures disagree: fluctuation differs by" in row["reason"]
+    assert "at these seeds two measures disagree: ×" in row["reason"]
 
 
 def test_fluctuations_below_half_a_test_image_are_counted():
@@ -241,6 +241,26 @@ def test_the_gaps_are_told_with_re_estimated_statistics_too():
     for name, gap in (("gap", 24), ("scaling", 2), ("amplification", 23)):
         sentence = f"with re-estimated batch-norm statistics, it is {gap:+.2f} pp"
         assert sentence in claim_named(name).test(other).details
+        fewer = msgspec.structs.replace(
+            other, load_probe=lambda name: rows[rows["seed"] > 0] if name == "bn" else NO_ROWS
+        )
+        assert not any("re-estimated" in detail for detail in claim_named(name).test(fewer).details)
+
+
+def test_lesions_of_other_weights_than_the_last_ones_are_no_evidence():
+    evidence = make_evidence()
+    for probe, claim in (("lesion", "ensemble"), ("similarity", "information-flow")):
+        rows = evidence.load_probe(probe).assign(which="best")
+        assert claim_named(claim).test(msgspec.structs.replace(evidence, load_probe=lambda _, rows=rows: rows)) is None
+
+
+def test_what_survives_along_the_shortcuts_is_told_if_it_was_measured():
+    evidence = make_evidence()
+    sentence = "at initialisation, 20 % of the norm of the gradient at the last block reaches the first block by the"
+    assert claim_named("highway").test(evidence).details[1] == f"{sentence} shortcuts alone"
+    old = evidence.load_probe("gradflow").drop(columns="skip_path_survival")
+    details = claim_named("highway").test(msgspec.structs.replace(evidence, load_probe=lambda _: old)).details
+    assert not any("shortcuts alone" in detail for detail in details)
 
 
 def test_a_difference_of_a_single_image_does_not_show_that_two_networks_are_equal():
