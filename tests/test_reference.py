@@ -128,6 +128,11 @@ def test_the_numbers_in_the_text_are_those_of_the_published_runs():
     lagging = float(re.search(r"differs by \+([\d.]+) pp", demo["degradation"]["details"][0])[1])
     text = f"misclassifies {lagging:.1f} % of its training images, or {demo['degradation']['value']:.1f} %"
     assert text in readme
+    checked = (ROOT / "benchmarks" / "results" / "cross_check_resnet_20.txt").read_text(encoding="utf-8")
+    difference = re.search(r"seed 0 +[\d.]+ +[\d.]+ +\+([\d.]+)", checked)[1]
+    low, high = re.search(r"over images: \[-([\d.]+), \+([\d.]+)\]", checked).groups()
+    assert f"ended {difference} points below this ResNet-20" in readme
+    assert f"(95 % interval over test images −{low} to +{high})" in readme
 
 
 def test_the_verdicts_in_the_readme_are_those_of_the_published_runs():
