@@ -27,7 +27,7 @@ import numpy as np
 import scipy
 from where import command_line, parser, where
 
-from resnet_cli.analysis.claims import confirmatory, mechanistic
+from resnet_cli.analysis.claims import confirmatory, mechanistic, predictions
 from resnet_cli.analysis.claims.catalogue import CLAIMS
 from resnet_cli.analysis.claims.decisions import (
     ALPHA,
@@ -49,8 +49,8 @@ RULES = {
     "vanishing-gradient": mechanistic.VANISHING, "shattering": mechanistic.SHATTERING,
     "identity-mapping": mechanistic.IDENTITY_MAPPING, "ensemble": mechanistic.ENSEMBLE,
     "landscape": mechanistic.LANDSCAPE, "information-flow": mechanistic.INFORMATION_FLOW,
-    "diagonal, one class": mechanistic.RECALL, "confidence": mechanistic.CONFIDENCE,
-    "confidence, calibration": mechanistic.NOT_WORSE_CALIBRATED,
+    "diagonal, one class": predictions.RECALL, "confidence": predictions.CONFIDENCE,
+    "confidence, calibration": predictions.NOT_WORSE_CALIBRATED,
 }  # fmt: skip
 COUNTED = ("degradation", "gap, scaling", "amplification", "diagonal, one class")
 
@@ -136,7 +136,7 @@ def _share(outcomes: Iterator[bool]) -> float:
 def compound_rates(n: int, simulations: int) -> Iterator[tuple[str, float, str]]:
     """Claims about all classes, and families of claims."""
     rng = np.random.default_rng([n, 1])
-    recall = mechanistic.RECALL
+    recall = predictions.RECALL
 
     def classes(*effects: float) -> Finding:
         return every({str(i): effect_found(recall, equal(rng, recall, e, n)) for i, e in enumerate(effects)})
@@ -196,7 +196,7 @@ def _any_supported(findings: dict[str, Finding]) -> bool:
 
 def looks_rate(simulations: int, alpha: float) -> float:
     """Share of studies without an effect in which one of three looks, after 3, 5 and 10 seeds, supports the claim."""
-    rule, rng = mechanistic.CONFIDENCE, np.random.default_rng(2)
+    rule, rng = predictions.CONFIDENCE, np.random.default_rng(2)
 
     def supported() -> bool:
         deep, shallow = rng.normal(0, 1, (2, SEEDS[-1]))

@@ -7,7 +7,7 @@ The documents are V. R. Shinde, "Deep Residual Learning for Image Recognition: I
 from collections.abc import Callable
 from typing import NamedTuple
 
-from resnet_cli.analysis.claims import confirmatory, mechanistic
+from resnet_cli.analysis.claims import confirmatory, mechanistic, predictions
 from resnet_cli.analysis.claims.decisions import Family, Finding, Rule
 from resnet_cli.analysis.claims.evidence import Evidence
 
@@ -161,15 +161,15 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "diagonal", "“… residual networks achieve better classification performance across all classes …”",
         f"{_REPORT}, 3.4", "mechanistic", "recall of every class, deep residual − deep plain network",
-        mechanistic.RECALL, _TRAIN_ALL, mechanistic.diagonal,
+        predictions.RECALL, _TRAIN_ALL, predictions.diagonal,
         criterion="above 0 pp in each class; refuted if below 0 pp in any",
     ),
     Claim(
         "confidence", "“… sharper diagonal patterns indicating more confident predictions.”", f"{_REPORT}, Figure 5",
         "mechanistic", "mean confidence on the test images, deep residual − deep plain network; and |confidence − "
         "accuracy| of each run, deep plain − deep residual network",
-        mechanistic.CONFIDENCE, "resnet probe calibration RUNS", mechanistic.confidence,
-        criterion=f"confidence {mechanistic.CONFIDENCE.claimed}, and |confidence − accuracy| "
-        f"{mechanistic.NOT_WORSE_CALIBRATED.claimed}; refuted if either is the opposite",
+        predictions.CONFIDENCE, "resnet probe calibration RUNS", predictions.confidence,
+        criterion=f"confidence {predictions.CONFIDENCE.claimed}, and |confidence − accuracy| "
+        f"{predictions.NOT_WORSE_CALIBRATED.claimed}; refuted if either is the opposite",
     ),
 )  # fmt: skip

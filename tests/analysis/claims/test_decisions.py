@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from resnet_cli.analysis.claims import mechanistic
+from resnet_cli.analysis.claims import predictions
 from resnet_cli.analysis.claims.catalogue import CLAIMS
 from resnet_cli.analysis.claims.decisions import (
     ALPHA,
@@ -25,7 +25,7 @@ from resnet_cli.analysis.stats import Sample, holm
 SIMULATIONS = 1500
 # Welch's test with three seeds and unequal deviations has a level of up to 0.053 (benchmarks/claim_error_rates.py).
 LEVEL = 0.053
-RULES = {claim.name: claim.rule for claim in CLAIMS if claim.rule} | {"calibration": mechanistic.NOT_WORSE_CALIBRATED}
+RULES = {claim.name: claim.rule for claim in CLAIMS if claim.rule} | {"calibration": predictions.NOT_WORSE_CALIBRATED}
 MARGIN = Rule(unit="pp", margin=0.5, planned=1.5, no_effect_within=0.5)
 ABOVE_ZERO = Rule(unit="pp", planned=1.0)
 ABOUT_TWICE = Rule(unit="log ratio", margin=math.log(1.6), upper=math.log(2.5), planned=math.log(2))
