@@ -63,24 +63,24 @@ Best test accuracy of another implementation with another schedule (akamaster/py
 
 ### Differences in percentage points: CIFAR-10, report2025
 
-| difference | test accuracy pp | n | published pp | clean training error pp |
-|:---|---:|---:|---:|---:|
-| resnet-20 − plain-20 | −39.87 | 1 (1 run diverged) | +1.11 | +40.00 |
-| resnet-56 − plain-56 | +6.54 | 1 | +6.54 | −4.00 |
-| plain-56 − plain-20 | −4.13 | 1 | −4.13 | +1.80 |
-| resnet-56 − resnet-20 | +42.27 | 1 (1 run diverged) | +1.30 | −42.20 |
+| difference | test accuracy pp | n | diverged | published pp | clean training error pp |
+|:---|---:|---:|---:|---:|---:|
+| resnet-20 − plain-20 | −39.87 | 1 | 1 | +1.11 | +40.00 |
+| resnet-56 − plain-56 | +6.54 | 1 | — | +6.54 | −4.00 |
+| plain-56 − plain-20 | −4.13 | 1 | — | −4.13 | +1.80 |
+| resnet-56 − resnet-20 | +42.27 | 1 | 1 | +1.30 | −42.20 |
 
 No interval with one seed.\\
-Diverged runs count as guessing at random here, but not in the means of the results and the SE of test images.
+Diverged runs (of all networks in a row) count as guessing at random here, but not in the means of the results and the SE of test images.
 
 ### Amplification of the residual gap: CIFAR-10, report2025
 
-| change of the residual gap | pp | n | ratio | published ratio |
-|:---|---:|---:|---:|---:|
-| 20 → 56 layers | +46.41 | 1 (1 run diverged) | −0.16 | 5.89 |
+| change of the residual gap | pp | n | diverged | ratio | published ratio |
+|:---|---:|---:|---:|---:|---:|
+| 20 → 56 layers | +46.41 | 1 | 1 | −0.16 | 5.89 |
 
 No interval with one seed.\\
-Diverged runs count as guessing at random here, but not in the means of the results and the SE of test images.
+Diverged runs (of all networks in a row) count as guessing at random here, but not in the means of the results and the SE of test images.
 
 ### Excluded runs: 1
 

@@ -19,7 +19,8 @@ CHOSEN_ON_TEST = "*"
 RECIPE_CHANGED = "†"
 NO_INTERVAL = "No interval with one seed."
 _DIVERGED = (
-    "Diverged runs count as guessing at random here, but not in the means of the results and the SE of test images."
+    "Diverged runs (of all networks in a row) count as guessing at random here, but not in the means of the results "
+    "and the SE of test images."
 )
 
 
@@ -214,7 +215,7 @@ def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
         of_pair.setdefault(_group(row), {})[row["measure"]] = row
     columns = (
         Column("difference", "left"), *sweep.columns(), Column("test accuracy pp"), Column("95 % interval"),
-        Column("n"), Column("SE of test images", rank=3),
+        Column("n"), Column("diverged", rank=5), Column("SE of test images", rank=3),
         Column("published pp", rank=2), Column("clean training error pp", rank=1),
         Column("error 95 % interval", rank=4),
     )  # fmt: skip
@@ -224,7 +225,7 @@ def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
             accuracy, error = measures["test_accuracy_pct"], measures.get("train_clean_error_pct", {})
             cells.append((
                 f"{first} − {second}", *sweep.cells(accuracy), signed(accuracy["difference_pp"]),
-                _gap_interval(accuracy), _num_seeds(accuracy),
+                _gap_interval(accuracy), str(accuracy["n"]), _num_diverged(accuracy),
                 _number(accuracy["sampling_standard_error_pp"]), signed(accuracy["published_difference_pp"]),
                 signed(error.get("difference_pp")), _gap_interval(error),
             ))  # fmt: skip
@@ -242,14 +243,16 @@ def _differences(sweep: Sweep, rows: Sequence[Row]) -> Table:
 def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
     columns = (
         Column("change of the residual gap", "left"), *sweep.columns(), Column("pp"), Column("95 % interval"),
-        Column("n"), Column("ratio", rank=2), Column("95 % Fieller set", rank=3), Column("published ratio", rank=1),
+        Column("n"), Column("diverged", rank=4), Column("ratio", rank=2), Column("95 % Fieller set", rank=3),
+        Column("published ratio", rank=1),
     )  # fmt: skip
     cells = []
     for row in rows:
         of = "" if row["shortcut"] == "A" else f", shortcut {row['shortcut']}"
         cells.append((
             f"{row['shallow_depth']} → {row['deep_depth']} layers{of}", *sweep.cells(row),
-            signed(row["difference_pp"]), _gap_interval(row), _num_seeds(row), _number(row["ratio"]), _ratio_set(row),
+            signed(row["difference_pp"]), _gap_interval(row), str(row["n"]), _num_diverged(row),
+            _number(row["ratio"]), _ratio_set(row),
             _number(row["published_ratio"]),
         ))  # fmt: skip
     notes = _applicable({
@@ -263,9 +266,8 @@ def _amplification(sweep: Sweep, rows: Sequence[Row]) -> Table:
     return Table(f"Amplification of the residual gap{sweep.by}: {sweep.name}", columns, tuple(cells), notes)
 
 
-def _num_seeds(row: Row) -> str:
-    lost = row["num_diverged"]
-    return f"{row['n']} ({lost} run{'s' * (lost > 1)} diverged)" if lost else str(row["n"])
+def _num_diverged(row: Row) -> str:
+    return str(row["num_diverged"]) if row["num_diverged"] else MISSING
 
 
 def _ratio_set(row: Row) -> str:
