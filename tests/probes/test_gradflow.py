@@ -1,6 +1,7 @@
 """Gradient flow is what autograd gives, on the same batches for every run, and its two parts add up."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from resnet_cli.errors import ConfigError
 from resnet_cli.model import build_model, weighted_layers
 from resnet_cli.optim import build_optimizer
 from resnet_cli.probes.gradflow import (
+    PROBE,
     batch_gradients,
     identity_residuals,
     measure_gradflow,
@@ -146,6 +148,24 @@ def test_what_survives_along_the_shortcuts_is_the_gradient_of_a_network_with_det
     expected = [gradient.norm().item() / at_end.norm().item() for gradient in of_inputs]
     assert skip_path_survival(model, images, labels) == pytest.approx(expected)
     assert skip_path_survival(build_model("plain", 14).train(), *batch) == []
+
+
+@pytest.mark.parametrize("arch", ["plain", "resnet"])
+def test_the_probe_has_the_mean_of_what_survives_for_each_residual_block_and_keeps_the_mode(data, arch):
+    images, normalizer = data
+    model = build_model(arch, 8)
+    config = make_config("demo", arch=arch, depth=8)
+    network = SimpleNamespace(
+        config=config, model=model.eval(), train=images, normalizer=normalizer, which="init",
+        settings={"batches": 2, "batch_size": 50},
+    )  # fmt: skip
+    survival = [row["skip_path_survival"] for row in PROBE.measure(network, "gradients")]
+    assert not model.training
+    of_blocks = [value for value in survival if value is not None]
+    assert len(of_blocks) == (3 if arch == "resnet" else 0)
+    if arch == "resnet":
+        assert [index for index, value in enumerate(survival) if value is not None] == [1, 3, 5]
+        assert 0 < of_blocks[0] < of_blocks[1] < of_blocks[2] <= 1
 
 
 def test_only_first_convolutions_of_blocks_have_block_measures_and_only_residual_blocks_have_shares(data):

@@ -142,6 +142,8 @@ def test_a_worse_test_error_without_a_worse_training_error_is_called_overfitting
     finding = claim_named("degradation").test(changed)
     assert finding.p_refuted < 0.05
     assert any("overfitting instead" in detail for detail in finding.details)
+    two = msgspec.structs.replace(make_evidence(seeds=2), load_probe=lambda name: bn[bn["seed"] < 2])
+    assert not any("overfitting" in detail for detail in claim_named("degradation").test(two).details)
 
 
 def test_the_resolution_of_degradation_follows_the_number_of_measured_images():

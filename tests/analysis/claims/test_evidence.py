@@ -119,6 +119,8 @@ def test_a_diverged_run_has_the_accuracy_of_guessing_and_an_incomplete_one_none(
     assert plain.loc[1, "status"] == "diverged"
     assert plain.loc[1, ["test_accuracy_pct", "train_clean_error_pct"]].tolist() == [10.0, 90.0]
     assert evidence.cautions(evidence.runs, "plain-56") == ["1 seed of plain-56 diverged and is included"]
+    (note,) = [note for note in evidence.provenance if "diverged" in note]
+    assert note.startswith("1 of 2 runs of plain-56 diverged; claims about results count them as guessing")
 
 
 def test_recorded_gradients_of_diverged_runs_count_too(train, tmp_path):
