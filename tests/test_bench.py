@@ -197,6 +197,11 @@ class TestMeasuring:
                 ResnetError,
                 "^probably out of memory .cuDNN was unable to find an engine .* for plain-8 with a batch size of 64;",
             ),
+            (
+                RuntimeError("could not create a primitive"),
+                ResnetError,
+                "^probably out of memory .oneDNN could not create a primitive. for plain-8 with a batch size of 64;",
+            ),
             (RuntimeError("odd"), RuntimeError, "odd"),
         ],
     )

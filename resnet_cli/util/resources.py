@@ -7,7 +7,12 @@ from pathlib import Path
 
 from resnet_cli.errors import ResnetError
 
-_NO_ENGINE = "unable to find an engine to execute this computation"  # of cuDNN, mostly for want of memory
+# what these libraries say mostly for want of memory, and how the sentence about it begins
+_PROBABLY = {
+    "unable to find an engine to execute this computation": "cuDNN was",
+    "could not create a primitive": "oneDNN",
+    "could not execute a primitive": "oneDNN",
+}
 
 
 @contextlib.contextmanager
@@ -49,8 +54,9 @@ def _memory_problem(error: MemoryError | RuntimeError) -> str | None:
     name, text = type(error).__name__, str(error).lower()
     if name not in ("MemoryError", "OutOfMemoryError", "RuntimeError", "AcceleratorError"):
         return None
-    if name == "RuntimeError" and _NO_ENGINE in text:
-        return f"probably out of memory (cuDNN was {_NO_ENGINE})"
+    for failure, subject in _PROBABLY.items():
+        if name == "RuntimeError" and failure in text:
+            return f"probably out of memory ({subject} {failure})"
     is_certain = name in ("MemoryError", "OutOfMemoryError") or "out of memory" in text or "can't allocate" in text
     return "out of memory" if is_certain else None
 

@@ -47,6 +47,8 @@ def _encodable(value: Any) -> Any:
 
 def printable(text: str) -> str:
     """`text` on one line, with control characters, including those of terminal escapes, replaced by escapes."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -116,8 +116,7 @@ def test_null_contrasts_are_rejected_at_their_nominal_level_with_unequal_varianc
     assert min(gaps, amplifications) > 0.03 * SIMULATIONS  # a test that never rejects would hold its level too
 
 
-@pytest.mark.parametrize("n", [3, 10])
-@pytest.mark.parametrize("shallow_gap", [2.0, 0.3])
+@pytest.mark.parametrize(("n", "shallow_gap"), [(3, 0.3), (10, 2.0)])
 def test_fiellers_set_covers_the_ratio_at_its_nominal_level(n, shallow_gap):
     rng = np.random.default_rng(n)
     missed, ratio = 0, 6 / shallow_gap

@@ -18,7 +18,7 @@ from resnet_cli.analysis.frames import load_study
 from resnet_cli.rundir import find_runs
 from resnet_cli.util.text import printable
 
-NUM_TREES = 4
+NUM_TREES = 2
 MUTATIONS = all_mutations()
 KINDS = ("degradation", "gradients", "fig4")
 SMALL = {"recipe": "demo", "dataset": "digits", "depth": 8, "limit_test": 40, "gradflow": True}
