@@ -105,13 +105,13 @@ def straight(tmp_path_factory):
 # An epoch is 3 steps and 3 evaluated batches, or 1 without the clean training error.
 @pytest.mark.parametrize("tick", [1, 2, 3, 4, 5, 8, 9, 13])
 def test_a_run_stopped_at_any_point_and_resumed_equals_an_uninterrupted_one(tmp_path, straight, tick):
-    for arch in ("plain", "resnet"):
-        config, out = config_for(arch=arch), tmp_path / arch
-        stop(config, out, tick)
-        assert RunDir(out).status() == "incomplete"
-        result = train(config, out)
-        assert not result.was_complete
-        assert_same_numbers(result.run, straight[arch])
+    arch = ("plain", "resnet")[tick % 2]  # the test below stops the other one everywhere
+    config, out = config_for(arch=arch), tmp_path / "run"
+    stop(config, out, tick)
+    assert RunDir(out).status() == "incomplete"
+    result = train(config, out)
+    assert not result.was_complete
+    assert_same_numbers(result.run, straight[arch])
 
 
 def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(tmp_path, straight):
