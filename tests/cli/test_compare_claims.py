@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import scipy.stats
 
 from resnet_cli.analysis.claims import CLAIM_COLUMNS
 from resnet_cli.analysis.claims.catalogue import CLAIMS
@@ -132,6 +133,18 @@ def test_an_explanation_gives_sentence_measure_rule_data_and_verdict(runs, capsy
     for part in ("report, 3.2", "deep residual − deep plain network", "refuted if below 0 pp or within ±0.2 pp",
                  "86.71, 86.81, 86.91", "95 % interval", "n = 3", "Holm"):  # fmt: skip
         assert part in out
+
+
+def test_the_interval_of_an_explanation_follows_from_its_standard_error_and_degrees_of_freedom(runs, capsys):
+    assert run(["compare", runs, "--explain", "gap"]) == ExitCode.DONE
+    # both networks have a standard deviation of 0.1 over three seeds
+    line = "standard error of the effect 0.0816, 4 degrees of freedom (Welch, Satterthwaite)"
+    assert f"  precision  {line}\n" in capsys.readouterr().out
+    assert run(["compare", runs, "--claims", "--json"]) == ExitCode.DONE
+    (row,) = (row for row in json.loads(capsys.readouterr().out)["claims"] if row["claim"] == "gap")
+    assert row["standard_error"] == pytest.approx(0.1 * (2 / 3) ** 0.5)
+    half = scipy.stats.t.ppf(0.975, row["freedom"]) * row["standard_error"]
+    assert (row["low"], row["high"]) == pytest.approx((row["value"] - half, row["value"] + half))
 
 
 def test_an_explanation_of_a_missing_measurement_gives_the_command(runs, capsys):

@@ -148,6 +148,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Distinct seeds of the smallest sample."""
     interval: Interval | None = None
     """Two-sided 95 % interval of the effect."""
+    standard_error: float | None = None
+    """Of the effect, in its unit; None with fewer than two seeds."""
+    freedom: float | None = None
+    """Welch-Satterthwaite degrees of freedom of the interval."""
     p_supported: float
     """p-value of the hypothesis that the effect is not what the claim says."""
     p_refuted: float
@@ -201,8 +205,10 @@ def effect_found(rule: Rule, terms: Sequence[Term], details: Sequence[str] = ())
     decides = has_spread and result.n >= MIN_SEEDS
     p_supported, p_refuted, p_negligible = _p_values(rule, result) if decides else (1.0, 1.0, 1.0)
     return Finding(
-        value=result.mean, unit=rule.unit, n=result.n, interval=result.interval, p_supported=p_supported,
-        p_refuted=p_refuted, p_negligible=p_negligible, rule=rule, is_degenerate=result.is_degenerate,
+        value=result.mean, unit=rule.unit, n=result.n, interval=result.interval,
+        standard_error=result.standard_error, freedom=None if result.standard_error is None else result.freedom,
+        p_supported=p_supported, p_refuted=p_refuted, p_negligible=p_negligible, rule=rule,
+        is_degenerate=result.is_degenerate,
         sigma=max(upper_sigma(math.sqrt(one.variance), len(one.values)) for one in samples) if has_spread else None,
         seeds={term.network: term.sample.values for term in terms}, details=tuple(details),
     )  # fmt: skip

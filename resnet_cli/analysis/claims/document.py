@@ -28,8 +28,8 @@ SCHEMA_VERSION = 1
 MISSING = "—"
 
 CLAIM_COLUMNS = (
-    "claim", "status", "reason", "value", "unit", "low", "high", "margin", "p", "p_supported", "p_refuted", "n",
-    "seeds_needed", "family", "same_test_as",
+    "claim", "status", "reason", "value", "unit", "low", "high", "standard_error", "freedom", "margin", "p",
+    "p_supported", "p_refuted", "n", "seeds_needed", "family", "same_test_as",
     "sentence", "source", "measure", "rule", "command", "caveat", "details", "dataset", "recipe", "fingerprint",
     "shallow_depth", "deep_depth",
 )  # fmt: skip
@@ -103,7 +103,8 @@ def _row(claim: Claim, finding: Finding | None, verdict: Verdict, same_test_as: 
     return {
         "claim": claim.name, "status": verdict.status, "reason": reason,
         "value": finding.value if finding else None, "unit": rule.unit if rule else finding.unit if finding else None,
-        "low": low, "high": high, "margin": rule.margin if rule else None, "p": verdict.p,
+        "low": low, "high": high, "standard_error": finding.standard_error if finding else None,
+        "freedom": finding.freedom if finding else None, "margin": rule.margin if rule else None, "p": verdict.p,
         "p_supported": finding.p_supported if finding else None, "p_refuted": finding.p_refuted if finding else None,
         "n": finding.n if finding else None, "seeds_needed": verdict.seeds_needed,
         "family": None if same_test_as else claim.family, "same_test_as": same_test_as,
@@ -212,6 +213,10 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
             f"  {name:<10} {', '.join(f'{_of_seed(value, row):.4g}' for value in values)}"
             for name, values in row["seeds"].items()
         ]
+        if row["standard_error"] is not None:
+            what = "its logarithm" if row["unit"].startswith(LOGARITHM) else "the effect"
+            welch = f"{row['freedom']:.3g} degrees of freedom (Welch, Satterthwaite)"
+            lines.append(f"  precision  standard error of {what} {row['standard_error']:.3g}, {welch}")
         if row["p"] is not None:
             single = f"{row['p_supported']:.3g} for the claim and {row['p_refuted']:.3g} against it"
             lines.append(f"  p          {row['p']:.3g} by Holm's method within the family; before it, {single}")
