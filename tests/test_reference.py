@@ -135,6 +135,26 @@ def test_the_numbers_in_the_text_are_those_of_the_published_runs():
     assert f"(95 % interval over test images −{low} to +{high})" in readme
 
 
+def test_the_effects_in_the_page_on_claims_are_those_of_the_published_runs():
+    page = " ".join(CLAIMS_PAGE.split())
+    claims = {row["claim"]: row for row in claims_document(loaded(study_named("overnight")))["claims"]}
+    of_seed = {name: {network: values[0] for network, values in row["seeds"].items()} for name, row in claims.items()}
+    effect = {name: row["value"] for name, row in claims.items()}
+    deletion, probe = of_seed["ensemble"], of_seed["information-flow"]
+    correlation, losses = of_seed["shattering"], re.findall(r"[\d.]+", claims["landscape"]["details"][0])
+    for text in (
+        f"no logit changes by more than {effect['capacity']:.3g} (",
+        f"white noise in Plain-56 (measure {abs(correlation['plain-56']):.2f}), and less so in ResNet-56 "
+        f"({correlation['resnet-56']:.2f})",
+        f"test error of Plain-56 by {deletion['plain-56']:.1f} points, that of ResNet-56 by {deletion['resnet-56']:.1f}",
+        f"Branches of ResNet-56 shrink by {100 * (1 - math.exp(-effect['identity-mapping'])):.1f} %",
+        f"{probe['plain-56']:.1f} points better than one on its last block, in ResNet-56 {probe['resnet-56']:.1f}",
+        f"The loss is {math.exp(effect['landscape']):.0f} times as sharp",
+        f"its training loss is {float(losses[0]) / float(losses[2]):.0f} times as large",
+    ):
+        assert text in page
+
+
 def test_the_verdicts_in_the_readme_are_those_of_the_published_runs():
     reports = {study.name: claims_report(claims_document(loaded(study))) for study in STUDIES}
     printed = {

@@ -208,7 +208,8 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
     ]
     if row["value"] is not None:
         interval = "" if row["low"] is None else f", 95 % interval {_short(row, 'low')} to {_short(row, 'high')}"
-        lines.append(f"  effect     {_short(row, 'value')} {_unit(row)}{interval}, n = {row['n']}")
+        effect = f"{_short(row, 'value')} {_unit(row)}".rstrip()
+        lines.append(f"  effect     {effect}{interval}, n = {row['n']}")
         lines += [
             f"  {name:<10} {', '.join(f'{_of_seed(value, row):.4g}' for value in values)}"
             for name, values in row["seeds"].items()
