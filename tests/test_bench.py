@@ -202,6 +202,8 @@ class TestMeasuring:
                 ResnetError,
                 "^probably out of memory .oneDNN could not create a primitive. for plain-8 with a batch size of 64;",
             ),
+            (RuntimeError("could not execute a primitive"), ResnetError, "^probably out of memory .oneDNN could not"),
+            (RuntimeError("could not create a primitive descriptor for the convolution"), RuntimeError, "descriptor"),
             (RuntimeError("odd"), RuntimeError, "odd"),
         ],
     )

@@ -146,7 +146,7 @@ def test_the_effects_in_the_page_on_claims_are_those_of_the_published_runs():
         f"no logit changes by more than {effect['capacity']:.3g} (",
         f"white noise in Plain-56 (measure {abs(correlation['plain-56']):.2f}), and less so in ResNet-56 "
         f"({correlation['resnet-56']:.2f})",
-        f"test error of Plain-56 by {deletion['plain-56']:.1f} points, that of ResNet-56 by {deletion['resnet-56']:.1f}",
+        f"error of Plain-56 by {deletion['plain-56']:.1f} points, that of ResNet-56 by {deletion['resnet-56']:.1f}",
         f"Branches of ResNet-56 shrink by {100 * (1 - math.exp(-effect['identity-mapping'])):.1f} %",
         f"{probe['plain-56']:.1f} points better than one on its last block, in ResNet-56 {probe['resnet-56']:.1f}",
         f"The loss is {math.exp(effect['landscape']):.0f} times as sharp",

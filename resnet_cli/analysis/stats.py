@@ -101,6 +101,8 @@ class Contrast(msgspec.Struct, frozen=True, kw_only=True):
     """Not smaller than the resolution; None if any sample has a single seed."""
     freedom: float = math.nan
     """Welch-Satterthwaite degrees of freedom."""
+    is_floored: bool = False
+    """Whether the standard error is the resolution, because the seeds vary less."""
     is_degenerate: bool = False
     """Whether no sample varies over its seeds, so that nothing can be concluded from the spread."""
 
@@ -156,8 +158,9 @@ def contrast(terms: Iterable[tuple[float, Sample]]) -> Contrast:
     if total > 0:
         freedom = 1 / math.fsum((part / total) ** 2 / freedom for part, freedom in parts)
     return Contrast(
-        mean=mean, n=n, standard_error=max(math.sqrt(total), resolution), freedom=freedom, is_degenerate=total == 0
-    )
+        mean=mean, n=n, standard_error=max(math.sqrt(total), resolution), freedom=freedom,
+        is_floored=math.sqrt(total) < resolution, is_degenerate=total == 0,
+    )  # fmt: skip
 
 
 def difference(first: Sample, second: Sample) -> Contrast:

@@ -55,7 +55,8 @@ def _memory_problem(error: MemoryError | RuntimeError) -> str | None:
     if name not in ("MemoryError", "OutOfMemoryError", "RuntimeError", "AcceleratorError"):
         return None
     for failure, subject in _PROBABLY.items():
-        if name == "RuntimeError" and failure in text:
+        # oneDNN's "… a primitive descriptor for …" is about types and shapes that it does not support
+        if name == "RuntimeError" and failure in text and f"{failure} descriptor" not in text:
             return f"probably out of memory ({subject} {failure})"
     is_certain = name in ("MemoryError", "OutOfMemoryError") or "out of memory" in text or "can't allocate" in text
     return "out of memory" if is_certain else None

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import scipy.stats
@@ -12,6 +14,8 @@ from resnet_cli.analysis.claims import CLAIM_COLUMNS
 from resnet_cli.analysis.claims.catalogue import CLAIMS
 from resnet_cli.cli.app import run
 from resnet_cli.errors import ExitCode
+
+PUBLISHED = Path(__file__).parents[2] / "runs" / "reference" / "demo"
 
 
 @pytest.fixture
@@ -135,16 +139,36 @@ def test_an_explanation_gives_sentence_measure_rule_data_and_verdict(runs, capsy
         assert part in out
 
 
-def test_the_interval_of_an_explanation_follows_from_its_standard_error_and_degrees_of_freedom(runs, capsys):
+def test_the_interval_of_an_explanation_follows_from_its_standard_error_and_degrees_of_freedom(
+    runs, tmp_path, make_run, capsys
+):
+    # the standard deviations over three seeds are 1 (plain) and 0.1
+    for seed in range(3):
+        shutil.rmtree(tmp_path / "runs" / f"plain-56-s{seed}")
+        make_run(tmp_path / "runs" / f"plain-56-s{seed}", arch="plain", depth=56, seed=seed, accuracy=86 + seed)
     assert run(["compare", runs, "--explain", "gap"]) == ExitCode.DONE
-    # both networks have a standard deviation of 0.1 over three seeds
-    line = "standard error of the effect 0.0816, 4 degrees of freedom (Welch, Satterthwaite)"
+    line = "standard error of the effect: 0.58; degrees of freedom: 2.04 (Welch, Satterthwaite)"
     assert f"  precision  {line}\n" in capsys.readouterr().out
     assert run(["compare", runs, "--claims", "--json"]) == ExitCode.DONE
     (row,) = (row for row in json.loads(capsys.readouterr().out)["claims"] if row["claim"] == "gap")
-    assert row["standard_error"] == pytest.approx(0.1 * (2 / 3) ** 0.5)
-    half = scipy.stats.t.ppf(0.975, row["freedom"]) * row["standard_error"]
-    assert (row["low"], row["high"]) == pytest.approx((row["value"] - half, row["value"] + half))
+    expected = scipy.stats.ttest_ind([93.25, 93.35, 93.45], [86.0, 87.0, 88.0], equal_var=False)
+    assert (row["value"] / row["standard_error"], row["freedom"]) == pytest.approx((expected.statistic, expected.df))
+    assert [row["low"], row["high"]] == pytest.approx([*expected.confidence_interval()])
+
+
+def test_an_explanation_says_that_a_ratio_has_the_standard_error_of_its_logarithm(capsys):
+    explained = ["--explain", "convergence", "--explain", "identity-mapping"]
+    assert run(["compare", str(PUBLISHED), *explained]) == ExitCode.DONE
+    of_two, of_one = re.findall("standard error of its logarithm: .*", capsys.readouterr().out)
+    assert of_two.endswith(" (Welch, Satterthwaite)")
+    assert of_one.endswith("degrees of freedom: 4")
+
+
+def test_one_seed_has_no_standard_error(make_run, tmp_path, capsys):
+    for arch in ("plain", "resnet"):
+        make_run(tmp_path / arch, arch=arch, depth=56)
+    assert run(["compare", str(tmp_path), "--explain", "gap"]) == ExitCode.DONE
+    assert "precision" not in capsys.readouterr().out
 
 
 def test_an_explanation_of_a_missing_measurement_gives_the_command(runs, capsys):

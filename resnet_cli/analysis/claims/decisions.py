@@ -149,9 +149,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     interval: Interval | None = None
     """Two-sided 95 % interval of the effect."""
     standard_error: float | None = None
-    """Of the effect, in its unit; None with fewer than two seeds."""
+    """That of the interval, in its unit; not smaller than the resolution of the measure. None without an interval."""
     freedom: float | None = None
-    """Welch-Satterthwaite degrees of freedom of the interval."""
+    """Degrees of freedom of the interval, by Welch and Satterthwaite for several networks; None without an interval."""
     p_supported: float
     """p-value of the hypothesis that the effect is not what the claim says."""
     p_refuted: float
@@ -202,6 +202,8 @@ def effect_found(rule: Rule, terms: Sequence[Term], details: Sequence[str] = ())
     samples = [term.sample for term in terms]
     result = contrast((term.weight, term.sample) for term in terms)
     has_spread = result.n > 1 and not result.is_degenerate
+    if result.is_floored:
+        details = (*details, "the seeds vary less than the resolution of the measure, which is the standard error")
     decides = has_spread and result.n >= MIN_SEEDS
     p_supported, p_refuted, p_negligible = _p_values(rule, result) if decides else (1.0, 1.0, 1.0)
     return Finding(

@@ -214,10 +214,13 @@ def explanation(row: Mapping[str, Any]) -> list[str]:
             f"  {name:<10} {', '.join(f'{_of_seed(value, row):.4g}' for value in values)}"
             for name, values in row["seeds"].items()
         ]
-        if row["standard_error"] is not None:
+        if row["standard_error"]:
             what = "its logarithm" if row["unit"].startswith(LOGARITHM) else "the effect"
-            welch = f"{row['freedom']:.3g} degrees of freedom (Welch, Satterthwaite)"
-            lines.append(f"  precision  standard error of {what} {row['standard_error']:.3g}, {welch}")
+            method = " (Welch, Satterthwaite)" if len(row["seeds"]) > 1 else ""
+            lines.append(
+                f"  precision  standard error of {what}: {row['standard_error']:.3g}; "
+                f"degrees of freedom: {row['freedom']:.3g}{method}"
+            )
         if row["p"] is not None:
             single = f"{row['p_supported']:.3g} for the claim and {row['p_refuted']:.3g} against it"
             lines.append(f"  p          {row['p']:.3g} by Holm's method within the family; before it, {single}")

@@ -206,6 +206,8 @@ def test_identical_values_of_all_seeds_decide_nothing(value, n):
     terms = gap([value] * n, [0.0] * n)
     finding = effect_found(ABOVE_ZERO, [term._replace(sample=msgspec.structs.replace(term.sample, resolution=0.14))
                                         for term in terms])  # fmt: skip
+    assert finding.standard_error == 0.14
+    assert finding.details == ("the seeds vary less than the resolution of the measure, which is the standard error",)
     verdict = judge_family({"claim": finding})["claim"]
     assert (verdict.status, verdict.p, verdict.seeds_needed) == ("underpowered", None, None)
     assert "more images" in verdict.reason
