@@ -1,6 +1,7 @@
 """Summary and figure of the probe `landscape`: slices, planes and the extreme eigenvalues of the Hessian."""
 
 import functools
+import math
 from typing import cast
 
 import numpy as np
@@ -89,8 +90,10 @@ def _draw_eigenvalues(axes: Axes, frame: pd.DataFrame) -> None:
                 color=style.color, markerfacecolor=face, markeredgewidth=0.8,
             )  # fmt: skip
     axes.axvline(0, color=RULE, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0.5)
-    axes.set_xscale("symlog", linthresh=0.1)
-    locator = SymmetricalLogLocator(base=10, linthresh=0.1)
+    sizes = frame.loc[frame["part"] == "eigenvalue", "eigenvalue"].abs()
+    linear = max(0.1, 10.0 ** math.floor(math.log10(sizes.min()))) if sizes.min() > 0 else 0.1
+    axes.set_xscale("symlog", linthresh=linear)
+    locator = SymmetricalLogLocator(base=10, linthresh=linear)
     locator.set_params(numticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.margins(x=0.06)
