@@ -22,7 +22,7 @@ from resnet_cli.cli.study_grid import (
     split_names,
 )
 from resnet_cli.cli.study_plan import ExecutorName, How, expect, missing_jobs, plan_document, plan_view
-from resnet_cli.cli.views import ReportView
+from resnet_cli.cli.views import ClaimsView, ReportView
 from resnet_cli.config import FIELDS, SaveEvery
 from resnet_cli.errors import ConfigError, DivergedError, ExitCode, InputError, ResnetError, UsageError, as_arguments
 from resnet_cli.launch import RESUME_HINT
@@ -283,7 +283,7 @@ def _reproduce(planned: "list[Job]", grid: Grid, how: How, output: Output) -> No
     output.result(document, None if output.json else ReportView(layout(results.document)))
     if results.claims and not output.json:
         output.raw("")
-        output.stdout.print(ReportView(claims_report(results.claims)))
+        output.stdout.print(ClaimsView(claims_report(results.claims)))
     output.note(
         f"wrote {results.report}, {results.table} and {len(results.figures)} figures in {how.folder / 'figures'}"
     )
