@@ -105,16 +105,17 @@ def straight(tmp_path_factory):
 # An epoch is 3 steps and 3 evaluated batches, or 1 without the clean training error.
 @pytest.mark.parametrize("tick", [1, 2, 3, 4, 5, 8, 9, 13])
 def test_a_run_stopped_at_any_point_and_resumed_equals_an_uninterrupted_one(tmp_path, straight, tick):
-    config, out = config_for(), tmp_path / "run"
-    stop(config, out, tick)
-    assert RunDir(out).status() == "incomplete"
-    result = train(config, out)
-    assert not result.was_complete
-    assert_same_numbers(result.run, straight["resnet"])
+    for arch in ("plain", "resnet"):
+        config, out = config_for(arch=arch), tmp_path / arch
+        stop(config, out, tick)
+        assert RunDir(out).status() == "incomplete"
+        result = train(config, out)
+        assert not result.was_complete
+        assert_same_numbers(result.run, straight[arch])
 
 
 def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(tmp_path, straight):
-    config, stops = config_for(arch="plain"), 0
+    config, stops = config_for(), 0
     while True:
         try:
             # an evaluation that was stopped starts again: three batches and a step get past it
@@ -124,7 +125,7 @@ def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(tmp_path, str
         else:
             break
     assert stops >= 3
-    assert_same_numbers(result.run, straight["plain"])
+    assert_same_numbers(result.run, straight["resnet"])
 
 
 def test_a_run_without_momentum_can_be_stopped_and_resumed(tmp_path):
@@ -134,8 +135,9 @@ def test_a_run_without_momentum_can_be_stopped_and_resumed(tmp_path):
     assert_same_numbers(train(config, tmp_path / "halves").run, whole)
 
 
-def test_a_compiled_run_stopped_and_resumed_equals_an_uninterrupted_one(tmp_path):
-    config = config_for(compile="on", epochs=2, limit_train=200)
+@pytest.mark.parametrize("arch", ["plain", "resnet"])
+def test_a_compiled_run_stopped_and_resumed_equals_an_uninterrupted_one(tmp_path, arch):
+    config = config_for(arch=arch, compile="on", epochs=2, depth=8, limit_train=200)
     whole = train(config, tmp_path / "whole").run
     stop(config, tmp_path / "halves", 1)
     assert_same_numbers(train(config, tmp_path / "halves").run, whole)
