@@ -141,8 +141,12 @@ def test_the_effects_in_the_page_on_claims_are_those_of_the_published_runs():
     of_seed = {name: {network: values[0] for network, values in row["seeds"].items()} for name, row in claims.items()}
     effect = {name: row["value"] for name, row in claims.items()}
     deletion, probe = of_seed["ensemble"], of_seed["information-flow"]
+    built = load_probes(loaded(study_named("overnight")).runs, "capacity")
+    images = {split: rows["num_images"].unique().item() for split, rows in built.groupby("split")}
+    assert f"(checked on {sum(images.values()):,} images)" in " ".join(README.split())
     correlation, losses = of_seed["shattering"], re.findall(r"[\d.]+", claims["landscape"]["details"][0])
     for text in (
+        f"on {images['train']:,} training and {images['test']:,} test images, ",
         f"no logit changes by more than {effect['capacity']:.3g} (",
         f"white noise in Plain-56 (measure {abs(correlation['plain-56']):.2f}), and less so in ResNet-56 "
         f"({correlation['resnet-56']:.2f})",
