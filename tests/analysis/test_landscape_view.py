@@ -77,6 +77,25 @@ def test_the_colour_bar_is_labelled_with_plain_numbers_that_do_not_overlap(frame
     assert not any(left.x1 > right.x0 for left, right in itertools.pairwise(boxes))
 
 
+@pytest.mark.parametrize(("scale", "linear"), [(1e4, 1000.0), (5.0, 1.0), (0.5, 0.1), (0.001, 0.1), (0.0, 0.1)])
+def test_the_axis_of_eigenvalues_is_logarithmic_from_the_smallest_one_and_its_labels_do_not_overlap(
+    frame, scale, linear
+):
+    is_eigenvalue = frame["part"] == "eigenvalue"
+    frame.loc[is_eigenvalue, "eigenvalue"] *= scale
+    frame.loc[is_eigenvalue & (frame["end"] == "largest"), "eigenvalue"] *= 200
+    frame.loc[is_eigenvalue & (frame["end"] == "smallest") & (frame["matrix"] == "DHD"), "eigenvalue"] *= 20
+    figure = draw(frame)
+    figure.draw_without_rendering()
+    axis = figure.axes[-1].xaxis
+    assert axis.get_transform().linthresh == linear
+    shown = axis.get_view_interval()
+    ticks = sorted(axis.get_major_ticks(), key=lambda tick: tick.get_loc())
+    boxes = [tick.label1.get_window_extent() for tick in ticks if shown[0] <= tick.get_loc() <= shown[1]]
+    assert len(boxes) >= 3 or not scale
+    assert not any(left.x1 > right.x0 for left, right in itertools.pairwise(boxes))
+
+
 def test_the_panels_are_lettered_from_the_top_left(frame):
     letters = {axes.get_title(loc="center"): axes.get_position() for axes in draw(frame).axes}
     letters.pop("")  # the colour bar
@@ -85,7 +104,9 @@ def test_the_panels_are_lettered_from_the_top_left(frame):
     assert letters["a"].x0 < letters["b"].x0
 
 
-def test_a_single_network_and_a_loss_of_zero_can_be_drawn():
+@pytest.mark.parametrize("eigenvalue", [1.0, np.nan, np.inf])
+def test_a_single_network_a_loss_of_zero_and_eigenvalues_that_are_not_finite_can_be_drawn(eigenvalue):
     frame = rows_of("one", "resnet-20", 1.0)
     frame["loss"] = (frame["loss"] - 0.5).clip(lower=0)
+    frame["eigenvalue"] *= eigenvalue
     assert len(draw(frame).axes) == 4  # with the colour bar

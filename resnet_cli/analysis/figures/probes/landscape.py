@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import SymmetricalLogLocator
+from matplotlib.ticker import FixedLocator
 
 from resnet_cli.analysis.figures.probes.panels import COLOR_MAP, curves_and_maps, draw_ranges
 from resnet_cli.analysis.figures.probes.summary import Cell, Summary
@@ -90,16 +90,24 @@ def _draw_eigenvalues(axes: Axes, frame: pd.DataFrame) -> None:
                 color=style.color, markerfacecolor=face, markeredgewidth=0.8,
             )  # fmt: skip
     axes.axvline(0, color=RULE, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0.5)
-    sizes = frame.loc[frame["part"] == "eigenvalue", "eigenvalue"].abs()
-    linear = max(0.1, 10.0 ** math.floor(math.log10(sizes.min()))) if sizes.min() > 0 else 0.1
-    axes.set_xscale("symlog", linthresh=linear)
-    locator = SymmetricalLogLocator(base=10, linthresh=linear)
-    locator.set_params(numticks=7)
-    axes.xaxis.set_major_locator(locator)
+    _scale_eigenvalues(axes, frame.loc[frame["part"] == "eigenvalue", "eigenvalue"])
     axes.margins(x=0.06)
     axes.set_yticks(range(len(networks)), networks)
     axes.set_ylim(len(networks) - 0.5, -0.5)
     axes.set_xlabel("eigenvalue")
+
+
+def _scale_eigenvalues(axes: Axes, values: pd.Series) -> None:
+    """Make the x axis logarithmic on both sides of zero, with as many labels as fit."""
+    values = values[np.isfinite(values)]
+    smallest = values.abs().min()
+    linear = max(0.1, 10.0 ** math.floor(math.log10(smallest))) if smallest > 0 else 0.1
+    # in decades; the linear part is as wide as two of them
+    width = 2 + sum(math.log10(end / linear) for end in (values.max(), -values.min()) if end > linear)
+    step = math.ceil(width / 8)
+    ticks = linear * 10.0 ** np.arange(step - 1, width, step)
+    axes.set_xscale("symlog", linthresh=linear)
+    axes.xaxis.set_major_locator(FixedLocator([*-ticks, 0, *ticks]))
 
 
 def _draw_plane(axes: Axes, frame: pd.DataFrame, *, colors: LogNorm) -> None:
